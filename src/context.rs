@@ -1,0 +1,138 @@
+//! What a task may ask and say while it is being resumed.
+
+use crate::handle::{Descriptor, Handle};
+use crate::scheduler::Core;
+use crate::slots::Reason;
+use crate::task::{Task, TaskId, Wait, WaitError};
+use crate::timers::Nanos;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+/// The scheduler, as a task sees it while it is being resumed.
+pub struct Context<'a> {
+    pub(crate) core: &'a mut Core,
+    pub(crate) id: TaskId,
+    pub(crate) why: Reason,
+    pub(crate) deadline: Nanos,
+}
+
+impl Context<'_> {
+    /// The time, as it was when this turn began. All deadlines are measured with this clock.
+    pub fn now(&self) -> Instant {
+        self.core.now
+    }
+
+    /// Which task this is.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Why the task is resumed: the one of its waits that was fulfilled. [`Wait::Turn`] when it is new, and when a drain
+    /// has begun; [`Wait::Until`] when its deadline has passed.
+    pub fn why(&self) -> Wait {
+        match self.why {
+            Reason::Fd(side, fd) | Reason::Busy(side, fd) | Reason::Closed(side, fd) => side.of(fd),
+            Reason::Until => Wait::Until(self.core.epoch.instant(self.deadline)),
+            Reason::Turn => Wait::Turn,
+            Reason::Wake => Wait::Wake,
+        }
+    }
+
+    /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.
+    pub fn timed_out(&self) -> bool {
+        self.why == Reason::Until
+    }
+
+    /// Waits for this, too: whichever comes first of what was said here and of what `resume` returns resumes the task,
+    /// once, and the rest is withdrawn. A deadline on a wait is `cx.or(Wait::Until(at))`; of several the soonest counts.
+    ///
+    /// It holds for the one wait that follows. [`Wait::Done`] here means nothing.
+    ///
+    /// ```
+    /// use fdtask::{Context, Task, Wait};
+    /// use std::{io, net::TcpStream, os::fd::AsRawFd, time::Duration};
+    ///
+    /// struct Patient(TcpStream);
+    ///
+    /// impl Task for Patient {
+    ///     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+    ///         if cx.timed_out() {
+    ///             return Err(io::ErrorKind::TimedOut.into());
+    ///         }
+    ///         // … receive, answer …
+    ///         cx.or(Wait::Until(cx.now() + Duration::from_secs(2)));
+    ///         Ok(Wait::Recv(self.0.as_raw_fd()))
+    ///     }
+    /// }
+    /// ```
+    pub fn or(&mut self, wait: Wait) {
+        self.core.or.push(wait);
+    }
+
+    /// Makes a task; it runs in the next turn.
+    pub fn spawn(&mut self, task: impl Task + 'static) -> TaskId {
+        self.core.spawn(Box::new(task), false, Some(self.id))
+    }
+
+    /// Makes a task that does not keep the scheduler running: `run` returns when only services are left.
+    pub fn spawn_service(&mut self, task: impl Task + 'static) -> TaskId {
+        self.core.spawn(Box::new(task), true, Some(self.id))
+    }
+
+    /// A way to talk to the scheduler later: from what this task shares with others.
+    pub fn handle(&self) -> Handle {
+        Handle(self.core.mailbox.clone())
+    }
+
+    /// [`Handle::wake`].
+    pub fn wake(&self, task: TaskId) {
+        self.handle().wake(task);
+    }
+
+    /// [`Handle::cancel`].
+    pub fn cancel(&self, task: TaskId) {
+        self.handle().cancel(task);
+    }
+
+    /// [`Handle::drain`].
+    pub fn drain(&self, by: Instant) {
+        self.handle().drain(by);
+    }
+
+    /// Whether a drain has begun: finish what was begun, and begin nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.core.drain_by.is_some()
+    }
+
+    /// [`Handle::stop`].
+    pub fn stop(&self) {
+        self.handle().stop();
+    }
+
+    /// [`Handle::adopt`].
+    pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
+        self.handle().adopt(fd)
+    }
+
+    /// Memory to receive into, [`SCRATCH_BYTES`](crate::SCRATCH_BYTES) long, shared by all tasks and with anything in
+    /// it. A task that waits needs no buffer of its own: it keeps only what it could not pass on.
+    pub fn scratch(&mut self) -> &mut [u8] {
+        &mut self.core.scratch
+    }
+
+    /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know.
+    pub fn report(&mut self, message: &str) {
+        if let Some(observer) = &mut self.core.observer {
+            observer.reported(self.id, message);
+        }
+    }
+
+    /// The error that [`Task::wait_failed`] is called with.
+    pub(crate) fn failure(&self) -> Option<WaitError> {
+        match self.why {
+            Reason::Busy(side, fd) => Some(WaitError::Busy(side.of(fd))),
+            Reason::Closed(side, fd) => Some(WaitError::Closed(side.of(fd))),
+            Reason::Fd(..) | Reason::Until | Reason::Turn | Reason::Wake => None,
+        }
+    }
+}

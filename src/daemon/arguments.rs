@@ -1,0 +1,114 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// The port of the seed.
+const DEFAULT_PORT: u16 = 25000;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Usage: fdtask [OPTIONS]
+
+Answers what it receives with GOT: and the same again.
+
+Options:
+  -l, --listen ADDR:PORT       Listen here; may be given several times. ADDR is a number:
+                               an IPv4 address or an [IPv6] one; with port 0 the system
+                               chooses the port [default: 0.0.0.0:25000]
+      --max-connections N      Serve N clients at a time; more wait in the kernel's queue
+      --idle-timeout SECONDS   Let go of a client with which nothing moves for so long
+      --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end
+                               [default: 10]
+  -q, --quiet                  Log nothing about single connections
+  -h, --help                   Print this
+  -V, --version                Print the version
+
+Signals:
+  SIGINT, SIGTERM   End when every client has its answers; a second one ends at once
+  SIGUSR1           Print the task table to standard error
+";
+
+/// What the daemon was asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    Help,
+    Version,
+    Serve(Config),
+}
+
+/// How to serve.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Config {
+    pub listen: Vec<SocketAddr>,
+    pub quiet: bool,
+    pub max_connections: Option<usize>,
+    pub idle_timeout: Option<Duration>,
+    pub drain_timeout: Duration,
+}
+
+/// Understands the arguments, without the program's name.
+///
+/// # Errors
+/// A line that says what is wrong with them.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
+    let mut config = Config {
+        listen: Vec::new(),
+        quiet: false,
+        max_connections: None,
+        idle_timeout: None,
+        drain_timeout: Duration::from_secs(10),
+    };
+    let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        let (name, attached) = match argument.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (argument.as_str(), None),
+        };
+        let mut value = |what: &str| {
+            attached.clone().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value: {what}"))
+        };
+        match name {
+            "-h" | "--help" => return Ok(Request::Help),
+            "-V" | "--version" => return Ok(Request::Version),
+            "-q" | "--quiet" => config.quiet = true,
+            "-l" | "--listen" => config.listen.push(address(&value("ADDR:PORT")?)?),
+            "--max-connections" => config.max_connections = Some(count(name, &value("a number")?)?),
+            "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
+            "--drain-timeout" => config.drain_timeout = seconds(name, &value("seconds")?)?,
+            _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
+            _ => return Err(format!("unexpected argument '{argument}'")),
+        }
+        if attached.is_some() && matches!(name, "--quiet") {
+            return Err(format!("{name} takes no value"));
+        }
+    }
+    if config.listen.is_empty() {
+        config.listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)));
+    }
+    Ok(Request::Serve(config))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("cannot listen on '{text}': not an address and a port, such as 127.0.0.1:25000 or [::1]:25000")
+    })
+}
+
+fn count(name: &str, text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("{name} '{text}': not a number of at least 1")),
+    }
+}
+
+/// A number of seconds, whole or not.
+fn seconds(name: &str, text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| format!("{name} '{text}': not a number of seconds"))
+}
+
+fn positive(name: &str, duration: Duration) -> Result<Duration, String> {
+    if duration.is_zero() { Err(format!("{name} must be longer than 0 seconds")) } else { Ok(duration) }
+}

@@ -1,0 +1,42 @@
+//! How the daemon is told to end, and to show its tasks: signals.
+
+use fdtask::{Context, Log, Signal, Signals, Task, TaskTable, Wait};
+use std::borrow::Cow;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// Waits for signals, and does what they stand for.
+pub struct Control {
+    signals: Signals,
+    drain_timeout: Duration,
+    diagnostics: Log,
+}
+
+impl Control {
+    /// Receives the daemon's signals from now on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(drain_timeout: Duration, diagnostics: Log) -> io::Result<Control> {
+        let signals = Signals::new(&[Signal::Interrupt, Signal::Terminate, Signal::User1])?;
+        Ok(Control { signals, drain_timeout, diagnostics })
+    }
+}
+
+impl Task for Control {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        while let Some(signal) = self.signals.receive()? {
+            match signal {
+                Signal::User1 => self.diagnostics.line(TaskTable(&cx.tasks()).to_string().trim_end()),
+                _ if cx.is_draining() => cx.stop(),
+                _ => cx.drain(cx.now() + self.drain_timeout),
+            }
+        }
+        Ok(Wait::Recv(self.signals.as_fd().as_raw_fd()))
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        "signals".into()
+    }
+}

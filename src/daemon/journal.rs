@@ -1,0 +1,83 @@
+//! What the daemon tells about itself: the lines of the seed on standard output, diagnostics on standard error.
+
+use super::reason;
+use fdtask::{End, Handle, Log, Observer, Task, TaskId};
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How often a trouble that goes on is reported, at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The observer of the daemon.
+pub struct Journal {
+    pub out: Log,
+    pub diagnostics: Log,
+    pub quiet: bool,
+    /// The tasks whose children are connections.
+    pub acceptors: Vec<TaskId>,
+    /// The tasks without which the daemon cannot go on: the acceptors, and the one that receives signals.
+    pub essential: Vec<TaskId>,
+    /// Set when the daemon cannot go on: a listener is broken.
+    pub broken: Rc<Cell<bool>>,
+    pub scheduler: Handle,
+    pub drain_timeout: Duration,
+    pub next_poll_report: Option<Instant>,
+}
+
+impl Journal {
+    fn diagnose(&self, line: &str) {
+        self.diagnostics.line(&format!("fdtask: {line}"));
+    }
+
+    fn connection_ended(&self, task: &dyn Task, end: &End) {
+        match end {
+            End::Done | End::Cancelled if !self.quiet => {
+                self.out.line("Connection closed");
+                self.out.line("Task done");
+            }
+            End::Failed(error) if !self.quiet => self.diagnose(&format!("{}: {}", task.name(), reason(error))),
+            End::Done | End::Cancelled | End::Failed(_) => {}
+            End::Panicked(message) => self.diagnose(&format!("{} panicked: {message}", task.name())),
+        }
+    }
+
+    /// Without a listener or the signals the daemon is deaf; it serves those who are connected, and ends.
+    fn part_ended(&self, task: &dyn Task, end: &End) {
+        let what = match end {
+            End::Done | End::Cancelled => return,
+            End::Failed(error) => format!("{}: {}", task.name(), reason(error)),
+            End::Panicked(message) => format!("{} panicked: {message}", task.name()),
+        };
+        self.diagnose(&what);
+        self.broken.set(true);
+        self.scheduler.drain(Instant::now() + self.drain_timeout);
+    }
+}
+
+impl Observer for Journal {
+    fn reported(&mut self, _id: TaskId, message: &str) {
+        self.diagnose(message);
+    }
+
+    fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {
+        match by {
+            Some(by) if self.acceptors.contains(&by) => self.connection_ended(task, end),
+            _ if self.essential.contains(&id) => self.part_ended(task, end),
+            _ => {}
+        }
+    }
+
+    fn drop_panicked(&mut self, id: TaskId, message: &str) {
+        self.diagnose(&format!("task {id} panicked while it was dropped: {message}"));
+    }
+
+    fn poll_failed(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.next_poll_report.is_none_or(|at| at <= now) {
+            self.next_poll_report = Some(now + REPORT_INTERVAL);
+            self.diagnose(&format!("cannot poll: {}; retrying", reason(error)));
+        }
+    }
+}

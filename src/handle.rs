@@ -1,0 +1,176 @@
+//! What may be said to a scheduler while one of its tasks runs, and the descriptors whose closing it owns.
+//!
+//! A task runs in the middle of the scheduler's work, so what it says (wake that one, cancel this one, close that
+//! descriptor) is put into a *mailbox*, and the scheduler empties the mailbox as soon as the task has handed back its
+//! wait. This keeps each ordering rule in one place: *unregister, then close* and *cancel, then drop* are both in
+//! `Scheduler::settle`.
+
+use crate::task::TaskId;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// What has been said and not yet carried out.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    /// Whether anything at all is in here: the one thing that is looked at after each resume.
+    pub(crate) pending: Cell<bool>,
+    /// The scheduler is gone; nobody will empty the mailbox again.
+    pub(crate) orphaned: Cell<bool>,
+    /// The descriptors whose closing the scheduler owns.
+    pub(crate) owned: RefCell<FdSet>,
+    pub(crate) drain_by: Cell<Option<Instant>>,
+    pub(crate) stopped: Cell<bool>,
+    adopted: RefCell<VecDeque<RawFd>>,
+    closing: RefCell<VecDeque<OwnedFd>>,
+    woken: RefCell<VecDeque<TaskId>>,
+    cancelled: RefCell<VecDeque<TaskId>>,
+}
+
+impl Mailbox {
+    fn post(&self, what: impl FnOnce(&Mailbox)) {
+        what(self);
+        self.pending.set(true);
+    }
+
+    pub(crate) fn next_adopted(&self) -> Option<RawFd> {
+        self.adopted.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn next_closing(&self) -> Option<OwnedFd> {
+        self.closing.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn next_woken(&self) -> Option<TaskId> {
+        self.woken.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn next_cancelled(&self) -> Option<TaskId> {
+        self.cancelled.borrow_mut().pop_front()
+    }
+}
+
+/// A way to talk to a scheduler from its own thread: from its tasks, from its observer, from what they share.
+///
+/// Whatever is said takes effect as soon as the task that runs now has returned, or at the next turn if none does. Saying
+/// it to a task that has ended, or to a scheduler that is gone, has no effect.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Rc<Mailbox>);
+
+impl Handle {
+    /// Resumes a task that waits, whatever it waits for, with [`Wait::Wake`](crate::Wait::Wake) as the reason. A task
+    /// that is ready anyway is resumed once, not twice; a task that wakes itself is resumed in the next turn.
+    pub fn wake(&self, task: TaskId) {
+        self.0.post(|mailbox| mailbox.woken.borrow_mut().push_back(task));
+    }
+
+    /// Ends a task: what it waits for is withdrawn, then it is dropped, and what it owned is closed. A task may cancel
+    /// itself; what it returns from that `resume` is ignored.
+    pub fn cancel(&self, task: TaskId) {
+        self.0.post(|mailbox| mailbox.cancelled.borrow_mut().push_back(task));
+    }
+
+    /// Begins to drain: every task is told (see [`Task::drain`](crate::Task::drain)), and `run` returns when all have
+    /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only move the deadline
+    /// forward.
+    pub fn drain(&self, by: Instant) {
+        self.0.post(|mailbox| {
+            let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));
+            mailbox.drain_by.set(Some(sooner));
+        });
+    }
+
+    /// Makes `run` return before another task is resumed. The tasks stay as they are: `run` may be called again.
+    pub fn stop(&self) {
+        self.0.post(|mailbox| mailbox.stopped.set(true));
+    }
+
+    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`].
+    pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
+        Descriptor::new(fd.into(), Rc::clone(&self.0))
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+/// An open descriptor that is closed by way of the scheduler.
+///
+/// Dropping it does not close it there and then: the scheduler does so once the running task has returned, after it has
+/// given an error to whoever waits on it and has taken it out of the poller. So a number can never be reused while an
+/// old wait for it is still filed, which is where event loops lose wake-ups. And because the scheduler knows how long
+/// the descriptor lives, the poller may park it when it is idle; a descriptor that is only waited on by number is never
+/// parked.
+pub struct Descriptor {
+    /// `None` only while it is being dropped.
+    fd: Option<OwnedFd>,
+    mailbox: Rc<Mailbox>,
+}
+
+impl Descriptor {
+    fn new(fd: OwnedFd, mailbox: Rc<Mailbox>) -> Descriptor {
+        let number = fd.as_raw_fd();
+        mailbox.owned.borrow_mut().insert(number);
+        mailbox.post(|mailbox| mailbox.adopted.borrow_mut().push_back(number));
+        Descriptor { fd: Some(fd), mailbox }
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Descriptor").field(&self.as_raw_fd()).finish()
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_ref().expect("a descriptor is open until it is dropped").as_fd()
+    }
+}
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // A scheduler that is gone has no wait to withdraw; the descriptor is closed right here.
+        if let Some(fd) = self.fd.take()
+            && !self.mailbox.orphaned.get()
+        {
+            self.mailbox.post(|mailbox| mailbox.closing.borrow_mut().push_back(fd));
+        }
+    }
+}
+
+/// A set of descriptor numbers: dense, because they are small integers.
+#[derive(Default)]
+pub(crate) struct FdSet(Vec<bool>);
+
+impl FdSet {
+    pub(crate) fn insert(&mut self, fd: RawFd) {
+        let index = fd as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, false);
+        }
+        self.0[index] = true;
+    }
+
+    pub(crate) fn remove(&mut self, fd: RawFd) {
+        if let Some(member) = self.0.get_mut(fd as usize) {
+            *member = false;
+        }
+    }
+
+    pub(crate) fn contains(&self, fd: RawFd) -> bool {
+        self.0.get(fd as usize).is_some_and(|member| *member)
+    }
+}

@@ -1,0 +1,183 @@
+//! A log that never stalls the program: a bounded queue of lines, and a task that writes them when there is room.
+//!
+//! Standard output may be a pipe that nobody reads, a terminal that somebody has stopped with Ctrl-S, a full disk, or
+//! closed. A program that writes to it as it goes stands still with it, or dies of it. Here a line is put into a queue;
+//! a line for which the queue has no room is dropped, and how many were dropped is said when there is room again.
+
+use crate::context::Context;
+use crate::handle::Handle;
+use crate::sys;
+use crate::task::{Task, TaskId, Wait, task_fn};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How many bytes of lines wait to be written at most.
+pub const LOG_QUEUE_BYTES: usize = 64 * 1024;
+
+/// How much is written at a time: what a pipe takes whole or not at all, so that the lines of two programs that share one
+/// stay whole, and what a pipe that `poll` says has room takes without sleeping.
+const WRITE_BYTES: usize = libc::PIPE_BUF;
+
+/// How long the log pauses after an error, such as that the disk is full, before it tries again.
+const ERROR_PAUSE: Duration = Duration::from_millis(500);
+
+/// Puts lines into the queue. Clones share it.
+#[derive(Clone)]
+pub struct Log(Rc<RefCell<Queue>>);
+
+struct Queue {
+    handle: Handle,
+    /// The task that writes, once it has run and until it has failed for good.
+    writer: Option<TaskId>,
+    /// A task to wake when everything has been written.
+    flushing: Option<TaskId>,
+    bytes: VecDeque<u8>,
+    dropped_lines: u64,
+}
+
+impl Log {
+    /// A log, and the task that writes it to `fd`: give that to the scheduler of `handle` as a service. The task table
+    /// calls it by `name`.
+    pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
+        let queue = Queue { handle, writer: None, flushing: None, bytes: VecDeque::new(), dropped_lines: 0 };
+        let log = Log(Rc::new(RefCell::new(queue)));
+        let own = sys::open_own_description(fd.as_fd());
+        let is_own = own.is_some();
+        let writer = LogWriter { log: log.clone(), name, fd: own.unwrap_or(fd), is_own };
+        (log, writer)
+    }
+
+    /// Logs a line (the end of line is added), or several. What the queue has no room for is dropped and counted, and so
+    /// is what follows until the queue is empty, so that what is missing is missing in one piece.
+    pub fn line(&self, line: &str) {
+        let mut queue = self.0.borrow_mut();
+        if queue.dropped_lines > 0 || queue.bytes.len() + line.len() + 1 > LOG_QUEUE_BYTES {
+            queue.dropped_lines += 1;
+            return;
+        }
+        let was_empty = queue.bytes.is_empty();
+        queue.bytes.extend(line.bytes());
+        queue.bytes.push_back(b'\n');
+        if let (true, Some(writer)) = (was_empty, queue.writer) {
+            queue.handle.wake(writer);
+        }
+    }
+
+    /// How many lines have been dropped and not yet been reported in the log.
+    pub fn dropped_lines(&self) -> u64 {
+        self.0.borrow().dropped_lines
+    }
+
+    /// A task that ends when everything has been written, at the latest after `patience`.
+    pub fn flush(&self, patience: Duration) -> impl Task + use<> {
+        let log = self.clone();
+        let mut by = None;
+        task_fn("log flush", move |cx| {
+            let by = *by.get_or_insert(cx.now() + patience);
+            let mut queue = log.0.borrow_mut();
+            let is_written = queue.bytes.is_empty() && queue.dropped_lines == 0;
+            if is_written || queue.writer.is_none() || cx.now() >= by {
+                return Ok(Wait::Done);
+            }
+            queue.flushing = Some(cx.id());
+            Ok(Wait::Until(by))
+        })
+    }
+}
+
+/// The task that writes a [`Log`].
+pub struct LogWriter {
+    log: Log,
+    name: &'static str,
+    fd: OwnedFd,
+    /// Whether `fd` is an open file description of our own, and so non-blocking. One that is shared with other programs
+    /// is left as it is, and written to only when `poll` says that there is room, no more than a pipe then takes.
+    is_own: bool,
+}
+
+impl Queue {
+    /// The next bytes to write: whole lines, if one fits.
+    fn next_chunk(&mut self) -> &[u8] {
+        let bytes = self.bytes.make_contiguous();
+        let chunk = &bytes[..bytes.len().min(WRITE_BYTES)];
+        match chunk.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => &chunk[..=end],
+            None => chunk,
+        }
+    }
+
+    /// The queue is empty: says how many lines are missing, if any are.
+    fn report_dropped(&mut self) {
+        if self.dropped_lines > 0 {
+            let notice = format!("({} log lines were dropped)\n", self.dropped_lines);
+            self.bytes.extend(notice.bytes());
+            self.dropped_lines = 0;
+        }
+    }
+
+    /// Drops what is queued.
+    fn drop_all(&mut self) {
+        self.dropped_lines += self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.bytes.clear();
+    }
+
+    fn wake_flushing(&mut self) {
+        if let Some(task) = self.flushing.take() {
+            self.handle.wake(task);
+        }
+    }
+}
+
+impl Task for LogWriter {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let mut queue = self.log.0.borrow_mut();
+        queue.writer = Some(cx.id());
+        if queue.bytes.is_empty() {
+            queue.report_dropped();
+        }
+        if queue.bytes.is_empty() {
+            queue.wake_flushing();
+            return Ok(Wait::Wake);
+        }
+        let room = Wait::Send(self.fd.as_raw_fd());
+        if !self.is_own && cx.why() != room {
+            return Ok(room);
+        }
+        match sys::write(self.fd.as_fd(), queue.next_chunk()) {
+            Ok(written) => {
+                queue.bytes.drain(..written);
+                Ok(Wait::Turn)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(room),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                queue.writer = None;
+                queue.drop_all();
+                queue.wake_flushing();
+                Err(error)
+            }
+            Err(_) => {
+                queue.drop_all();
+                queue.wake_flushing();
+                Ok(Wait::Until(cx.now() + ERROR_PAUSE))
+            }
+        }
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        self.name.into()
+    }
+
+    fn progress(&self) -> Cow<'_, str> {
+        let queue = self.log.0.borrow();
+        match (queue.bytes.len(), queue.dropped_lines) {
+            (0, 0) => "".into(),
+            (bytes, 0) => format!("{bytes} bytes queued").into(),
+            (bytes, lines) => format!("{bytes} bytes queued, {lines} lines dropped").into(),
+        }
+    }
+}

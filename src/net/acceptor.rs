@@ -1,0 +1,132 @@
+//! The seed's `tcp_server(address, handler)`: a task that makes tasks of connections.
+
+use super::{Futile, Limit, Listener, Stream};
+use crate::context::Context;
+use crate::handle::{Descriptor, Handle};
+use crate::net::limit::Permit;
+use crate::sys;
+use crate::task::{Task, Wait};
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
+pub const ACCEPTS_PER_RESUME_MAX: u32 = 32;
+
+/// How long an acceptor that is out of descriptors waits before it tries again. Nothing tells a process that a descriptor
+/// has come free elsewhere in the system, so it has to look.
+pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
+
+/// How often an acceptor in trouble says so, at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A task that accepts connections and spawns the task that `handler` makes of each.
+///
+/// What a client or the network can do wrong between connecting and being accepted is passed over. Out of descriptors or
+/// memory, it leaves the waiting clients in the kernel's queue and tries again every [`DESCRIPTORS_RETRY`]. A listener that
+/// is broken ends it with the error. When a drain begins it accepts what is already in the queue, and ends.
+pub struct Acceptor<H> {
+    listener: Descriptor,
+    address: SocketAddr,
+    handler: H,
+    limit: Option<Limit>,
+    /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
+    /// as accepting one, so this follows how many there usually are.
+    burst: u32,
+    futile: Futile,
+    next_report: Option<Instant>,
+}
+
+impl<H, T> Acceptor<H>
+where
+    H: FnMut(Stream, SocketAddr) -> T,
+    T: Task + 'static,
+{
+    /// Accepts from `listener`, and spawns what `handler` makes of the connection and its peer's address. `scheduler` is
+    /// the one that the task will be given to.
+    pub fn new(scheduler: &Handle, listener: Listener, handler: H) -> Acceptor<H> {
+        let address = listener.address();
+        Acceptor {
+            listener: scheduler.adopt(listener),
+            address,
+            handler,
+            limit: None,
+            burst: 1,
+            futile: Futile::default(),
+            next_report: None,
+        }
+    }
+
+    /// Accepts only while the limit has room. The clients beyond it wait in the kernel's queue.
+    #[must_use]
+    pub fn with_limit(self, limit: Option<Limit>) -> Acceptor<H> {
+        Acceptor { limit, ..self }
+    }
+
+    fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
+        self.futile.reset();
+        let stream = Stream::new(cx, socket).with_permit(permit);
+        let task = (self.handler)(stream, peer);
+        cx.spawn(task);
+    }
+
+    /// Says what is the matter, once a second at most.
+    fn report(&mut self, cx: &mut Context<'_>, error: &io::Error) {
+        if self.next_report.is_none_or(|at| at <= cx.now()) {
+            self.next_report = Some(cx.now() + REPORT_INTERVAL);
+            let address = self.address;
+            cx.report(&format!("cannot accept on {address}: {error}; clients wait, retrying"));
+        }
+    }
+}
+
+impl<H, T> Task for Acceptor<H>
+where
+    H: FnMut(Stream, SocketAddr) -> T,
+    T: Task + 'static,
+{
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let wait = Wait::Recv(self.listener.as_raw_fd());
+        for accepted in 0..self.burst {
+            let permit = match self.limit.as_ref().map(|limit| limit.permit(cx)) {
+                Some(None) => return Ok(Wait::Wake),
+                Some(permit) => permit,
+                None => None,
+            };
+            match sys::accept(self.listener.as_fd()) {
+                Ok((socket, peer)) => self.serve(cx, socket, peer, permit),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.burst = accepted.max(1);
+                    return Ok(match accepted {
+                        _ if cx.is_draining() => Wait::Done,
+                        0 => self.futile.wait(cx, wait),
+                        _ => wait,
+                    });
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        self.report(cx, &error);
+                        return Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY));
+                    }
+                    Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
+                    // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the
+                    // network, whose errors Linux hands to whoever accepts next (ENETDOWN and its like).
+                    _ => return Ok(self.futile.wait(cx, Wait::Turn)),
+                },
+            }
+        }
+        self.burst = (self.burst * 2).min(ACCEPTS_PER_RESUME_MAX);
+        // While it drains it must go on until the queue is empty; otherwise the poller says when there are more.
+        Ok(if cx.is_draining() { Wait::Turn } else { wait })
+    }
+
+    fn drain(&mut self) -> bool {
+        true
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        format!("acceptor {}", self.address).into()
+    }
+}

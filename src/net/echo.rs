@@ -1,0 +1,203 @@
+//! The seed's `echo_handler(client, address)`: answers `GOT:` and what it received.
+
+use super::{Futile, Idle, Stream, try_again};
+use crate::context::Context;
+use crate::task::{Task, Wait};
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// How much is received, and answered, at a time. The seed's `recv(1000)`.
+pub const RECV_CHUNK_BYTES: usize = 1000;
+
+/// What each answer begins with.
+pub const ECHO_PREFIX: &[u8] = b"GOT:";
+
+/// How much more than what was received when the drain began is answered before the connection is let go: a client that is
+/// in the middle of asking gets its answer, one that never pauses does not hold up the drain.
+const DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// An echo connection.
+///
+/// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to
+/// it. While it waits it owns no buffer; an answer that did not fit into the socket at once is kept, and nothing more is
+/// received until it is gone. So what a client sends and does not read back stays in the kernel and slows down that client
+/// alone.
+pub struct Echo {
+    stream: Stream,
+    peer: SocketAddr,
+    phase: Phase,
+    /// What is left of an answer; absent almost always.
+    unsent: Option<Box<Unsent>>,
+    idle: Option<Box<Idle>>,
+    futile: Futile,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Has not been resumed yet.
+    New,
+    /// Receives and answers until the client ends the stream.
+    Serving,
+    /// A drain has begun: answers what has been received, up to so many more bytes, then ends the stream itself.
+    Draining { budget_bytes: u32 },
+    /// Has ended the stream, and reads until the client does the same. To close earlier would make the kernel reset the
+    /// connection if the client still sends, and so destroy the answers that are on their way to it.
+    Lingering,
+}
+
+struct Unsent {
+    bytes: Box<[u8]>,
+    sent: usize,
+}
+
+impl Echo {
+    /// Serves `stream`, whose other end is `peer`.
+    pub fn new(stream: Stream, peer: SocketAddr) -> Echo {
+        Echo { stream, peer, phase: Phase::New, unsent: None, idle: None, futile: Futile::default() }
+    }
+
+    /// Lets the connection go when nothing has moved for this long, in either direction: neither did a byte come, nor
+    /// did the client take one of what was sent to it.
+    #[must_use]
+    pub fn with_idle_timeout(self, timeout: Option<Duration>) -> Echo {
+        Echo { idle: timeout.map(|timeout| Box::new(Idle::new(timeout))), ..self }
+    }
+
+    /// Receives a chunk and sends the answer to it, as far as it goes.
+    fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let buffer = &mut cx.scratch()[..ECHO_PREFIX.len() + RECV_CHUNK_BYTES];
+        let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
+            Ok(0) => return Ok(Wait::Done),
+            Ok(received) => received,
+            Err(error) if try_again(&error) => return self.nothing_received(cx),
+            Err(error) => return Err(error),
+        };
+        buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
+        let answer = &buffer[..ECHO_PREFIX.len() + received];
+        let sent = match self.stream.send(answer) {
+            Ok(sent) => sent,
+            Err(error) if try_again(&error) => 0,
+            Err(error) => return Err(error),
+        };
+        if sent < answer.len() {
+            self.unsent = Some(Box::new(Unsent { bytes: answer[sent..].into(), sent: 0 }));
+        }
+        if let Phase::Draining { budget_bytes } = &mut self.phase {
+            *budget_bytes = budget_bytes.saturating_sub(received as u32);
+        }
+        Ok(self.progress(cx))
+    }
+
+    /// Sends what is left of an answer, as far as it goes.
+    fn send_rest(&mut self, cx: &mut Context<'_>, mut unsent: Box<Unsent>) -> io::Result<Wait> {
+        let result = self.stream.send(&unsent.bytes[unsent.sent..]);
+        if let Ok(sent) = result {
+            unsent.sent += sent;
+        }
+        if unsent.sent < unsent.bytes.len() {
+            self.unsent = Some(unsent);
+        }
+        match result {
+            Ok(_) => Ok(self.progress(cx)),
+            Err(error) if try_again(&error) => {
+                let wait = self.futile.wait(cx, Wait::Send(self.stream.as_raw_fd()));
+                Ok(self.with_deadline(cx, wait))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads and forgets what the client still sends, until it ends the stream, too.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Wait {
+        match self.stream.recv(cx.scratch()) {
+            Ok(received) if received > 0 => Wait::Recv(self.stream.as_raw_fd()),
+            Err(error) if try_again(&error) => self.futile.wait(cx, Wait::Recv(self.stream.as_raw_fd())),
+            Ok(_) | Err(_) => Wait::Done,
+        }
+    }
+
+    /// There was nothing to receive: a false alarm, or a drain that has come to the last of what was received.
+    fn nothing_received(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if let Phase::Draining { .. } = self.phase {
+            return self.end_stream(cx);
+        }
+        let wait = self.futile.wait(cx, Wait::Recv(self.stream.as_raw_fd()));
+        Ok(self.with_deadline(cx, wait))
+    }
+
+    fn end_stream(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        self.stream.shutdown_send()?;
+        self.phase = Phase::Lingering;
+        Ok(self.linger(cx))
+    }
+
+    /// Something has moved: what to wait for next.
+    fn progress(&mut self, cx: &mut Context<'_>) -> Wait {
+        self.futile.reset();
+        if let Some(idle) = &mut self.idle {
+            idle.progress(cx.now(), &self.stream, self.unsent.is_some());
+        }
+        let fd = self.stream.as_raw_fd();
+        let wait = match self.phase {
+            _ if self.unsent.is_some() => Wait::Send(fd),
+            // The poller would not say when there is no more to receive; only trying does.
+            Phase::Draining { .. } => Wait::Turn,
+            Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(fd),
+        };
+        self.with_deadline(cx, wait)
+    }
+
+    fn with_deadline(&self, cx: &mut Context<'_>, wait: Wait) -> Wait {
+        if let Some(deadline) = self.idle.as_ref().and_then(|idle| idle.deadline()) {
+            cx.or(Wait::Until(deadline));
+        }
+        wait
+    }
+
+    fn begin_to_drain(&mut self) {
+        let received = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
+        self.phase = Phase::Draining { budget_bytes: u32::try_from(received).unwrap_or(u32::MAX) };
+    }
+}
+
+impl Task for Echo {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if cx.timed_out()
+            && let Some(idle) = &mut self.idle
+            && idle.has_expired(cx.now(), &self.stream)
+        {
+            return Ok(Wait::Done);
+        }
+        if cx.is_draining() && matches!(self.phase, Phase::New | Phase::Serving) {
+            self.begin_to_drain();
+        }
+        match (self.unsent.take(), self.phase) {
+            (Some(unsent), _) => self.send_rest(cx, unsent),
+            (None, Phase::New) => {
+                self.phase = Phase::Serving;
+                Ok(self.progress(cx))
+            }
+            (None, Phase::Lingering) => Ok(self.linger(cx)),
+            (None, Phase::Draining { budget_bytes: 0 }) => self.end_stream(cx),
+            (None, Phase::Serving | Phase::Draining { .. }) => self.receive(cx),
+        }
+    }
+
+    fn drain(&mut self) -> bool {
+        true
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        format!("echo {}", self.peer).into()
+    }
+
+    fn progress(&self) -> Cow<'_, str> {
+        match &self.unsent {
+            Some(unsent) => format!("{} of {} sent", unsent.sent, unsent.bytes.len()).into(),
+            None => "".into(),
+        }
+    }
+}

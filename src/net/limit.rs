@@ -1,0 +1,63 @@
+//! How many connections may be open at a time.
+
+use crate::context::Context;
+use crate::handle::Handle;
+use crate::task::TaskId;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+/// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it. An acceptor that
+/// finds no room waits, without polling its listener, until one of the connections is closed.
+#[derive(Clone)]
+pub struct Limit(Rc<Inner>);
+
+struct Inner {
+    max: usize,
+    open: Cell<usize>,
+    waiting: RefCell<Vec<(Handle, TaskId)>>,
+}
+
+/// One of the connections of a [`Limit`]; dropped with its stream.
+pub(crate) struct Permit(Limit);
+
+impl Limit {
+    /// At most `max` connections at a time.
+    pub fn new(max: usize) -> Limit {
+        Limit(Rc::new(Inner { max, open: Cell::new(0), waiting: RefCell::default() }))
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.0.open.get()
+    }
+
+    /// Room for one more connection, if there is any; otherwise wakes the running task when there is.
+    pub(crate) fn permit(&self, cx: &Context<'_>) -> Option<Permit> {
+        if self.open() < self.0.max {
+            self.0.open.set(self.open() + 1);
+            return Some(Permit(self.clone()));
+        }
+        let mut waiting = self.0.waiting.borrow_mut();
+        if !waiting.iter().any(|(_, task)| *task == cx.id()) {
+            waiting.push((cx.handle(), cx.id()));
+        }
+        None
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let limit = &self.0.0;
+        limit.open.set(limit.open.get() - 1);
+        for (handle, task) in limit.waiting.borrow_mut().drain(..) {
+            handle.wake(task);
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permit({} of {})", self.0.open(), self.0.0.max)
+    }
+}

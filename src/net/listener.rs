@@ -1,0 +1,47 @@
+//! A socket that listens.
+
+use crate::sys;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A TCP socket that listens, non-blocking.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on `address`; with port 0 the system chooses one. `SO_REUSEADDR` is set, so that a restarted program need
+    /// not wait, and the backlog is as long as the system allows (`net.core.somaxconn`). An IPv6 listener serves IPv6
+    /// alone, so `0.0.0.0` and `[::]` can be listened on side by side.
+    ///
+    /// # Errors
+    /// What `socket(2)`, `bind(2)` and `listen(2)` say: such as that the address is in use.
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        Listener::from_fd(sys::listen(address)?)
+    }
+
+    fn from_fd(fd: OwnedFd) -> io::Result<Listener> {
+        let address = sys::bound_address(fd.as_fd())?;
+        Ok(Listener { fd, address })
+    }
+
+    /// The address that it listens on, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        listener.fd
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

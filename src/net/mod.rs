@@ -1,0 +1,21 @@
+//! Sockets, and the tasks that use them: [`Acceptor`] and [`Echo`] are the seed's `tcp_server` and `echo_handler`.
+//!
+//! Nothing here is known to the scheduler. It is what a user of this crate could have written.
+
+mod acceptor;
+mod echo;
+mod futile;
+mod idle;
+mod limit;
+mod listener;
+mod stream;
+
+pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
+pub use echo::{ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
+pub use futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
+pub use limit::Limit;
+pub use listener::Listener;
+pub use stream::Stream;
+
+pub(crate) use idle::Idle;
+pub(crate) use futile::{Futile, try_again};

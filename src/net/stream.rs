@@ -1,0 +1,91 @@
+//! A connected socket.
+
+use crate::context::Context;
+use crate::handle::Descriptor;
+use crate::net::limit::Permit;
+use crate::sys;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// A connected stream socket, non-blocking, closed by way of the scheduler (see [`Descriptor`]).
+#[derive(Debug)]
+pub struct Stream {
+    descriptor: Descriptor,
+    _permit: Option<Permit>,
+}
+
+impl Stream {
+    /// Makes a stream of a connected socket, which must be non-blocking.
+    pub fn new(cx: &Context<'_>, socket: impl Into<OwnedFd>) -> Stream {
+        Stream { descriptor: cx.adopt(socket), _permit: None }
+    }
+
+    pub(crate) fn with_permit(self, permit: Option<Permit>) -> Stream {
+        Stream { _permit: permit, ..self }
+    }
+
+    /// Starts to connect to `address`. Wait for [`Wait::Send`](crate::Wait::Send) on the stream, preferably with a
+    /// deadline, then ask [`connected`](Stream::connected).
+    ///
+    /// # Errors
+    /// What `socket(2)` and `connect(2)` say at once.
+    pub fn connect(cx: &Context<'_>, address: SocketAddr) -> io::Result<Stream> {
+        Ok(Stream::new(cx, sys::start_connect(address)?))
+    }
+
+    /// How the attempt to connect has ended.
+    ///
+    /// # Errors
+    /// Why the attempt failed: such as that the connection was refused.
+    pub fn connected(&self) -> io::Result<()> {
+        sys::connect_error(self.as_fd())
+    }
+
+    /// Receives what is there, up to the length of `buffer`; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. Others end the connection.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        sys::recv(self.as_fd(), buffer)
+    }
+
+    /// Sends as much of `bytes` as there is room for, and returns how much that was.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. Others end the connection; a peer that is
+    /// gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), never a signal.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        sys::send(self.as_fd(), bytes)
+    }
+
+    /// Says that nothing more will be sent: the peer receives what is in flight, and then the end of the stream.
+    ///
+    /// # Errors
+    /// What `shutdown(2)` says.
+    pub fn shutdown_send(&self) -> io::Result<()> {
+        sys::shutdown_send(self.as_fd())
+    }
+
+    /// How many bytes the kernel has received that nobody has read yet.
+    pub fn recv_queue_bytes(&self) -> usize {
+        sys::recv_queue_bytes(self.as_fd())
+    }
+
+    /// How many sent bytes the peer has not acknowledged yet; 0 on systems that cannot tell.
+    pub fn send_queue_bytes(&self) -> usize {
+        sys::send_queue_bytes(self.as_fd())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}

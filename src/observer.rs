@@ -1,0 +1,32 @@
+//! Who is told what happens. The library itself prints nothing; logs, traces and counters are observers.
+
+use crate::task::{End, Task, TaskId, Wait};
+use std::io;
+
+/// Is told what happens to tasks. Every method does nothing by default.
+///
+/// An observer runs in the middle of the scheduler's work: it should note what it is told and return. It may use a
+/// [`Handle`](crate::Handle) to wake a task that does something about it.
+#[expect(unused_variables, reason = "an observer overrides what it wants to hear")]
+pub trait Observer {
+    /// A task has been spawned, by the task `by` or, without one, from outside. It runs in the next turn.
+    fn spawned(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task) {}
+
+    /// A task is about to be resumed, because of this wait. Called once per message: keep it short.
+    fn resumed(&mut self, id: TaskId, why: Wait) {}
+
+    /// A task has been resumed and waits again. Called once per message: keep it short.
+    fn waiting(&mut self, id: TaskId, wait: Wait) {}
+
+    /// A task has something to say to whoever operates the program: see [`Context::report`](crate::Context::report).
+    fn reported(&mut self, id: TaskId, message: &str) {}
+
+    /// A task has ended, and is about to be dropped.
+    fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {}
+
+    /// A task has panicked while it was dropped; everything else of it has been dropped.
+    fn drop_panicked(&mut self, id: TaskId, message: &str) {}
+
+    /// The system could not poll. The scheduler tries again, after a pause; this is said each time that it fails.
+    fn poll_failed(&mut self, error: &io::Error) {}
+}

@@ -1,0 +1,103 @@
+//! The poller: what the scheduler asks for when it wants to know which descriptors are ready, and what time it is.
+//!
+//! # The contract
+//! A poller keeps a set of *watched* sides of descriptors. Every implementation must provide, and the scheduler relies on,
+//! exactly this; `suite.rs` runs the same tests over each of them.
+//!
+//! 1. **watch** makes a side watched. It does not fail: a number that is not open, or a file that the mechanism cannot
+//!    handle, is a matter for `wait`, which must report it or treat it as `poll(2)` would.
+//! 2. **unwatch** makes a side not watched. It is harmless for one that is not.
+//! 3. **forget** makes both sides not watched and drops everything that is known of the number. The scheduler says it
+//!    before it closes a descriptor that it owns.
+//! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and appends what fired. *A side that fired is not watched any more*: the scheduler watches it again
+//!    when a task waits for it again. Readiness is level-triggered: a side that is ready when it is watched fires in the
+//!    next `wait`, and everything that is ready fires within two of them, however much it is.
+//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires with `closed`, once.
+//! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
+//! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
+//!    [`FAILURE_PAUSE`], so that a caller who simply tries again does not spin.
+//! 8. **now** is the poller's clock, the only one there is: monotonic, and virtual in [`Sim`]. The scheduler reads it
+//!    once a turn.
+//! 9. **identity** says which open file a number names, so that a wait for a number that has been closed and reused can
+//!    be told from a wait for the same descriptor.
+
+mod array;
+#[cfg(target_os = "linux")]
+mod parked;
+mod poll;
+mod sim;
+#[cfg(test)]
+mod suite;
+
+#[cfg(target_os = "linux")]
+pub use parked::Parked;
+pub use poll::Poll;
+pub use sim::{Sim, SimScript};
+
+use crate::task::Side;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+/// How long a poller pauses before it reports that the system could not poll (out of memory, or a descriptor limit lowered
+/// under what is open). Long enough to be no load, short enough that service resumes at once when the cause is gone.
+pub const FAILURE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Something that knows which descriptors are ready. The module's text is the contract.
+pub trait Poller {
+    /// The time, by the clock that deadlines are measured with.
+    fn now(&self) -> Instant;
+
+    /// Which open file `fd` names: equal for as long as it is the same one.
+    ///
+    /// # Errors
+    /// `EBADF` if the number is not open.
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)>;
+
+    /// Watches a side of `fd`. `owned` says that [`forget`](Poller::forget) will be said before the descriptor is closed.
+    fn watch(&mut self, fd: RawFd, side: Side, owned: bool);
+
+    /// Does not watch a side of `fd` any more.
+    fn unwatch(&mut self, fd: RawFd, side: Side);
+
+    /// Drops everything that is known of `fd`, which is about to be closed.
+    fn forget(&mut self, fd: RawFd);
+
+    /// Sleeps until something fires, or until `patience` is over, and appends what fired.
+    ///
+    /// # Errors
+    /// The system could not poll; nothing has fired. The poller has paused already: try again.
+    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()>;
+}
+
+/// How long a [`Poller::wait`] may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all: something else is ready to run.
+    Look,
+    /// Until this instant, and not a moment less.
+    Until(Instant),
+    /// For ever.
+    Forever,
+}
+
+/// A descriptor that fired, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fired {
+    /// Its number.
+    pub fd: RawFd,
+    /// Its receiving side was watched, and is ready.
+    pub recv: bool,
+    /// Its sending side was watched, and is ready.
+    pub send: bool,
+    /// The number is not open: whoever waits for either side gets an error.
+    pub closed: bool,
+}
+
+/// The poller that suits this system: [`Parked`] on Linux, [`Poll`] elsewhere.
+pub fn default_poller() -> Box<dyn Poller> {
+    #[cfg(target_os = "linux")]
+    return Box::new(Parked::new());
+    #[cfg(not(target_os = "linux"))]
+    Box::new(Poll::new())
+}

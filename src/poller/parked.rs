@@ -1,0 +1,2 @@
+//! x
+pub use super::poll::Poll as Parked;

@@ -1,0 +1,92 @@
+//! Plain `poll(2)`: every Unix has it, and when most descriptors are busy nothing is cheaper.
+//!
+//! # What poll(2) really does
+//! - It answers about *numbers*, as they are at the moment of the call. A number that is not open is `POLLNVAL`; a number that
+//!   was closed and opened again is the new file. There is no registration that could go stale.
+//! - `POLLHUP`, `POLLERR` and `POLLNVAL` are reported whether they were asked for or not, and may come without `POLLIN` or
+//!   `POLLOUT`. Whoever waits must be resumed for them, or the next call returns at once with the same, for ever. A
+//!   reset connection is `POLLIN|POLLOUT|POLLERR|POLLHUP`, with the data that came before the reset still to be read.
+//! - A negative number is skipped in silence, so a wait for one would sleep for ever. The scheduler refuses it before it
+//!   gets here.
+//! - Closing a descriptor in another thread does not wake a `poll` that sleeps on it.
+//! - It fails with `EINVAL` when the array is longer than `RLIMIT_NOFILE`, which can be lowered under a running process,
+//!   and with `ENOMEM`. Neither lasts; the loop pauses and tries again.
+//! - The kernel walks the whole array each time, and when it must sleep it queues itself on every entry: some 19 ns for
+//!   each. That is what [`Parked`](super::Parked) is for.
+
+use super::array::{Array, bit};
+use super::{FAILURE_PAUSE, Fired, Patience, Poller, Side};
+use crate::sys;
+use crate::timers::poll_timeout_ms;
+use std::io;
+use std::os::fd::RawFd;
+use std::thread;
+use std::time::Instant;
+
+/// The poller that is `poll(2)` and nothing else. Where most descriptors are idle, [`Parked`](super::Parked) is cheaper.
+#[derive(Default)]
+pub struct Poll {
+    array: Array,
+    failures: Failures,
+}
+
+impl Poll {
+    /// A poller that watches nothing yet.
+    pub fn new() -> Poll {
+        Poll::default()
+    }
+}
+
+impl Poller for Poll {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
+        sys::file_identity(fd)
+    }
+
+    fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
+        self.array.watch(fd, bit(side));
+    }
+
+    fn unwatch(&mut self, fd: RawFd, side: Side) {
+        self.array.unwatch(fd, bit(side));
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        self.array.remove(fd);
+    }
+
+    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+        let timeout_ms = poll_timeout_ms(patience, Instant::now);
+        let count = self.failures.judge(self.array.poll(timeout_ms))?;
+        self.array.take_fired(count, |one| fired.push(one));
+        Ok(())
+    }
+}
+
+/// Tells an interruption, which is nothing, from a failure, which is paused for.
+#[derive(Default)]
+pub(super) struct Failures {
+    interruptions: u32,
+}
+
+/// So many calls in a row that were interrupted are a failure, too: no signal comes that often.
+const INTERRUPTIONS_MAX: u32 = 32;
+
+impl Failures {
+    /// What `result` means: an interruption is no event; any other failure is returned after [`FAILURE_PAUSE`].
+    pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
+        let interrupted = matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted);
+        self.interruptions = if interrupted { self.interruptions + 1 } else { 0 };
+        match result {
+            Err(_) if interrupted && self.interruptions <= INTERRUPTIONS_MAX => Ok(0),
+            Err(error) => {
+                thread::sleep(FAILURE_PAUSE);
+                Err(error)
+            }
+            Ok(count) => Ok(count),
+        }
+    }
+}

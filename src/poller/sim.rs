@@ -1,0 +1,224 @@
+//! Virtual time and scripted readiness, for tests: of this crate's scheduler, and of tasks that use it.
+//!
+//! Nothing here asks the kernel. A [`Sim`] is given to the scheduler; its [`SimScript`] stays with the test, which says what
+//! happens to which number when. Sleeping takes no time: the clock jumps to the next thing that was scripted.
+
+use super::{Fired, Patience, Poller, Side};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// A poller whose clock is virtual and whose descriptors are only numbers. See [`SimScript`].
+pub struct Sim(Rc<RefCell<State>>);
+
+/// The script of a [`Sim`]: says what happens to the numbers, and tells what the scheduler did.
+#[derive(Clone)]
+pub struct SimScript(Rc<RefCell<State>>);
+
+struct State {
+    start: Instant,
+    now: Instant,
+    watched: BTreeSet<(RawFd, Side)>,
+    ready: BTreeSet<(RawFd, Side)>,
+    hung_up: BTreeSet<RawFd>,
+    closed: BTreeSet<RawFd>,
+    files: BTreeMap<RawFd, u64>,
+    agenda: BTreeMap<(Instant, usize), Happening>,
+    scripted: usize,
+    failures: Vec<io::ErrorKind>,
+    waits: usize,
+    asleep: bool,
+}
+
+/// Something that happens to a descriptor number in a [`SimScript`].
+#[derive(Clone, Copy, Debug)]
+pub enum Happening {
+    /// A side becomes ready, and stays so until it is drained.
+    Ready(RawFd, Side),
+    /// A side is not ready any more.
+    Drained(RawFd, Side),
+    /// The peer is gone: whoever waits for either side is resumed.
+    HungUp(RawFd),
+    /// The number is closed, behind the scheduler's back.
+    Closed(RawFd),
+    /// The number is given to another file, on which nothing is ready.
+    Reused(RawFd),
+}
+
+impl Sim {
+    /// A poller at instant zero, and the script that moves it.
+    pub fn new() -> (Sim, SimScript) {
+        let start = Instant::now();
+        let state = Rc::new(RefCell::new(State {
+            start,
+            now: start,
+            watched: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            hung_up: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            files: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            scripted: 0,
+            failures: Vec::new(),
+            waits: 0,
+            asleep: false,
+        }));
+        (Sim(Rc::clone(&state)), SimScript(state))
+    }
+}
+
+impl SimScript {
+    /// Makes something happen now.
+    pub fn now(&self, happening: Happening) {
+        self.0.borrow_mut().happen(happening);
+    }
+
+    /// Makes something happen when so much time has passed.
+    pub fn after(&self, delay: Duration, happening: Happening) {
+        let mut state = self.0.borrow_mut();
+        state.scripted += 1;
+        let key = (state.now + delay, state.scripted);
+        state.agenda.insert(key, happening);
+    }
+
+    /// Makes the next wait fail, once for each time that this is said.
+    pub fn fail_next_wait(&self, kind: io::ErrorKind) {
+        self.0.borrow_mut().failures.push(kind);
+    }
+
+    /// How much virtual time has passed.
+    pub fn elapsed(&self) -> Duration {
+        let state = self.0.borrow();
+        state.now - state.start
+    }
+
+    /// How often the scheduler has polled.
+    pub fn waits(&self) -> usize {
+        self.0.borrow().waits
+    }
+
+    /// Whether the last wait would have slept for ever.
+    pub fn is_asleep(&self) -> bool {
+        self.0.borrow().asleep
+    }
+
+    /// The sides that are watched now, in order.
+    pub fn watched(&self) -> Vec<(RawFd, Side)> {
+        self.0.borrow().watched.iter().copied().collect()
+    }
+}
+
+impl State {
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Ready(fd, side) => drop(self.ready.insert((fd, side))),
+            Happening::Drained(fd, side) => drop(self.ready.remove(&(fd, side))),
+            Happening::HungUp(fd) => drop(self.hung_up.insert(fd)),
+            Happening::Closed(fd) => {
+                self.hung_up.remove(&fd);
+                self.ready.retain(|(ready, _)| *ready != fd);
+                self.closed.insert(fd);
+            }
+            Happening::Reused(fd) => {
+                self.happen(Happening::Closed(fd));
+                self.closed.remove(&fd);
+                *self.files.entry(fd).or_default() += 1;
+            }
+        }
+    }
+
+    /// Carries out what was scripted for this instant and before.
+    fn catch_up(&mut self) {
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let happening = entry.remove();
+            self.happen(happening);
+        }
+    }
+
+    /// Takes what fires now out of what is watched.
+    fn collect(&mut self, fired: &mut Vec<Fired>) -> bool {
+        let before = fired.len();
+        let numbers: BTreeSet<RawFd> = self.watched.iter().map(|(fd, _)| *fd).collect();
+        for fd in numbers {
+            let closed = self.closed.contains(&fd);
+            let both = closed || self.hung_up.contains(&fd);
+            let mut take = |side| {
+                (both || self.ready.contains(&(fd, side))) && self.watched.remove(&(fd, side))
+            };
+            let (recv, send) = (take(Side::Recv), take(Side::Send));
+            if recv || send {
+                fired.push(Fired { fd, recv, send, closed });
+            }
+        }
+        fired.len() > before
+    }
+}
+
+impl Poller for Sim {
+    fn now(&self) -> Instant {
+        self.0.borrow().now
+    }
+
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
+        let state = self.0.borrow();
+        if state.closed.contains(&fd) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((fd as u64, state.files.get(&fd).copied().unwrap_or(0)))
+    }
+
+    fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
+        self.0.borrow_mut().watched.insert((fd, side));
+    }
+
+    fn unwatch(&mut self, fd: RawFd, side: Side) {
+        self.0.borrow_mut().watched.remove(&(fd, side));
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        self.unwatch(fd, Side::Recv);
+        self.unwatch(fd, Side::Send);
+    }
+
+    /// # Panics
+    /// If the scheduler sleeps for ever a second time: in virtual time nothing could ever end that.
+    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.waits += 1;
+        if let Some(kind) = state.failures.pop() {
+            state.now += super::FAILURE_PAUSE;
+            return Err(kind.into());
+        }
+        loop {
+            state.catch_up();
+            if state.collect(fired) || patience == Patience::Look {
+                break;
+            }
+            let next = state.agenda.first_key_value().map(|((at, _), _)| *at);
+            match (next, patience) {
+                (Some(next), Patience::Until(until)) if next > until => {
+                    state.now = state.now.max(until);
+                    break;
+                }
+                (Some(next), _) => state.now = next,
+                (None, Patience::Until(until)) => {
+                    state.now = state.now.max(until);
+                    break;
+                }
+                (None, _) => {
+                    assert!(!state.asleep, "the scheduler sleeps for ever, again: watched is {:?}", state.watched);
+                    state.asleep = true;
+                    return Ok(());
+                }
+            }
+        }
+        state.asleep = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Signals as something that a task waits to receive.
+
+use crate::sys::SignalSource;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A signal that a program may want to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Signal {
+    /// `SIGHUP`: the terminal is gone; by custom, read your configuration again.
+    Hangup,
+    /// `SIGINT`: Ctrl-C.
+    Interrupt,
+    /// `SIGTERM`: please end.
+    Terminate,
+    /// `SIGUSR1`: whatever the program says it is for.
+    User1,
+    /// `SIGUSR2`: whatever the program says it is for.
+    User2,
+}
+
+impl Signal {
+    const ALL: [Signal; 5] =
+        [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2];
+
+    const fn number(self) -> libc::c_int {
+        match self {
+            Signal::Hangup => libc::SIGHUP,
+            Signal::Interrupt => libc::SIGINT,
+            Signal::Terminate => libc::SIGTERM,
+            Signal::User1 => libc::SIGUSR1,
+            Signal::User2 => libc::SIGUSR2,
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Hangup => "SIGHUP",
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+            Signal::User1 => "SIGUSR1",
+            Signal::User2 => "SIGUSR2",
+        })
+    }
+}
+
+/// Signals that do not have their usual effect any more, and can be received instead: wait for
+/// [`Wait::Recv`](crate::Wait::Recv) on this descriptor, then [`receive`](Signals::receive).
+///
+/// A signal that arrives just before the scheduler sleeps is seen at once: it makes the descriptor ready.
+pub struct Signals(SignalSource);
+
+impl Signals {
+    /// Receives these signals from now on. Make it before the program starts its first other thread: on Linux a thread that
+    /// is there already would go on taking them in the usual way. They are not given back when this is dropped.
+    ///
+    /// # Errors
+    /// What the system says: such as that no descriptor is left.
+    pub fn new(signals: &[Signal]) -> io::Result<Signals> {
+        let numbers: Vec<libc::c_int> = signals.iter().map(|signal| signal.number()).collect();
+        Ok(Signals(SignalSource::new(&numbers)?))
+    }
+
+    /// The next signal that has arrived; `None` if there is none (any more). Several of the same kind may count as one.
+    ///
+    /// # Errors
+    /// What `read(2)` says, other than that there is nothing to read.
+    pub fn receive(&self) -> io::Result<Option<Signal>> {
+        match self.0.receive() {
+            Ok(number) => Ok(Signal::ALL.into_iter().find(|signal| signal.number() == number)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,35 @@
+//! Every system call and every line of unsafe code; knows nothing above it.
+//!
+//! Each function is the thinnest safe wrapper that its callers need: it takes a borrowed descriptor where it acts on one,
+//! turns `-1` into the `errno` it stands for, and decides nothing. Numbers (`RawFd`) appear only where the kernel itself
+//! defines what happens for a number that names nothing: the entries of `poll(2)`, `epoll_ctl(2)` and `fstat(2)`.
+
+#![allow(unsafe_code)]
+
+mod poll;
+mod process;
+mod socket;
+
+#[cfg(target_os = "linux")]
+mod epoll;
+
+#[cfg(target_os = "linux")]
+pub(crate) use epoll::{Epoll, EpollEvent};
+pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
+pub(crate) use process::{SignalSource, file_identity, open_own_description, write};
+pub(crate) use socket::{
+    accept, bound_address, connect_error, listen, recv, recv_queue_bytes, send, send_queue_bytes, shutdown_send,
+    start_connect,
+};
+
+use std::io;
+
+/// Turns the `-1` of a system call into the error that `errno` names.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// [`check`] for the calls that return a number of bytes.
+fn check_len(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,247 @@
+//! Sockets: addresses, listening, accepting, connecting, receiving and sending.
+
+use super::{check, check_len};
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+/// Apple's systems have no `MSG_NOSIGNAL`; Rust's runtime ignores `SIGPIPE` at start, which has the same effect.
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+const SEND_FLAGS: libc::c_int = 0;
+
+/// Receives what is there, up to the length of `buffer`. 0 is the end of the stream.
+pub(crate) fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of one exclusively borrowed slice.
+    check_len(unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// Sends as much of `bytes` as the socket has room for. A peer that is gone is an `EPIPE`, never a signal.
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
+    check_len(unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), SEND_FLAGS) })
+}
+
+/// Says that nothing more will be sent (`SHUT_WR`): the peer reads what is in flight and then the end of the stream.
+pub(crate) fn shutdown_send(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })?;
+    Ok(())
+}
+
+/// How many received bytes the kernel holds that nobody has read yet.
+pub(crate) fn recv_queue_bytes(fd: BorrowedFd<'_>) -> usize {
+    queue_bytes(fd, libc::FIONREAD)
+}
+
+/// How many sent bytes the peer has not acknowledged yet. 0 where the system cannot tell.
+pub(crate) fn send_queue_bytes(fd: BorrowedFd<'_>) -> usize {
+    #[cfg(target_os = "linux")]
+    return queue_bytes(fd, libc::TIOCOUTQ);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        0
+    }
+}
+
+fn queue_bytes(fd: BorrowedFd<'_>, request: libc::c_ulong) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: both requests write one `int` through the pointer, which is to a live `int`.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, ptr::from_mut(&mut count)) };
+    if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
+/// Makes a stream socket that listens on `address`: non-blocking, closed on exec, with `SO_REUSEADDR` (a restart does not
+/// wait for old connections to time out), and the longest backlog that the system allows (it clamps the number).
+///
+/// What accepted connections shall have is set here, once: Linux and the BSDs let them inherit `SO_KEEPALIVE` (a vanished
+/// peer is noticed), `SO_OOBINLINE` (an urgent byte stays in the stream) and `TCP_NODELAY` (a reply is not held back
+/// for the acknowledgement of the one before it).
+pub(crate) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = stream_socket(address)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` can then be listened on side by side, whatever the system's default is.
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
+    let address = RawAddress::from(address);
+    // SAFETY: the pointer is to a live address of `len` bytes.
+    check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) })?;
+    Ok(socket)
+}
+
+/// Starts to connect to `address`. The socket can be sent to when the attempt has ended; [`connect_error`] then says how.
+pub(crate) fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = stream_socket(address)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    let address = RawAddress::from(address);
+    // SAFETY: the pointer is to a live address of `len` bytes.
+    match check(unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr(), address.len) }) {
+        // EINTR, too: the attempt goes on without us (POSIX), exactly as after EINPROGRESS.
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// How an attempt to connect ended (`SO_ERROR`), once the socket can be sent to.
+pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut code: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `code` and `len` are live, and `len` says how large `code` is.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ERROR,
+            ptr::from_mut(&mut code).cast(),
+            ptr::from_mut(&mut len),
+        )
+    })?;
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// Takes the next connection off the queue: non-blocking, closed on exec, with the peer's address as `accept` itself gives
+/// it, because `getpeername` fails for a peer that has already reset the connection.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let mut address = RawAddress::empty();
+    let fd = accept_raw(listener.as_raw_fd(), &mut address)?;
+    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    set_nonblocking_cloexec(&socket)?;
+    Ok((socket, address.decode()))
+}
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+fn accept_raw(listener: RawFd, address: &mut RawAddress) -> io::Result<RawFd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let len = ptr::from_mut(&mut address.len);
+    // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
+    check(unsafe { libc::accept4(listener, address.as_mut_ptr(), len, flags) })
+}
+
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn accept_raw(listener: RawFd, address: &mut RawAddress) -> io::Result<RawFd> {
+    let len = ptr::from_mut(&mut address.len);
+    // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
+    check(unsafe { libc::accept(listener, address.as_mut_ptr(), len) })
+}
+
+/// The address that a socket is bound to: after port 0, the port that the system chose.
+pub(crate) fn bound_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let mut address = RawAddress::empty();
+    let len = ptr::from_mut(&mut address.len);
+    // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), address.as_mut_ptr(), len) })?;
+    Ok(address.decode())
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    #[cfg(not(any(target_os = "macos", target_os = "ios")))]
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    let kind = libc::SOCK_STREAM;
+    // SAFETY: no pointer is passed; the call only makes a descriptor.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    set_nonblocking_cloexec(&socket)?;
+    Ok(socket)
+}
+
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok(())
+}
+
+fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live `int` of `len` bytes.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), len) })?;
+    Ok(())
+}
+
+/// A `sockaddr` of any family, and its length.
+struct RawAddress {
+    storage: libc::sockaddr_storage,
+    len: libc::socklen_t,
+}
+
+impl RawAddress {
+    fn empty() -> RawAddress {
+        // SAFETY: a `sockaddr_storage` is plain integers and byte arrays, for all of which zero is a value.
+        let storage = unsafe { mem::zeroed() };
+        RawAddress { storage, len: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+    }
+
+    fn as_ptr(&self) -> *const libc::sockaddr {
+        ptr::from_ref(&self.storage).cast()
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
+        ptr::from_mut(&mut self.storage).cast()
+    }
+
+    /// The address as Rust spells it. A family other than IPv4 and IPv6 has no port and no IP address to show (a Unix
+    /// socket's peer is nameless anyway), so it reads as `0.0.0.0:0`.
+    fn decode(&self) -> SocketAddr {
+        match libc::c_int::from(self.storage.ss_family) {
+            libc::AF_INET => {
+                // SAFETY: the family says that the storage, large and aligned enough for every address, holds this one.
+                let v4 = unsafe { *self.as_ptr().cast::<libc::sockaddr_in>() };
+                let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+                SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into()
+            }
+            libc::AF_INET6 => {
+                // SAFETY: the family says that the storage, large and aligned enough for every address, holds this one.
+                let v6 = unsafe { *self.as_ptr().cast::<libc::sockaddr_in6>() };
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into()
+            }
+            _ => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+}
+
+impl From<SocketAddr> for RawAddress {
+    fn from(address: SocketAddr) -> RawAddress {
+        let mut raw = RawAddress::empty();
+        match address {
+            SocketAddr::V4(v4) => {
+                // SAFETY: the storage is large and aligned enough for every address, and exclusively ours.
+                let place = unsafe { &mut *raw.as_mut_ptr().cast::<libc::sockaddr_in>() };
+                place.sin_family = libc::AF_INET as libc::sa_family_t;
+                place.sin_port = v4.port().to_be();
+                place.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
+                raw.len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            }
+            SocketAddr::V6(v6) => {
+                // SAFETY: the storage is large and aligned enough for every address, and exclusively ours.
+                let place = unsafe { &mut *raw.as_mut_ptr().cast::<libc::sockaddr_in6>() };
+                place.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                place.sin6_port = v6.port().to_be();
+                place.sin6_addr.s6_addr = v6.ip().octets();
+                place.sin6_flowinfo = v6.flowinfo();
+                place.sin6_scope_id = v6.scope_id();
+                raw.len = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            }
+        }
+        raw
+    }
+}

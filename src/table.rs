@@ -1,0 +1,139 @@
+//! The task table: what `ps` is for processes. Made when somebody asks; costs nothing while nobody does.
+
+use crate::context::Context;
+use crate::scheduler::{Core, Scheduler};
+use crate::slots::{Place, Reason, Slot};
+use crate::task::{Task, TaskId};
+use std::fmt::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// One live task, as it was when the snapshot was made.
+#[derive(Clone, Debug)]
+pub struct TaskInfo {
+    /// Which task.
+    pub id: TaskId,
+    /// Its [`name`](Task::name).
+    pub name: String,
+    /// What it waits for, and its [`progress`](Task::progress): `send fd 7, 12 of 64 sent`.
+    pub state: String,
+    /// For how long it has been in that state, as of the turn's beginning.
+    pub since: Duration,
+    /// How often it has been resumed.
+    pub resumes: u64,
+    /// Which task spawned it.
+    pub spawned_by: Option<TaskId>,
+    /// Whether it is a service.
+    pub is_service: bool,
+}
+
+impl Core {
+    /// The live tasks, in the order in which they were spawned.
+    fn tasks(&self) -> Vec<TaskInfo> {
+        let mut infos: Vec<TaskInfo> =
+            self.slots.ids().into_iter().filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect();
+        infos.sort_by_key(|info| info.id.serial);
+        infos
+    }
+
+    fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
+        // What a task says of itself may panic like anything else that it does, and whoever looks is not to suffer for it.
+        let ask = |what: &dyn Fn(&dyn Task) -> String| match &slot.task {
+            Some(task) => catch_unwind(AssertUnwindSafe(|| what(task.as_ref()))).unwrap_or_else(|_| "?".to_owned()),
+            None => String::new(),
+        };
+        let mut state = self.wait_text(slot);
+        let progress = ask(&|task| task.progress().into_owned());
+        if !progress.is_empty() {
+            let _ = write!(state, ", {progress}");
+        }
+        TaskInfo {
+            id,
+            name: if slot.task.is_some() { ask(&|task| task.name().into_owned()) } else { "(this task)".to_owned() },
+            state,
+            since: Duration::from_nanos(self.clock.saturating_sub(slot.since)),
+            resumes: slot.resumes,
+            spawned_by: slot.spawned_by,
+            is_service: slot.is_service,
+        }
+    }
+
+    fn wait_text(&self, slot: &Slot) -> String {
+        match slot.place {
+            Place::Running => return "running".to_owned(),
+            Place::Ready => return "ready".to_owned(),
+            Place::Waiting => {}
+        }
+        let mut text = match slot.reason {
+            Reason::Fd(side, fd) => side.of(fd).to_string(),
+            Reason::Wake => "wake".to_owned(),
+            Reason::Until | Reason::Turn | Reason::Busy(..) | Reason::Closed(..) => String::new(),
+        };
+        for wait in slot.also.iter().flat_map(|also| also.iter()) {
+            let _ = write!(text, " or {wait}");
+        }
+        if slot.deadline != crate::timers::NEVER {
+            let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
+            let separator = if text.is_empty() { "" } else { " or " };
+            let _ = write!(text, "{separator}until +{:.1} s", left.as_secs_f64());
+        }
+        text
+    }
+}
+
+impl Scheduler {
+    /// The live tasks, in the order in which they were spawned.
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        self.core.tasks()
+    }
+}
+
+impl Context<'_> {
+    /// The live tasks, in the order in which they were spawned. The one that asks is in there as `(this task)`.
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        self.core.tasks()
+    }
+}
+
+/// Shows tasks as a table with aligned columns, a line each, the first line naming the columns.
+///
+/// ```
+/// use fdtask::{Scheduler, TaskTable, Wait, task_fn};
+///
+/// let mut scheduler = Scheduler::new();
+/// scheduler.spawn(task_fn("ticker", |_| Ok(Wait::Turn)));
+/// let table = TaskTable(&scheduler.tasks()).to_string();
+/// assert!(table.starts_with("ID  BY  RESUMES     SINCE  TASK    WAITS FOR\n"), "{table}");
+/// assert!(table.contains("ticker  ready"));
+/// ```
+pub struct TaskTable<'a>(pub &'a [TaskInfo]);
+
+impl fmt::Display for TaskTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |of: &dyn Fn(&TaskInfo) -> usize, least: usize| self.0.iter().map(of).max().unwrap_or(0).max(least);
+        let by = |info: &TaskInfo| info.spawned_by.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let since = |info: &TaskInfo| format!("{:.1} s", info.since.as_secs_f64());
+        let id_width = width(&|info| info.id.to_string().len(), 2);
+        let by_width = width(&|info| by(info).len(), 2);
+        let resumes_width = width(&|info| info.resumes.to_string().len(), 7);
+        let since_width = width(&|info| since(info).len(), 8);
+        let name_width = width(&|info| info.name.chars().count(), 4);
+        writeln!(
+            f,
+            "{:>id_width$}  {:>by_width$}  {:>resumes_width$}  {:>since_width$}  {:<name_width$}  WAITS FOR",
+            "ID", "BY", "RESUMES", "SINCE", "TASK"
+        )?;
+        for info in self.0 {
+            let (by, since) = (by(info), since(info));
+            writeln!(
+                f,
+                "{:>id_width$}  {by:>by_width$}  {:>resumes_width$}  {since:>since_width$}  {:<name_width$}  {}",
+                info.id.to_string(),
+                info.resumes,
+                info.name,
+                info.state
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Deadlines: which task is due at which instant. Takes `now`, never reads a clock.
+//!
+//! A deadline that moves with every message (an idle timeout) must not touch the queue every time. So the queue may hold
+//! an instant that is too early: the newest deadline stands in the task's slot, and an entry that expires early is put
+//! back at the newest by the scheduler. Only a deadline that moves to the front costs an insertion.
+
+use crate::poller::Patience;
+use crate::task::TaskId;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+/// Nanoseconds since the scheduler was made: an instant in half the space, cheap to compare.
+pub(crate) type Nanos = u64;
+
+/// The deadline of a task that has none.
+pub(crate) const NEVER: Nanos = Nanos::MAX;
+
+/// The instant from which one scheduler counts its [`Nanos`].
+#[derive(Clone, Copy)]
+pub(crate) struct Epoch(pub(crate) Instant);
+
+impl Epoch {
+    /// `instant` as nanoseconds: 0 if it is before the epoch, clamped (in some 584 years) so that it is never [`NEVER`].
+    pub(crate) fn nanos(self, instant: Instant) -> Nanos {
+        let since = instant.saturating_duration_since(self.0);
+        Nanos::try_from(since.as_nanos()).unwrap_or(NEVER).min(NEVER - 1)
+    }
+
+    pub(crate) fn instant(self, nanos: Nanos) -> Instant {
+        self.0.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.0)
+    }
+}
+
+/// Queued deadlines, the soonest first.
+#[derive(Default)]
+pub(crate) struct Timers {
+    queue: BinaryHeap<Reverse<Entry>>,
+}
+
+/// One queued deadline of one task.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) at: Nanos,
+    slot: u32,
+    serial: NonZeroU32,
+}
+
+impl Entry {
+    pub(crate) fn task(self) -> TaskId {
+        TaskId { slot: self.slot, serial: self.serial }
+    }
+}
+
+/// The queue is tidied when it holds more than twice as many entries as there are tasks, and this many more.
+const STALE_ENTRIES_MAX: usize = 64;
+
+impl Timers {
+    /// The soonest instant at which something is queued; it may turn out to be early.
+    pub(crate) fn next(&self) -> Option<Nanos> {
+        self.queue.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    pub(crate) fn push(&mut self, at: Nanos, task: TaskId) {
+        self.queue.push(Reverse(Entry { at, slot: task.slot, serial: task.serial }));
+    }
+
+    /// Takes out the soonest entry, if it is due at `now`.
+    pub(crate) fn pop_due(&mut self, now: Nanos) -> Option<Entry> {
+        if self.next()? > now {
+            return None;
+        }
+        self.queue.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Throws out the entries that `is_live` disowns, once they could be the greater part. Entries go stale when a task
+    /// ends before its deadline, or is given a sooner one.
+    pub(crate) fn tidy(&mut self, live_tasks: usize, is_live: impl Fn(Entry) -> bool) {
+        if self.queue.len() > 2 * live_tasks + STALE_ENTRIES_MAX {
+            self.queue.retain(|Reverse(entry)| is_live(*entry));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+/// `patience` as `poll(2)` wants it: in milliseconds, rounded up because to wake early would mean to ask again at once,
+/// over and over; clamped to what an `int` holds; negative for ever. Asks for the time only where it is needed.
+pub(crate) fn poll_timeout_ms(patience: Patience, now: impl FnOnce() -> Instant) -> i32 {
+    match patience {
+        Patience::Look => 0,
+        Patience::Forever => -1,
+        Patience::Until(until) => {
+            let ms = until.saturating_duration_since(now()).as_nanos().div_ceil(1_000_000);
+            i32::try_from(ms).unwrap_or(i32::MAX)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_rounded_up_to_milliseconds_and_clamped() {
+        let now = Instant::now();
+        let cases = [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_micros(900), 1),
+            (Duration::from_millis(1), 1),
+            (Duration::from_nanos(1_000_001), 2),
+            (Duration::from_millis(i32::MAX as u64), i32::MAX),
+            (Duration::from_secs(3_000_000), i32::MAX),
+        ];
+        for (ahead, ms) in cases {
+            assert_eq!(poll_timeout_ms(Patience::Until(now + ahead), || now), ms, "{ahead:?} ahead");
+        }
+        assert_eq!(poll_timeout_ms(Patience::Forever, || now), -1);
+        assert_eq!(poll_timeout_ms(Patience::Look, || now), 0);
+        let later = now + Duration::from_millis(5);
+        assert_eq!(poll_timeout_ms(Patience::Until(now), || later), 0, "a deadline that has passed does not sleep");
+    }
+
+    #[test]
+    fn nanoseconds_since_the_epoch_never_read_as_never() {
+        let epoch = Epoch(Instant::now());
+        let far = epoch.0 + Duration::from_secs(1_000_000_000);
+        assert_eq!(epoch.instant(epoch.nanos(far)), far);
+        let beyond = epoch.0.checked_add(Duration::from_secs(60 * 60 * 24 * 365 * 1_000));
+        assert!(beyond.is_none_or(|instant| epoch.nanos(instant) < NEVER));
+        let before = epoch.0.checked_sub(Duration::from_secs(1));
+        assert!(before.is_none_or(|instant| epoch.nanos(instant) == 0));
+    }
+}
