@@ -2,8 +2,8 @@
 
 use crate::handle::{Descriptor, Handle};
 use crate::scheduler::Core;
-use crate::slots::Reason;
-use crate::task::{Task, TaskId, Wait, WaitError};
+use crate::slots::{Kind, Reason};
+use crate::task::{Task, TaskId, Wait};
 use crate::timers::Nanos;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -30,17 +30,12 @@ impl Context<'_> {
     /// Why the task is resumed: the one of its waits that was fulfilled. [`Wait::Turn`] when it is new, and when a drain
     /// has begun; [`Wait::Until`] when its deadline has passed.
     pub fn why(&self) -> Wait {
-        match self.why {
-            Reason::Fd(side, fd) | Reason::Busy(side, fd) | Reason::Closed(side, fd) => side.of(fd),
-            Reason::Until => Wait::Until(self.core.epoch.instant(self.deadline)),
-            Reason::Turn => Wait::Turn,
-            Reason::Wake => Wait::Wake,
-        }
+        self.why.wait(|| self.core.epoch.instant(self.deadline))
     }
 
     /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.
     pub fn timed_out(&self) -> bool {
-        self.why == Reason::Until
+        self.why.kind == Kind::Until
     }
 
     /// Waits for this, too: whichever comes first of what was said here and of what `resume` returns resumes the task,
@@ -101,7 +96,7 @@ impl Context<'_> {
 
     /// Whether a drain has begun: finish what was begun, and begin nothing new.
     pub fn is_draining(&self) -> bool {
-        self.core.drain_by.is_some()
+        self.core.drain_by.is_some() || self.core.mailbox.drain_by.get().is_some()
     }
 
     /// [`Handle::stop`].
@@ -124,15 +119,6 @@ impl Context<'_> {
     pub fn report(&mut self, message: &str) {
         if let Some(observer) = &mut self.core.observer {
             observer.reported(self.id, message);
-        }
-    }
-
-    /// The error that [`Task::wait_failed`] is called with.
-    pub(crate) fn failure(&self) -> Option<WaitError> {
-        match self.why {
-            Reason::Busy(side, fd) => Some(WaitError::Busy(side.of(fd))),
-            Reason::Closed(side, fd) => Some(WaitError::Closed(side.of(fd))),
-            Reason::Fd(..) | Reason::Until | Reason::Turn | Reason::Wake => None,
         }
     }
 }

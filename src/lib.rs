@@ -19,7 +19,7 @@ mod wait_map;
 pub use context::Context;
 pub use handle::{Descriptor, Handle};
 pub use log::{LOG_QUEUE_BYTES, Log, LogWriter};
-pub use observer::Observer;
+pub use observer::{Observer, reason};
 pub use scheduler::{SCRATCH_BYTES, Scheduler};
 pub use signals::{Signal, Signals};
 pub use table::{TaskInfo, TaskTable};

@@ -38,13 +38,16 @@ struct Queue {
     flushing: Option<TaskId>,
     bytes: VecDeque<u8>,
     dropped_lines: u64,
+    /// How many dropped lines the notice tells of that is first in the queue; if it cannot be written, they still count.
+    noticed_lines: u64,
 }
 
 impl Log {
     /// A log, and the task that writes it to `fd`: give that to the scheduler of `handle` as a service. The task table
     /// calls it by `name`.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
-        let queue = Queue { handle, writer: None, flushing: None, bytes: VecDeque::new(), dropped_lines: 0 };
+        let queue =
+            Queue { handle, writer: None, flushing: None, bytes: VecDeque::new(), dropped_lines: 0, noticed_lines: 0 };
         let log = Log(Rc::new(RefCell::new(queue)));
         let own = sys::open_own_description(fd.as_fd());
         let is_own = own.is_some();
@@ -52,12 +55,13 @@ impl Log {
         (log, writer)
     }
 
-    /// Logs a line (the end of line is added), or several. What the queue has no room for is dropped and counted, and so
-    /// is what follows until the queue is empty, so that what is missing is missing in one piece.
+    /// Logs a line (the end of line is added), or several. While [`LOG_QUEUE_BYTES`] or more are queued, what is logged is
+    /// dropped and counted, and so is what follows until the queue is empty: what is missing is missing in one piece. A
+    /// long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
         let mut queue = self.0.borrow_mut();
-        if queue.dropped_lines > 0 || queue.bytes.len() + line.len() + 1 > LOG_QUEUE_BYTES {
-            queue.dropped_lines += 1;
+        if queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES {
+            queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
             return;
         }
         let was_empty = queue.bytes.is_empty();
@@ -112,17 +116,31 @@ impl Queue {
     }
 
     /// The queue is empty: says how many lines are missing, if any are.
-    fn report_dropped(&mut self) {
-        if self.dropped_lines > 0 {
-            let notice = format!("({} log lines were dropped)\n", self.dropped_lines);
+    fn notice_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped_lines);
+        if dropped > 0 {
+            let notice = match dropped {
+                1 => "(1 log line was dropped)\n".to_owned(),
+                _ => format!("({dropped} log lines were dropped)\n"),
+            };
             self.bytes.extend(notice.bytes());
-            self.dropped_lines = 0;
+            self.noticed_lines = dropped;
         }
     }
 
-    /// Drops what is queued.
+    /// These bytes have been written.
+    fn written(&mut self, count: usize) {
+        self.bytes.drain(..count);
+        if self.bytes.is_empty() {
+            self.noticed_lines = 0;
+        }
+    }
+
+    /// Drops what is queued. Nobody misses the notice itself, but the lines that it tells of are still missing.
     fn drop_all(&mut self) {
-        self.dropped_lines += self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let notices = u64::from(self.noticed_lines > 0);
+        self.dropped_lines += lines - notices + std::mem::take(&mut self.noticed_lines);
         self.bytes.clear();
     }
 
@@ -138,7 +156,7 @@ impl Task for LogWriter {
         let mut queue = self.log.0.borrow_mut();
         queue.writer = Some(cx.id());
         if queue.bytes.is_empty() {
-            queue.report_dropped();
+            queue.notice_dropped();
         }
         if queue.bytes.is_empty() {
             queue.wake_flushing();
@@ -150,7 +168,7 @@ impl Task for LogWriter {
         }
         match sys::write(self.fd.as_fd(), queue.next_chunk()) {
             Ok(written) => {
-                queue.bytes.drain(..written);
+                queue.written(written);
                 Ok(Wait::Turn)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(room),

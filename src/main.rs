@@ -7,9 +7,8 @@ mod daemon;
 use daemon::arguments::{self, Config, HELP, Request};
 use daemon::control::Control;
 use daemon::journal::Journal;
-use daemon::reason;
-use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::{Log, Scheduler, TaskId};
+use fdtask::net::{Acceptor, Echo, Limit, Listener, raise_descriptor_limit};
+use fdtask::{Log, Scheduler, TaskId, reason};
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +19,10 @@ use std::time::Duration;
 /// How long the end of the program waits for the log's last lines to be read.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(80);
 
+/// How many descriptors the daemon needs beside its listeners and connections: the standard three, the logs', the
+/// signals', the poller's.
+const OWN_DESCRIPTORS: usize = 8;
+
 fn main() -> ExitCode {
     let result = match arguments::parse(std::env::args_os().skip(1)) {
         Ok(Request::Help) => print(HELP),
@@ -28,13 +31,14 @@ fn main() -> ExitCode {
         Err(what) => return fail(2, &format!("{what}; try 'fdtask --help'")),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(what) => fail(1, &what),
     }
 }
 
-fn print(text: &str) -> Result<(), String> {
-    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot print: {}", reason(&error)))
+fn print(text: &str) -> Result<ExitCode, String> {
+    let printed = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
+    printed.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {}", reason(&error)))
 }
 
 fn fail(code: u8, what: &str) -> ExitCode {
@@ -43,7 +47,9 @@ fn fail(code: u8, what: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn serve(config: &Config) -> Result<(), String> {
+/// Serves until it is told to end. An `Err` says why it could not begin; what goes wrong later is in the log, which, unlike
+/// this, never waits for somebody to read it.
+fn serve(config: &Config) -> Result<ExitCode, String> {
     let mut scheduler = Scheduler::new();
     let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
     let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
@@ -51,6 +57,7 @@ fn serve(config: &Config) -> Result<(), String> {
     let control = control.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
     let control = scheduler.spawn_service(control);
     let acceptors = listen(config, &mut scheduler, &out)?;
+    check_descriptor_limit(config, &diagnostics);
     let broken = Rc::new(Cell::new(false));
     scheduler.observe(Journal {
         out: out.clone(),
@@ -68,7 +75,7 @@ fn serve(config: &Config) -> Result<(), String> {
     scheduler.spawn(out.flush(FLUSH_TIMEOUT));
     scheduler.spawn(diagnostics.flush(FLUSH_TIMEOUT));
     scheduler.run();
-    if broken.get() { Err("cannot go on".to_owned()) } else { Ok(()) }
+    Ok(if broken.get() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> Result<Log, String> {
@@ -76,6 +83,19 @@ fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> 
     let (log, writer) = Log::new(scheduler.handle(), name, fd);
     scheduler.spawn_service(writer);
     Ok(log)
+}
+
+/// Says so if the system allows fewer descriptors than the connections asked for need. They are served as far as it goes;
+/// the others wait in the kernel's queue, as they do beyond any limit.
+fn check_descriptor_limit(config: &Config, diagnostics: &Log) {
+    let Some(connections) = config.max_connections else { return };
+    let needed = connections.saturating_add(config.listen.len() + OWN_DESCRIPTORS);
+    match raise_descriptor_limit(needed) {
+        Ok(limit) if limit < needed => diagnostics.line(&format!(
+            "fdtask: --max-connections {connections} is more than the descriptor limit of {limit} allows; raise it with 'ulimit -n'"
+        )),
+        _ => {}
+    }
 }
 
 /// Makes an acceptor for each address, and says so.

@@ -12,10 +12,15 @@ pub trait Observer {
     /// A task has been spawned, by the task `by` or, without one, from outside. It runs in the next turn.
     fn spawned(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task) {}
 
-    /// A task is about to be resumed, because of this wait. Called once per message: keep it short.
+    /// Whether `resumed` and `waiting` are to be called, which happens for every message. Asked once.
+    fn is_tracing(&self) -> bool {
+        false
+    }
+
+    /// A task is about to be resumed, because of this wait. Only if the observer [is tracing](Observer::is_tracing).
     fn resumed(&mut self, id: TaskId, why: Wait) {}
 
-    /// A task has been resumed and waits again. Called once per message: keep it short.
+    /// A task has been resumed and waits again. Only if the observer [is tracing](Observer::is_tracing).
     fn waiting(&mut self, id: TaskId, wait: Wait) {}
 
     /// A task has something to say to whoever operates the program: see [`Context::report`](crate::Context::report).
@@ -29,4 +34,13 @@ pub trait Observer {
 
     /// The system could not poll. The scheduler tries again, after a pause; this is said each time that it fails.
     fn poll_failed(&mut self, error: &io::Error) {}
+}
+
+/// The system's reason in its own words, for a person: `error` without the number that Rust adds to it.
+pub fn reason(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(end) = text.rfind(" (os error ") {
+        text.truncate(end);
+    }
+    text
 }

@@ -13,6 +13,7 @@ use crate::timers::{Entry, Epoch, NEVER, Nanos, Timers};
 use crate::wait_map::WaitMap;
 use std::any::Any;
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -25,7 +26,13 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 pub struct Scheduler {
     pub(crate) core: Core,
     poller: Box<dyn Poller>,
+    /// What fired in the last poll: watched until the next one, when whatever is not waited for again is unwatched.
     fired: Vec<Fired>,
+    /// How many sides fired in the last poll, and how many of these waits have been renewed since.
+    fulfilled: usize,
+    renewed: usize,
+    /// Something has been unwatched since the last poll, and might be among what fired.
+    has_unwatched: bool,
 }
 
 /// What a task can reach through its [`Context`]: everything but the poller.
@@ -42,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) or: Vec<Wait>,
     pub(crate) mailbox: Rc<Mailbox>,
     pub(crate) observer: Option<Box<dyn Observer>>,
+    is_tracing: bool,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
@@ -97,17 +105,19 @@ impl Scheduler {
             or: Vec::new(),
             mailbox: Rc::default(),
             observer: None,
+            is_tracing: false,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             now,
             epoch: Epoch(now),
             clock: 0,
             drain_by: None,
         };
-        Scheduler { core, poller, fired: Vec::new() }
+        Scheduler { core, poller, fired: Vec::new(), fulfilled: 0, renewed: 0, has_unwatched: false }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
     pub fn observe(&mut self, observer: impl Observer + 'static) {
+        self.core.is_tracing = observer.is_tracing();
         self.core.observer = Some(Box::new(observer));
     }
 
@@ -154,11 +164,13 @@ impl Scheduler {
         self.settle();
         // 1. Run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
         for _ in 0..self.core.ready.len() {
-            if self.core.mailbox.stopped.get() {
-                break;
-            }
-            if let Some(id) = self.core.ready.pop_front() {
-                self.resume(id);
+            let Some(id) = self.core.ready.pop_front() else { break };
+            self.resume(id);
+            if self.core.mailbox.pending.get() {
+                self.settle();
+                if self.core.mailbox.stopped.get() {
+                    break;
+                }
             }
         }
         if self.core.mailbox.stopped.replace(false) || self.is_finished() {
@@ -182,54 +194,61 @@ impl Scheduler {
         slot.resumes += 1;
         slot.deadline = NEVER;
         let mut cx = Context { core, id, why, deadline };
-        if cx.core.observer.is_some() {
+        if cx.core.is_tracing {
             let why = cx.why();
             cx.core.tell(|observer| observer.resumed(id, why));
         }
-        let result = catch_unwind(AssertUnwindSafe(|| match cx.failure() {
-            None => task.resume(&mut cx),
-            Some(error) => task.wait_failed(&mut cx, error),
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            if why.is_error() { fail_wait(task.as_mut(), &mut cx) } else { task.resume(&mut cx) }
         }));
         match result {
             Ok(Ok(Wait::Done)) => self.end(id, task, &End::Done),
-            Ok(Ok(wait)) => self.file(id, task, wait),
+            Ok(Ok(wait)) => self.file(id, task, wait, why),
             Ok(Err(error)) => self.end(id, task, &End::Failed(error)),
             Err(payload) => self.end(id, task, &End::Panicked(panic_message(payload))),
         }
-        self.settle();
     }
 
-    /// 2. File the task by the reason it gave.
-    fn file(&mut self, id: TaskId, task: Box<dyn Task>, wait: Wait) {
-        self.core.tell(|observer| observer.waiting(id, wait));
-        let clock = self.core.clock;
-        let Some(slot) = self.core.slots.get_mut(id) else { return };
+    /// 2. File the task by the reason it gave. `why` is the reason why it was resumed.
+    fn file(&mut self, id: TaskId, task: Box<dyn Task>, wait: Wait, why: Reason) {
+        let core = &mut self.core;
+        if core.is_tracing {
+            core.tell(|observer| observer.waiting(id, wait));
+        }
+        let Some(slot) = core.slots.get_mut(id) else { return };
         slot.task = Some(task);
         slot.place = Place::Waiting;
-        slot.since = clock;
-        slot.reason = match wait {
-            Wait::Recv(fd) => Reason::Fd(Side::Recv, fd),
-            Wait::Send(fd) => Reason::Fd(Side::Send, fd),
-            Wait::Until(_) => Reason::Until,
-            Wait::Turn => Reason::Turn,
-            Wait::Wake | Wait::Done => Reason::Wake,
-        };
-        let mut refused = match wait {
-            Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd),
-            Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd),
-            Wait::Until(at) => {
-                self.set_deadline(id, at);
-                Ok(())
+        slot.since = core.clock;
+        // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
+        // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
+        // business. And the poller still watches it.
+        if core.or.is_empty() && !core.mailbox.pending.get() && !self.has_unwatched {
+            let is_filed = match wait {
+                Wait::Recv(fd) if why == Reason::ready(Side::Recv, fd) => core.recv_wait.file_if_free(fd, id.slot),
+                Wait::Send(fd) if why == Reason::ready(Side::Send, fd) => core.send_wait.file_if_free(fd, id.slot),
+                _ => false,
+            };
+            if is_filed {
+                self.renewed += 1;
+                return;
             }
-            Wait::Turn => Err(Reason::Turn),
-            Wait::Wake | Wait::Done => Ok(()),
-        };
-        if !self.core.or.is_empty() {
-            refused = refused.and(self.file_alternatives(id));
         }
-        if let Err(reason) = refused {
+        slot.reason = Reason::from(wait);
+        if let Err(reason) = self.file_all(id, wait) {
             self.make_ready(id, reason);
         }
+    }
+
+    /// Files the task under everything that it waits for. An `Err` is the reason to resume it at once instead.
+    fn file_all(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
+        match wait {
+            Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd)?,
+            Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd)?,
+            Wait::Until(at) => self.set_deadline(id, at),
+            Wait::Turn => return Err(Reason::TURN),
+            Wait::Wake | Wait::Done => {}
+        }
+        if self.core.or.is_empty() { Ok(()) } else { self.file_alternatives(id) }
     }
 
     /// Files the task under what it said with [`Context::or`], too. An `Err` is the reason to resume it at once instead.
@@ -243,7 +262,7 @@ impl Scheduler {
                     self.set_deadline(id, at);
                     Ok(())
                 }
-                Wait::Turn => Err(Reason::Turn),
+                Wait::Turn => Err(Reason::TURN),
                 Wait::Wake | Wait::Done => Ok(()),
             });
         }
@@ -283,13 +302,13 @@ impl Scheduler {
     /// that number, too, it is the first that gets the error.)
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool) -> Result<(), Reason> {
-        let closed = Reason::Closed(side, fd);
+        let closed = Reason::closed(side, fd);
         let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
         self.evict_stale(fd);
         let map = self.core.wait_map(side);
         match map.get(fd) {
             Some(waiter) if waiter == id.slot => return Ok(()),
-            Some(_) => return Err(Reason::Busy(side, fd)),
+            Some(_) => return Err(Reason::busy(side, fd)),
             None => {}
         }
         map.file(fd, id.slot);
@@ -310,9 +329,12 @@ impl Scheduler {
 
     /// Gives an error to whoever waits for a side of `fd`.
     fn evict(&mut self, side: Side, fd: RawFd) {
-        if let Some(slot) = self.core.wait_map(side).take(fd) {
+        if let Some(index) = self.core.wait_map(side).take(fd) {
+            self.has_unwatched = true;
             self.poller.unwatch(fd, side);
-            self.make_slot_ready(slot, Reason::Closed(side, fd));
+            if let Some((id, _)) = self.core.slots.at(index) {
+                self.make_ready(id, Reason::closed(side, fd));
+            }
         }
     }
 
@@ -331,8 +353,27 @@ impl Scheduler {
         }
     }
 
-    /// Steps 3: sleep in the poller, as long as there is nothing else to do.
+    /// What fired last time and is not waited for again is not watched any more.
+    fn unwatch_unwaited(&mut self) {
+        self.has_unwatched = false;
+        let renewed = std::mem::take(&mut self.renewed);
+        if std::mem::take(&mut self.fulfilled) == renewed {
+            self.fired.clear();
+            return;
+        }
+        for Fired { fd, recv, send, .. } in self.fired.drain(..) {
+            if recv && self.core.recv_wait.get(fd).is_none() {
+                self.poller.unwatch(fd, Side::Recv);
+            }
+            if send && self.core.send_wait.get(fd).is_none() {
+                self.poller.unwatch(fd, Side::Send);
+            }
+        }
+    }
+
+    /// Step 3: sleep in the poller, as long as there is nothing else to do.
     fn poll(&mut self) {
+        self.unwatch_unwaited();
         let core = &mut self.core;
         let drain_by = core.drain_by.map(|by| core.epoch.nanos(by));
         let patience = if !core.ready.is_empty() {
@@ -351,17 +392,33 @@ impl Scheduler {
     }
 
     fn wake_fired(&mut self) {
-        let mut fired = std::mem::take(&mut self.fired);
-        for Fired { fd, recv, send, closed } in fired.drain(..) {
-            let sides = [(Side::Recv, recv), (Side::Send, send)];
-            for (side, _) in sides.into_iter().filter(|(_, ready)| *ready || closed) {
-                if let Some(slot) = self.core.wait_map(side).take(fd) {
-                    let reason = if closed { Reason::Closed(side, fd) } else { Reason::Fd(side, fd) };
-                    self.make_slot_ready(slot, reason);
-                }
+        let fired = std::mem::take(&mut self.fired);
+        for &Fired { fd, recv, send, closed } in &fired {
+            self.fulfilled += usize::from(recv) + usize::from(send);
+            if recv {
+                self.wake_waiter(Side::Recv, fd, closed);
+            }
+            if send {
+                self.wake_waiter(Side::Send, fd, closed);
             }
         }
         self.fired = fired;
+    }
+
+    #[inline]
+    fn wake_waiter(&mut self, side: Side, fd: RawFd, closed: bool) {
+        let core = &mut self.core;
+        let Some(index) = core.wait_map(side).take(fd) else { return };
+        let Some((id, slot)) = core.slots.at(index) else { return };
+        if slot.reason == Reason::ready(side, fd) && slot.also.is_none() && !closed {
+            // The task waited for this alone: there is nothing to withdraw.
+            slot.place = Place::Ready;
+            slot.since = core.clock;
+            core.ready.push_back(id);
+        } else {
+            let reason = if closed { Reason::closed(side, fd) } else { Reason::ready(side, fd) };
+            self.make_ready(id, reason);
+        }
     }
 
     fn wake_due(&mut self) {
@@ -373,7 +430,7 @@ impl Scheduler {
                 continue;
             }
             if slot.deadline <= self.core.clock {
-                self.make_ready(id, Reason::Until);
+                self.make_ready(id, Reason::UNTIL);
             } else {
                 slot.queued = slot.deadline;
                 self.core.timers.push(slot.deadline, id);
@@ -384,13 +441,8 @@ impl Scheduler {
         }
     }
 
-    fn make_slot_ready(&mut self, slot: u32, reason: Reason) {
-        if let Some(id) = self.core.slots.id_at(slot) {
-            self.make_ready(id, reason);
-        }
-    }
-
     /// Moves a waiting task to the deque, and withdraws everything that it waited for.
+    #[cold]
     fn make_ready(&mut self, id: TaskId, reason: Reason) {
         if self.withdraw(id) {
             let core = &mut self.core;
@@ -411,7 +463,7 @@ impl Scheduler {
         }
         let first = slot.reason;
         let also = slot.also.as_mut().filter(|also| !also.is_empty()).map(std::mem::take);
-        if let Reason::Fd(side, fd) = first {
+        if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
             self.withdraw_descriptor(id, side, fd);
         }
         if let Some(mut also) = also {
@@ -429,6 +481,7 @@ impl Scheduler {
         let map = self.core.wait_map(side);
         if map.get(fd) == Some(id.slot) {
             map.take(fd);
+            self.has_unwatched = true;
             self.poller.unwatch(fd, side);
         }
     }
@@ -451,12 +504,13 @@ impl Scheduler {
                 let number = fd.as_raw_fd();
                 self.evict(Side::Recv, number);
                 self.evict(Side::Send, number);
+                self.has_unwatched = true;
                 self.poller.forget(number);
                 mailbox.owned.borrow_mut().remove(number);
                 drop(fd);
             }
             while let Some(id) = mailbox.next_woken() {
-                self.make_ready(id, Reason::Wake);
+                self.make_ready(id, Reason::WAKE);
             }
             if let Some(by) = mailbox.drain_by.take() {
                 self.begin_drain(by);
@@ -474,7 +528,7 @@ impl Scheduler {
             let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
             // A task that panics here is resumed, too, and has its own say about it.
             if catch_unwind(AssertUnwindSafe(|| task.drain())).unwrap_or(true) {
-                self.make_ready(id, Reason::Turn);
+                self.make_ready(id, Reason::TURN);
             }
         }
     }
@@ -508,6 +562,15 @@ impl Drop for Scheduler {
         }
         self.settle();
         self.core.mailbox.orphaned.set(true);
+    }
+}
+
+/// Tells a task that what it asked for cannot be waited for.
+#[cold]
+fn fail_wait(task: &mut dyn Task, cx: &mut Context<'_>) -> io::Result<Wait> {
+    match cx.why.error() {
+        Some(error) => task.wait_failed(cx, error),
+        None => task.resume(cx),
     }
 }
 

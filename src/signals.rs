@@ -19,11 +19,14 @@ pub enum Signal {
     User1,
     /// `SIGUSR2`: whatever the program says it is for.
     User2,
+    /// `SIGXFSZ`: a file has reached the size that the process may give it. The write fails anyway; the signal would end the
+    /// program.
+    FileSize,
 }
 
 impl Signal {
-    const ALL: [Signal; 5] =
-        [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2];
+    const ALL: [Signal; 6] =
+        [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2, Signal::FileSize];
 
     const fn number(self) -> libc::c_int {
         match self {
@@ -32,6 +35,7 @@ impl Signal {
             Signal::Terminate => libc::SIGTERM,
             Signal::User1 => libc::SIGUSR1,
             Signal::User2 => libc::SIGUSR2,
+            Signal::FileSize => libc::SIGXFSZ,
         }
     }
 }
@@ -44,6 +48,7 @@ impl fmt::Display for Signal {
             Signal::Terminate => "SIGTERM",
             Signal::User1 => "SIGUSR1",
             Signal::User2 => "SIGUSR2",
+            Signal::FileSize => "SIGXFSZ",
         })
     }
 }

@@ -1,9 +1,10 @@
 //! The table of live tasks: one slot a task, used again when the task has ended.
 
-use crate::task::{Side, Task, TaskId, Wait};
+use crate::task::{Side, Task, TaskId, Wait, WaitError};
 use crate::timers::{NEVER, Nanos};
 use std::num::NonZeroU32;
 use std::os::fd::RawFd;
+use std::time::Instant;
 
 /// Where a live task is. Every live task is in exactly one of these places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +20,93 @@ pub(crate) enum Place {
 /// What a waiting task waits for in the first place; why a ready task is resumed. A [`Wait`] whose instant is the slot's
 /// deadline, or a [`WaitError`](crate::WaitError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Fd(Side, RawFd),
+pub(crate) struct Reason {
+    pub(crate) kind: Kind,
+    /// The descriptor, where the kind has one.
+    pub(crate) fd: RawFd,
+}
+
+/// Those that are errors come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Kind {
+    Recv,
+    Send,
     Until,
     Turn,
     Wake,
-    Busy(Side, RawFd),
-    Closed(Side, RawFd),
+    RecvBusy,
+    SendBusy,
+    RecvClosed,
+    SendClosed,
+}
+
+impl Reason {
+    pub(crate) const UNTIL: Reason = Reason { kind: Kind::Until, fd: -1 };
+    pub(crate) const TURN: Reason = Reason { kind: Kind::Turn, fd: -1 };
+    pub(crate) const WAKE: Reason = Reason { kind: Kind::Wake, fd: -1 };
+
+    pub(crate) fn ready(side: Side, fd: RawFd) -> Reason {
+        let kind = match side {
+            Side::Recv => Kind::Recv,
+            Side::Send => Kind::Send,
+        };
+        Reason { kind, fd }
+    }
+
+    pub(crate) fn busy(side: Side, fd: RawFd) -> Reason {
+        let kind = match side {
+            Side::Recv => Kind::RecvBusy,
+            Side::Send => Kind::SendBusy,
+        };
+        Reason { kind, fd }
+    }
+
+    pub(crate) fn closed(side: Side, fd: RawFd) -> Reason {
+        let kind = match side {
+            Side::Recv => Kind::RecvClosed,
+            Side::Send => Kind::SendClosed,
+        };
+        Reason { kind, fd }
+    }
+
+    /// Whether the reason is that the task cannot wait.
+    pub(crate) fn is_error(self) -> bool {
+        self.kind >= Kind::RecvBusy
+    }
+
+    /// Why the task cannot wait, if that is the reason.
+    pub(crate) fn error(self) -> Option<WaitError> {
+        match self.kind {
+            Kind::Recv | Kind::Send | Kind::Until | Kind::Turn | Kind::Wake => None,
+            Kind::RecvBusy => Some(WaitError::Busy(Wait::Recv(self.fd))),
+            Kind::SendBusy => Some(WaitError::Busy(Wait::Send(self.fd))),
+            Kind::RecvClosed => Some(WaitError::Closed(Wait::Recv(self.fd))),
+            Kind::SendClosed => Some(WaitError::Closed(Wait::Send(self.fd))),
+        }
+    }
+
+    /// The wait that this is, or was meant to be; `deadline` stands for the instant.
+    pub(crate) fn wait(self, deadline: impl FnOnce() -> Instant) -> Wait {
+        match self.kind {
+            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Wait::Recv(self.fd),
+            Kind::Send | Kind::SendBusy | Kind::SendClosed => Wait::Send(self.fd),
+            Kind::Until => Wait::Until(deadline()),
+            Kind::Turn => Wait::Turn,
+            Kind::Wake => Wait::Wake,
+        }
+    }
+}
+
+impl From<Wait> for Reason {
+    fn from(wait: Wait) -> Reason {
+        match wait {
+            Wait::Recv(fd) => Reason { kind: Kind::Recv, fd },
+            Wait::Send(fd) => Reason { kind: Kind::Send, fd },
+            Wait::Until(_) => Reason::UNTIL,
+            Wait::Turn => Reason::TURN,
+            Wait::Wake | Wait::Done => Reason::WAKE,
+        }
+    }
 }
 
 pub(crate) struct Slot {
@@ -43,10 +124,10 @@ pub(crate) struct Slot {
     /// Since when the task is where it is.
     pub(crate) since: Nanos,
     pub(crate) resumes: u64,
-    serial: NonZeroU32,
+    /// The serial number of the task; of none in a free slot.
+    serial: Option<NonZeroU32>,
     pub(crate) place: Place,
     pub(crate) is_service: bool,
-    is_live: bool,
 }
 
 #[derive(Default)]
@@ -83,16 +164,15 @@ impl Slots {
         let slot = Slot {
             task: Some(task),
             also: None,
-            reason: Reason::Turn,
+            reason: Reason::TURN,
             spawned_by,
             deadline: NEVER,
             queued: NEVER,
             since: now,
             resumes: 0,
-            serial,
+            serial: Some(serial),
             place: Place::Ready,
             is_service,
-            is_live: true,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -110,7 +190,7 @@ impl Slots {
     /// Frees the slot of a task that has ended. What was in it must have been taken out.
     pub(crate) fn remove(&mut self, id: TaskId) {
         if let Some(slot) = self.get_mut(id) {
-            slot.is_live = false;
+            slot.serial = None;
             slot.also = None;
             let was_service = slot.is_service;
             self.services -= usize::from(was_service);
@@ -120,22 +200,23 @@ impl Slots {
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.slot as usize).filter(|slot| slot.is_live && slot.serial == id.serial)
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.serial == Some(id.serial))
     }
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.is_live && slot.serial == id.serial)
+        self.slots.get(id.slot as usize).filter(|slot| slot.serial == Some(id.serial))
     }
 
-    /// The live task in a slot.
-    pub(crate) fn id_at(&self, index: u32) -> Option<TaskId> {
-        let slot = self.slots.get(index as usize).filter(|slot| slot.is_live)?;
-        Some(TaskId { slot: index, serial: slot.serial })
+    /// The live task in the slot of this number.
+    pub(crate) fn at(&mut self, index: u32) -> Option<(TaskId, &mut Slot)> {
+        let slot = self.slots.get_mut(index as usize)?;
+        Some((TaskId { slot: index, serial: slot.serial? }, slot))
     }
 
     /// The live tasks, in the order of their slots.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
-        (0..self.slots.len() as u32).filter_map(|index| self.id_at(index)).collect()
+        let id = |(index, slot): (usize, &Slot)| Some(TaskId { slot: index as u32, serial: slot.serial? });
+        self.slots.iter().enumerate().filter_map(id).collect()
     }
 }

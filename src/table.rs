@@ -64,11 +64,9 @@ impl Core {
             Place::Ready => return "ready".to_owned(),
             Place::Waiting => {}
         }
-        let mut text = match slot.reason {
-            Reason::Fd(side, fd) => side.of(fd).to_string(),
-            Reason::Wake => "wake".to_owned(),
-            Reason::Until | Reason::Turn | Reason::Busy(..) | Reason::Closed(..) => String::new(),
-        };
+        // What there is to say of a deadline, alone or beside something else, comes last.
+        let mut text =
+            if slot.reason == Reason::UNTIL { String::new() } else { slot.reason.wait(|| self.now).to_string() };
         for wait in slot.also.iter().flat_map(|also| also.iter()) {
             let _ = write!(text, " or {wait}");
         }

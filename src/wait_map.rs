@@ -63,6 +63,18 @@ impl WaitMap {
         self.len += 1;
     }
 
+    /// Files the task in `slot` under `fd`, where it has waited before, unless somebody waits there now.
+    pub(crate) fn file_if_free(&mut self, fd: RawFd, slot: u32) -> bool {
+        match self.waiters.get_mut(fd as usize) {
+            Some(waiter) if *waiter == NOBODY => {
+                *waiter = slot;
+                self.len += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Remembers whose wait for `fd` was checked, and which file it was found to be; `None` for an owned descriptor.
     pub(crate) fn set_checked(&mut self, fd: RawFd, checked: Option<(TaskId, Identity)>) {
         let index = fd as usize;

@@ -19,7 +19,7 @@ impl Control {
     /// # Errors
     /// What the system says.
     pub fn new(drain_timeout: Duration, diagnostics: Log) -> io::Result<Control> {
-        let signals = Signals::new(&[Signal::Interrupt, Signal::Terminate, Signal::User1])?;
+        let signals = Signals::new(&[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
         Ok(Control { signals, drain_timeout, diagnostics })
     }
 }
@@ -29,6 +29,8 @@ impl Task for Control {
         while let Some(signal) = self.signals.receive()? {
             match signal {
                 Signal::User1 => self.diagnostics.line(TaskTable(&cx.tasks()).to_string().trim_end()),
+                // The log has noticed by itself that it could not write.
+                Signal::FileSize => {}
                 _ if cx.is_draining() => cx.stop(),
                 _ => cx.drain(cx.now() + self.drain_timeout),
             }

@@ -1,7 +1,6 @@
 //! What the daemon tells about itself: the lines of the seed on standard output, diagnostics on standard error.
 
-use super::reason;
-use fdtask::{End, Handle, Log, Observer, Task, TaskId};
+use fdtask::{End, Handle, Log, Observer, Task, TaskId, reason};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;

@@ -3,14 +3,3 @@
 pub mod arguments;
 pub mod control;
 pub mod journal;
-
-use std::io;
-
-/// The system's reason in its own words, without the number that Rust adds.
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}

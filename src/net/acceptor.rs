@@ -4,6 +4,7 @@ use super::{Futile, Limit, Listener, Stream};
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::net::limit::Permit;
+use crate::observer::reason;
 use crate::sys;
 use crate::task::{Task, Wait};
 use std::borrow::Cow;
@@ -76,8 +77,8 @@ where
     fn report(&mut self, cx: &mut Context<'_>, error: &io::Error) {
         if self.next_report.is_none_or(|at| at <= cx.now()) {
             self.next_report = Some(cx.now() + REPORT_INTERVAL);
-            let address = self.address;
-            cx.report(&format!("cannot accept on {address}: {error}; clients wait, retrying"));
+            let (address, reason) = (self.address, reason(error));
+            cx.report(&format!("cannot accept on {address}: {reason}; clients wait, retrying"));
         }
     }
 }
@@ -89,6 +90,11 @@ where
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.listener.as_raw_fd());
+        if cx.timed_out() && !cx.is_draining() {
+            // After a pause the poller tells whether anybody waits at all: accept says that no descriptor is left even when
+            // nobody does.
+            return Ok(wait);
+        }
         for accepted in 0..self.burst {
             let permit = match self.limit.as_ref().map(|limit| limit.permit(cx)) {
                 Some(None) => return Ok(Wait::Wake),
@@ -113,7 +119,14 @@ where
                     Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
                     // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the
                     // network, whose errors Linux hands to whoever accepts next (ENETDOWN and its like).
-                    _ => return Ok(self.futile.wait(cx, Wait::Turn)),
+                    // One of these that comes every time leaves everybody unserved, and is paused for and said.
+                    _ => {
+                        let next = self.futile.wait(cx, Wait::Turn);
+                        if next != Wait::Turn {
+                            self.report(cx, &error);
+                        }
+                        return Ok(next);
+                    }
                 },
             }
         }

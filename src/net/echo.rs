@@ -67,12 +67,13 @@ impl Echo {
     }
 
     /// Receives a chunk and sends the answer to it, as far as it goes.
+    #[inline]
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let buffer = &mut cx.scratch()[..ECHO_PREFIX.len() + RECV_CHUNK_BYTES];
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
             Ok(0) => return Ok(Wait::Done),
             Ok(received) => received,
-            Err(error) if try_again(&error) => return self.nothing_received(cx),
+            Err(error) if try_again(&error) => return self.nothing_received(cx, &error),
             Err(error) => return Err(error),
         };
         buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
@@ -120,11 +121,14 @@ impl Echo {
     }
 
     /// There was nothing to receive: a false alarm, or a drain that has come to the last of what was received.
-    fn nothing_received(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        if let Phase::Draining { .. } = self.phase {
-            return self.end_stream(cx);
-        }
-        let wait = self.futile.wait(cx, Wait::Recv(self.stream.as_raw_fd()));
+    fn nothing_received(&mut self, cx: &mut Context<'_>, error: &io::Error) -> io::Result<Wait> {
+        let wait = match self.phase {
+            Phase::Draining { .. } if error.kind() == io::ErrorKind::WouldBlock => return self.end_stream(cx),
+            // Any other error says nothing about what was received.
+            Phase::Draining { .. } => Wait::Turn,
+            Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(self.stream.as_raw_fd()),
+        };
+        let wait = self.futile.wait(cx, wait);
         Ok(self.with_deadline(cx, wait))
     }
 
@@ -135,6 +139,7 @@ impl Echo {
     }
 
     /// Something has moved: what to wait for next.
+    #[inline]
     fn progress(&mut self, cx: &mut Context<'_>) -> Wait {
         self.futile.reset();
         if let Some(idle) = &mut self.idle {
@@ -165,6 +170,9 @@ impl Echo {
 
 impl Task for Echo {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if self.unsent.is_none() && matches!(self.phase, Phase::Serving) && !cx.timed_out() && !cx.is_draining() {
+            return self.receive(cx);
+        }
         if cx.timed_out()
             && let Some(idle) = &mut self.idle
             && idle.has_expired(cx.now(), &self.stream)

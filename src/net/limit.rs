@@ -2,9 +2,11 @@
 
 use crate::context::Context;
 use crate::handle::Handle;
+use crate::sys;
 use crate::task::TaskId;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::rc::Rc;
 
 /// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it. An acceptor that
@@ -44,6 +46,16 @@ impl Limit {
         }
         None
     }
+}
+
+/// Makes sure that the process may have `wanted` descriptors open, by raising its own limit as far as the system allows;
+/// returns what it may have then, which can be less, or more.
+///
+/// # Errors
+/// What `getrlimit(2)` says.
+pub fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
+    let limit = sys::raise_descriptor_limit(wanted as u64)?;
+    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 impl Drop for Permit {

@@ -13,9 +13,9 @@ mod stream;
 pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
 pub use echo::{ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
-pub use limit::Limit;
+pub use limit::{Limit, raise_descriptor_limit};
 pub use listener::Listener;
 pub use stream::Stream;
 
-pub(crate) use idle::Idle;
 pub(crate) use futile::{Futile, try_again};
+pub(crate) use idle::Idle;

@@ -1,8 +1,8 @@
 //! The array handed to `poll(2)`, kept up to date between calls.
 //!
-//! An entry stays where it is while its descriptor is busy: firing clears the bit of the side that fired, waiting again
-//! sets it, and neither moves anything. Only entries whose bits are still clear when the next call is due are taken out,
-//! by putting the last entry in their place. So a message costs two look-ups here, and nothing is rebuilt.
+//! An entry stays where it is for as long as a side of its descriptor is watched, so in the steady state nothing is
+//! touched between two calls. If an entry has lost its last bit when the next call is due, the array is walked and such
+//! entries are taken out; a call walks it anyway, at a higher price.
 
 use super::{Fired, Side};
 use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
@@ -17,8 +17,8 @@ pub(super) struct Array {
     entries: Vec<PollEntry>,
     /// Where in `entries` a descriptor is, by descriptor.
     positions: Vec<u32>,
-    /// Descriptors whose entry may have no bit left. Some are in here twice, and some have been watched again since.
-    unwatched: Vec<RawFd>,
+    /// How many entries have no bit left.
+    blank: usize,
 }
 
 /// The bit of `poll(2)` for a side.
@@ -29,16 +29,11 @@ pub(super) const fn bit(side: Side) -> i16 {
     }
 }
 
-/// What `revents` mean for the sides in `events`: a hang-up or an error has no bit of its own to ask for, and concerns
-/// both.
-pub(super) fn fired_sides(fd: RawFd, events: i16, revents: i16) -> Fired {
-    let both = revents & !(POLLIN | POLLOUT) != 0;
-    Fired {
-        fd,
-        recv: events & POLLIN != 0 && (both || revents & POLLIN != 0),
-        send: events & POLLOUT != 0 && (both || revents & POLLOUT != 0),
-        closed: revents & POLLNVAL != 0,
-    }
+/// What fires of the watched `events` when `poll(2)` or epoll reports `revents`: a hang-up, an error or a number that is
+/// not open has no bit of its own to ask for, and concerns both sides.
+pub(super) const fn fired(fd: RawFd, events: i16, revents: i16) -> Fired {
+    let bits = if revents & !(POLLIN | POLLOUT) == 0 { events & revents } else { events };
+    Fired { fd, recv: bits & POLLIN != 0, send: bits & POLLOUT != 0, closed: revents & POLLNVAL != 0 }
 }
 
 impl Array {
@@ -51,46 +46,57 @@ impl Array {
         self.entries.get(position).map(PollEntry::fd)
     }
 
-    pub(super) fn contains(&self, fd: RawFd) -> bool {
-        self.position(fd).is_some()
-    }
-
     /// The bits of `fd` that are watched.
     pub(super) fn events(&self, fd: RawFd) -> i16 {
         self.position(fd).map_or(0, |position| self.entries[position].events())
     }
 
-    pub(super) fn watch(&mut self, fd: RawFd, bits: i16) {
-        if let Some(position) = self.position(fd) {
-            let entry = &mut self.entries[position];
-            entry.set_events(entry.events() | bits);
-        } else {
+    /// Watches the sides in `bits`; returns whether that made a new entry.
+    pub(super) fn watch(&mut self, fd: RawFd, bits: i16) -> bool {
+        let Some(position) = self.position(fd) else {
             self.insert(fd, bits);
-        }
+            return true;
+        };
+        let entry = &mut self.entries[position];
+        self.blank -= usize::from(entry.events() == 0);
+        entry.set_events(entry.events() | bits);
+        false
     }
 
     pub(super) fn unwatch(&mut self, fd: RawFd, bits: i16) {
         if let Some(position) = self.position(fd) {
-            self.clear(position, bits);
+            let entry = &mut self.entries[position];
+            let before = entry.events();
+            entry.set_events(before & !bits);
+            self.blank += usize::from(before != 0 && entry.events() == 0);
         }
     }
 
     pub(super) fn remove(&mut self, fd: RawFd) {
         if let Some(position) = self.position(fd) {
-            self.positions[fd as usize] = ABSENT;
-            self.entries.swap_remove(position);
-            if let Some(moved) = self.entries.get(position) {
-                self.positions[moved.fd() as usize] = position as u32;
-            }
+            self.blank -= usize::from(self.entries[position].events() == 0);
+            self.remove_at(position);
+        }
+    }
+
+    fn remove_at(&mut self, position: usize) {
+        let removed = self.entries.swap_remove(position);
+        self.positions[removed.fd() as usize] = ABSENT;
+        if let Some(moved) = self.entries.get(position) {
+            self.positions[moved.fd() as usize] = position as u32;
         }
     }
 
     /// Takes out the entries that have no bit left. An entry without bits must not stay: `poll` would report a hang-up
     /// on it that nobody waits for, at once, every time.
-    pub(super) fn sweep(&mut self) {
-        while let Some(fd) = self.unwatched.pop() {
-            if self.contains(fd) && self.events(fd) == 0 {
-                self.remove(fd);
+    fn sweep(&mut self) {
+        let mut position = 0;
+        while self.blank > 0 && position < self.entries.len() {
+            if self.entries[position].events() == 0 {
+                self.blank -= 1;
+                self.remove_at(position);
+            } else {
+                position += 1;
             }
         }
     }
@@ -104,27 +110,17 @@ impl Array {
         sys::poll(&mut self.entries, timeout_ms)
     }
 
-    /// Hands the `count` entries that fired to `each`, and stops watching the sides that did.
-    pub(super) fn take_fired(&mut self, mut count: usize, mut each: impl FnMut(Fired)) {
-        let mut position = 0;
-        while count > 0 && position < self.entries.len() {
-            let entry = self.entries[position];
-            if entry.revents() != 0 {
-                count -= 1;
-                let fired = fired_sides(entry.fd(), entry.events(), entry.revents());
-                let bits = if fired.closed { POLLIN | POLLOUT } else { fired_bits(fired) };
-                self.clear(position, bits);
-                each(fired);
+    /// Hands the `count` entries that fired to `each`.
+    pub(super) fn fired(&self, count: usize, mut each: impl FnMut(Fired)) {
+        let mut left = count;
+        for entry in &self.entries {
+            if left == 0 {
+                break;
             }
-            position += 1;
-        }
-    }
-
-    fn clear(&mut self, position: usize, bits: i16) {
-        let entry = &mut self.entries[position];
-        entry.set_events(entry.events() & !bits);
-        if entry.events() == 0 {
-            self.unwatched.push(entry.fd());
+            if entry.revents() != 0 {
+                left -= 1;
+                each(fired(entry.fd(), entry.events(), entry.revents()));
+            }
         }
     }
 
@@ -140,9 +136,4 @@ impl Array {
     fn position(&self, fd: RawFd) -> Option<usize> {
         self.positions.get(fd as usize).filter(|position| **position != ABSENT).map(|position| *position as usize)
     }
-}
-
-/// The bits of the sides that fired.
-pub(super) fn fired_bits(fired: Fired) -> i16 {
-    (if fired.recv { POLLIN } else { 0 }) | (if fired.send { POLLOUT } else { 0 })
 }

@@ -4,15 +4,15 @@
 //! A poller keeps a set of *watched* sides of descriptors. Every implementation must provide, and the scheduler relies on,
 //! exactly this; `suite.rs` runs the same tests over each of them.
 //!
-//! 1. **watch** makes a side watched. It does not fail: a number that is not open, or a file that the mechanism cannot
-//!    handle, is a matter for `wait`, which must report it or treat it as `poll(2)` would.
+//! 1. **watch** makes a side watched, until it is unwatched or forgotten. It does not fail: a number that is not open, or a
+//!    file that the mechanism cannot handle, is a matter for `wait`, which must report it or treat it as `poll(2)` would.
 //! 2. **unwatch** makes a side not watched. It is harmless for one that is not.
 //! 3. **forget** makes both sides not watched and drops everything that is known of the number. The scheduler says it
 //!    before it closes a descriptor that it owns.
-//! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and appends what fired. *A side that fired is not watched any more*: the scheduler watches it again
-//!    when a task waits for it again. Readiness is level-triggered: a side that is ready when it is watched fires in the
-//!    next `wait`, and everything that is ready fires within two of them, however much it is.
-//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires with `closed`, once.
+//! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and appends what fired: each
+//!    descriptor once. Readiness is level-triggered: a watched side that is ready fires in every `wait`, so whoever does
+//!    not want to hear of it again must unwatch it. Everything that is ready fires within two waits, however much it is.
+//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires with `closed`.
 //! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
 //! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
 //!    [`FAILURE_PAUSE`], so that a caller who simply tries again does not spin.

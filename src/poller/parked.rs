@@ -1,2 +1,371 @@
-//! x
-pub use super::poll::Poll as Parked;
+//! `poll(2)` for what is busy; what is idle is parked in one epoll instance, which is itself an entry of the array.
+//!
+//! # Why
+//! `poll` is the cheapest way there is to ask about descriptors of which many are ready: one call answers for all, nothing
+//! needs to be registered first, and once it has found one ready it does not queue itself on the rest. But it walks the
+//! whole array each time, some 19 ns for every idle entry; ten thousand of them cost 190 µs a call. epoll costs nothing
+//! for an idle descriptor and more for a busy one. So each descriptor is kept where it is cheap, and the cost of a turn
+//! follows the busy ones, whatever is open beside them. The one call that sleeps is still `poll`.
+//!
+//! # What epoll(7) really does, and what follows
+//! - A registration belongs to the *open file*, under the number that it had. It ends when the last descriptor of the
+//!   file is closed, not when the number is: while a duplicate lives (a `dup`, a child process), the registration of a
+//!   closed number goes on reporting, and can no longer be removed, because `EPOLL_CTL_DEL` wants an open number. So
+//!   **only descriptors that the scheduler owns are parked, and `forget` removes them before they are closed.** An event
+//!   that nobody knows what to do with means that somebody else has closed one; then the instance is thrown away, and
+//!   what is parked is registered in a new one.
+//! - The other way round, a registration outlives the *wait* for it. If the number were closed and given to another file
+//!   between two waits, and we believed in the registration, the new owner would sleep for ever. This is the same rule
+//!   seen from the other side: an owned number cannot be closed without `forget`. A number that a task merely waits on
+//!   may be closed by anyone at any time, and stays in the array, where `poll` looks at it afresh in each call.
+//! - It is level-triggered, so a registration that nobody waits for keeps the instance, and with it `poll`, ready for
+//!   ever, if only because hang-ups cannot be masked. So what has been unwatched is taken out before the next sleep. What
+//!   is still watched, the common case, is left as it is and costs nothing, however often it fires.
+//! - It refuses regular files with `EPERM` (they are always ready), and may fail with `ENOMEM` or `ENOSPC`. Whatever cannot
+//!   be parked stays in the array, and the task cannot tell.
+//! - One call returns as many events as there is room for; the ones it has returned go to the end of its list. So it is
+//!   asked again until it has shown all, up to the number parked.
+//! - It returns `EINTR` after `SIGSTOP` and `SIGCONT` even in a process that handles no signal.
+//!
+//! # When to park
+//! Taking a descriptor out of the instance for its first event, only to park it again, costs two system calls and several walks
+//! over its entry. So a parked descriptor stays parked when it fires; only one that fires again and again, within
+//! [`BUSY_GAP`] waits each time, goes back to the array. An entry of the array is parked when it has not fired for
+//! [`IDLE_WAITS`] waits.
+
+use super::array::{self, Array, bit};
+use super::poll::{Failures, INTERRUPTIONS_MAX};
+use super::{Fired, Patience, Poller, Side};
+use crate::sys::{self, Epoll, EpollEvent, POLLIN};
+use crate::timers::poll_timeout_ms;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Instant;
+
+/// An entry of the array that has not fired for so many waits is parked.
+pub const IDLE_WAITS: u32 = 64;
+
+/// A parked descriptor that fires again after at most so many waits is busy, …
+pub const BUSY_GAP: u32 = 16;
+
+/// … and goes back to the array when it has done so as often as this in a row.
+pub const BUSY_FIRES: u8 = 4;
+
+/// Looking for idle entries is done once in so many waits.
+const SCAN_WAITS: u32 = 8;
+
+/// How many events are asked for at a time.
+const EVENTS_MAX: usize = 1024;
+
+/// After epoll has failed in a way that it should not, nothing is parked for so many waits.
+const DISTRUST_WAITS: u32 = 4096;
+
+/// What is known of a descriptor, beside its entry in the array.
+#[derive(Clone, Copy, Default)]
+struct Lot {
+    /// The number of the wait in which it last fired or was first watched.
+    fired: u32,
+    /// How often in a row it has fired soon after the last time.
+    busy: u8,
+    /// What it is registered for in the epoll instance. Nothing: it is not parked.
+    registered: Bits,
+    /// What of that is watched.
+    watched: Bits,
+    owned: bool,
+}
+
+/// `POLLIN` and `POLLOUT`, in a byte.
+type Bits = u8;
+
+/// The poller that parks what is idle. The module's text says how.
+pub struct Parked {
+    array: Array,
+    lots: Vec<Lot>,
+    /// Made when the first descriptor is parked.
+    epoll: Option<Epoll>,
+    parked: usize,
+    /// Parked descriptors whose registration may not be what is watched.
+    unsettled: Vec<RawFd>,
+    events: Vec<EpollEvent>,
+    /// Counts the waits. Wraps; only differences are used.
+    waits: u32,
+    /// Where in the array the next look for idle entries begins.
+    hand: usize,
+    /// Nothing is parked before the wait of this number.
+    distrust_until: Option<u32>,
+    /// How often in a row looking at the parked was interrupted.
+    interruptions: u32,
+    failures: Failures,
+}
+
+impl Parked {
+    /// A poller that watches nothing yet.
+    pub fn new() -> Parked {
+        Parked {
+            array: Array::default(),
+            lots: Vec::new(),
+            epoll: None,
+            parked: 0,
+            unsettled: Vec::new(),
+            events: Vec::new(),
+            waits: 0,
+            hand: 0,
+            distrust_until: None,
+            interruptions: 0,
+            failures: Failures::default(),
+        }
+    }
+
+    /// How many descriptors are parked.
+    pub fn parked(&self) -> usize {
+        self.parked
+    }
+
+    fn lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
+        self.lots.get_mut(fd as usize)
+    }
+
+    /// The lot of `fd`, if that is parked.
+    fn parked_lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
+        self.lot(fd).filter(|lot| lot.registered != 0)
+    }
+
+    /// Makes the registrations what is watched, where they are not.
+    fn settle(&mut self) {
+        while let Some(fd) = self.unsettled.pop() {
+            let Some(lot) = self.parked_lot(fd).copied() else { continue };
+            if lot.watched == lot.registered {
+                continue;
+            }
+            let modified = lot.watched != 0
+                && self.epoll.as_ref().is_some_and(|epoll| epoll.modify(fd, i16::from(lot.watched)).is_ok());
+            if modified {
+                self.lots[fd as usize].registered = lot.watched;
+            } else {
+                self.unpark(fd);
+            }
+        }
+    }
+
+    /// Takes a descriptor out of the instance; what is watched of it goes back to the array.
+    fn unpark(&mut self, fd: RawFd) {
+        let waits = self.waits;
+        let Some(lot) = self.parked_lot(fd) else { return };
+        let watched = lot.watched;
+        *lot = Lot { registered: 0, watched: 0, busy: 0, fired: waits, ..*lot };
+        self.parked -= 1;
+        if let Some(epoll) = &self.epoll {
+            // If it fails the descriptor was closed behind our back. Should its file still be open, an event that nobody
+            // waits for will tell.
+            let _ = epoll.delete(fd);
+        }
+        if watched != 0 {
+            self.array.watch(fd, i16::from(watched));
+        }
+    }
+
+    /// Parks entries of the array that have been idle for long. Looks at a part of the array at a time, a larger one the
+    /// larger it is, so that no single wait is held up and ten thousand silent clients are parked soon all the same.
+    fn park_idle(&mut self) {
+        if !self.waits.is_multiple_of(SCAN_WAITS) || !self.may_park() {
+            return;
+        }
+        for _ in 0..self.array.len().div_ceil(8).max(SCAN_WAITS as usize) {
+            if self.hand >= self.array.len() {
+                self.hand = 0;
+            }
+            let waits = self.waits;
+            let Some(fd) = self.array.fd_at(self.hand) else { return };
+            let is_idle = |lot: &mut Lot| lot.owned && waits.wrapping_sub(lot.fired) >= IDLE_WAITS;
+            // Parking puts the array's last entry in this place, so the hand stays.
+            if !(self.lot(fd).is_some_and(is_idle) && self.park(fd)) {
+                self.hand += 1;
+            }
+        }
+    }
+
+    fn may_park(&mut self) -> bool {
+        if self.distrust_until.is_some_and(|until| until.wrapping_sub(self.waits) as i32 > 0) {
+            return false;
+        }
+        self.distrust_until = None;
+        if self.epoll.is_none() {
+            self.epoll = Epoll::new().ok();
+        }
+        self.epoll.is_some()
+    }
+
+    /// Moves an entry of the array to the instance, if that takes it.
+    fn park(&mut self, fd: RawFd) -> bool {
+        let events = self.array.events(fd);
+        let added = events != 0 && self.epoll.as_ref().is_some_and(|epoll| epoll.add(fd, events).is_ok());
+        let waits = self.waits;
+        let Some(lot) = self.lot(fd) else { return false };
+        if !added {
+            // Asked again when it has been idle as long once more.
+            lot.fired = waits;
+            return false;
+        }
+        *lot = Lot { registered: events as Bits, watched: events as Bits, busy: 0, ..*lot };
+        self.parked += 1;
+        self.array.remove(fd);
+        true
+    }
+
+    /// Puts the instance into the array while anything is parked in it.
+    fn watch_epoll(&mut self) {
+        let Some(epoll) = &self.epoll else { return };
+        if self.parked > 0 {
+            self.array.watch(epoll.as_raw_fd(), POLLIN);
+        } else {
+            self.array.unwatch(epoll.as_raw_fd(), POLLIN);
+        }
+    }
+
+    /// Collects what fired among the parked.
+    fn look_at_parked(&mut self, fired: &mut Vec<Fired>) {
+        let mut events = std::mem::take(&mut self.events);
+        events.resize(EVENTS_MAX, EpollEvent::EMPTY);
+        for _ in 0..=self.parked / EVENTS_MAX {
+            let Some(epoll) = &self.epoll else { break };
+            let count = match epoll.look(&mut events) {
+                Ok(count) => count,
+                // A signal, or a stop: the next wait looks again.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && self.interruptions < INTERRUPTIONS_MAX => {
+                    self.interruptions += 1;
+                    break;
+                }
+                Err(_) => {
+                    self.evacuate();
+                    self.distrust_until = Some(self.waits.wrapping_add(DISTRUST_WAITS));
+                    break;
+                }
+            };
+            self.interruptions = 0;
+            for event in &events[..count] {
+                self.take_event(*event, fired);
+            }
+            if count < EVENTS_MAX {
+                break;
+            }
+        }
+        self.events = events;
+    }
+
+    fn take_event(&mut self, event: EpollEvent, fired: &mut Vec<Fired>) {
+        let fd = event.fd();
+        let waits = self.waits;
+        let Some(lot) = self.parked_lot(fd) else {
+            self.rebuild();
+            return;
+        };
+        if lot.fired == waits {
+            // It was in the last batch already, and is still ready.
+            return;
+        }
+        let one = array::fired(fd, i16::from(lot.watched), event.revents());
+        lot.busy = if waits.wrapping_sub(lot.fired) <= BUSY_GAP { lot.busy + 1 } else { 0 };
+        lot.fired = waits;
+        if lot.busy >= BUSY_FIRES {
+            self.unpark(fd);
+        }
+        fired.push(one);
+    }
+
+    /// An event for a descriptor that is not parked: its registration cannot be removed, so the instance goes.
+    fn rebuild(&mut self) {
+        if let Some(epoll) = self.epoll.take() {
+            self.array.remove(epoll.as_raw_fd());
+            self.evacuate();
+        }
+    }
+
+    /// Puts everything that is parked back into the array.
+    fn evacuate(&mut self) {
+        for fd in 0..self.lots.len() as RawFd {
+            self.unpark(fd);
+        }
+    }
+}
+
+impl Default for Parked {
+    fn default() -> Parked {
+        Parked::new()
+    }
+}
+
+impl Poller for Parked {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
+        sys::file_identity(fd)
+    }
+
+    fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
+        let bits = bit(side);
+        if let Some(lot) = self.parked_lot(fd) {
+            lot.watched |= bits as Bits;
+            if lot.watched & !lot.registered != 0 {
+                self.unsettled.push(fd);
+            }
+            return;
+        }
+        let is_new = self.array.watch(fd, bits);
+        if owned && is_new {
+            let index = fd as usize;
+            if self.lots.len() <= index {
+                self.lots.resize(index + 1, Lot::default());
+            }
+            self.lots[index] = Lot { owned: true, fired: self.waits, ..Lot::default() };
+        }
+    }
+
+    fn unwatch(&mut self, fd: RawFd, side: Side) {
+        let bits = bit(side);
+        if let Some(lot) = self.parked_lot(fd) {
+            lot.watched &= !(bits as Bits);
+            self.unsettled.push(fd);
+        } else {
+            self.array.unwatch(fd, bits);
+        }
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        if let Some(lot) = self.parked_lot(fd) {
+            lot.watched = 0;
+            self.unpark(fd);
+        }
+        if let Some(lot) = self.lot(fd) {
+            *lot = Lot::default();
+        }
+        self.array.remove(fd);
+    }
+
+    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+        self.waits = self.waits.wrapping_add(1);
+        self.settle();
+        self.park_idle();
+        self.watch_epoll();
+        let timeout_ms = poll_timeout_ms(patience, Instant::now);
+        let count = self.failures.judge(self.array.poll(timeout_ms))?;
+        let Parked { array, lots, epoll, waits, .. } = self;
+        let epoll_fd = epoll.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let mut look = false;
+        array.fired(count, |one| {
+            if one.fd == epoll_fd {
+                look = true;
+                return;
+            }
+            if let Some(lot) = lots.get_mut(one.fd as usize) {
+                lot.fired = *waits;
+            }
+            fired.push(one);
+        });
+        if look {
+            self.look_at_parked(fired);
+        }
+        Ok(())
+    }
+}

@@ -61,7 +61,7 @@ impl Poller for Poll {
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         let timeout_ms = poll_timeout_ms(patience, Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
-        self.array.take_fired(count, |one| fired.push(one));
+        self.array.fired(count, |one| fired.push(one));
         Ok(())
     }
 }
@@ -73,7 +73,7 @@ pub(super) struct Failures {
 }
 
 /// So many calls in a row that were interrupted are a failure, too: no signal comes that often.
-const INTERRUPTIONS_MAX: u32 = 32;
+pub(super) const INTERRUPTIONS_MAX: u32 = 32;
 
 impl Failures {
     /// What `result` means: an interruption is no event; any other failure is returned after [`FAILURE_PAUSE`].

@@ -141,17 +141,15 @@ impl State {
         }
     }
 
-    /// Takes what fires now out of what is watched.
-    fn collect(&mut self, fired: &mut Vec<Fired>) -> bool {
+    /// Appends what fires now.
+    fn collect(&self, fired: &mut Vec<Fired>) -> bool {
         let before = fired.len();
         let numbers: BTreeSet<RawFd> = self.watched.iter().map(|(fd, _)| *fd).collect();
         for fd in numbers {
             let closed = self.closed.contains(&fd);
             let both = closed || self.hung_up.contains(&fd);
-            let mut take = |side| {
-                (both || self.ready.contains(&(fd, side))) && self.watched.remove(&(fd, side))
-            };
-            let (recv, send) = (take(Side::Recv), take(Side::Send));
+            let fires = |side| (both || self.ready.contains(&(fd, side))) && self.watched.contains(&(fd, side));
+            let (recv, send) = (fires(Side::Recv), fires(Side::Send));
             if recv || send {
                 fired.push(Fired { fd, recv, send, closed });
             }

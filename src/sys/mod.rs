@@ -16,7 +16,7 @@ mod epoll;
 #[cfg(target_os = "linux")]
 pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
-pub(crate) use process::{SignalSource, file_identity, open_own_description, write};
+pub(crate) use process::{SignalSource, file_identity, open_own_description, raise_descriptor_limit, write};
 pub(crate) use socket::{
     accept, bound_address, connect_error, listen, recv, recv_queue_bytes, send, send_queue_bytes, shutdown_send,
     start_connect,

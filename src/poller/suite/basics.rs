@@ -1,0 +1,191 @@
+//! Watching and not watching, readiness and sleep: rules 1 to 4 of the contract.
+
+use super::*;
+use std::thread;
+
+pub(super) fn a_ready_side_fires_in_the_next_wait(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        far.write_all(b"x").expect("room");
+        assert_eq!(rig.look_twice(), [recv(near.as_raw_fd())], "{life:?}");
+    }
+}
+
+pub(super) fn a_side_that_fired_is_not_watched_any_more(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        far.write_all(b"x").expect("room");
+        assert_eq!(rig.sleep(), [recv(near.as_raw_fd())], "{life:?}");
+        far.write_all(b"more, and nothing of it is read").expect("room");
+        rig.assert_asleep();
+        rig.idle(life.idle_waits);
+        rig.assert_asleep();
+    }
+}
+
+pub(super) fn a_side_that_is_still_ready_fires_again_when_it_is_watched_again(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        far.write_all(b"x").expect("room");
+        for round in 0..LONG_IDLE_WAITS {
+            assert_eq!(rig.look_twice(), [recv(near.as_raw_fd())], "{life:?}, round {round}");
+            rig.watch(&near, Side::Recv, life);
+        }
+        drain(&near);
+        rig.assert_asleep();
+        rig.idle(life.idle_waits);
+        far.write_all(b"x").expect("room");
+        assert_eq!(rig.sleep(), [recv(near.as_raw_fd())], "{life:?}, once it has been idle again");
+    }
+}
+
+pub(super) fn a_side_that_is_not_watched_does_not_fire(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        rig.unwatch(&near, Side::Recv);
+        far.write_all(b"x").expect("room");
+        rig.assert_asleep();
+        rig.idle(life.idle_waits);
+        rig.watch(&near, Side::Recv, life);
+        assert_eq!(rig.look_twice(), [recv(near.as_raw_fd())], "{life:?}, watched again");
+    }
+}
+
+pub(super) fn unwatching_and_forgetting_what_is_not_watched_is_harmless(rig: &dyn Fn() -> Rig) {
+    let (mut rig, (near, mut far)) = (rig(), pair());
+    for fd in [near.as_raw_fd(), 0, 1_000_000, RawFd::MAX] {
+        rig.poller.unwatch(fd, Side::Recv);
+        rig.poller.unwatch(fd, Side::Send);
+        rig.poller.forget(fd);
+    }
+    rig.poller.watch(near.as_raw_fd(), Side::Recv, true);
+    rig.poller.unwatch(near.as_raw_fd(), Side::Send);
+    far.write_all(b"x").expect("room");
+    assert_eq!(rig.look_twice(), [recv(near.as_raw_fd())]);
+    rig.poller.unwatch(near.as_raw_fd(), Side::Recv);
+    rig.assert_asleep();
+}
+
+pub(super) fn watching_twice_fires_once(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        rig.watch(&near, Side::Recv, life);
+        far.write_all(b"x").expect("room");
+        assert_eq!(rig.look_twice(), [recv(near.as_raw_fd())], "{life:?}");
+        rig.assert_asleep();
+    }
+}
+
+pub(super) fn the_two_sides_of_one_descriptor_fire_each_for_itself(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        let fd = near.as_raw_fd();
+        // The receiving side first, and idle; then the sending side, which is ready.
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        rig.watch(&near, Side::Send, life);
+        assert_eq!(rig.look_twice(), [send(fd)], "{life:?}");
+        rig.idle(life.idle_waits);
+        far.write_all(b"x").expect("room");
+        assert_eq!(rig.look_twice(), [recv(fd)], "{life:?}");
+        rig.assert_asleep();
+        // The sending side first, and idle because there is no room; then the receiving side.
+        fill(&near);
+        rig.watch(&near, Side::Send, life);
+        rig.idle(life.idle_waits);
+        rig.watch(&near, Side::Recv, life);
+        assert_eq!(rig.look_twice(), [recv(fd)], "{life:?}");
+        drain(&near);
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        drain(&far);
+        assert_eq!(rig.look_twice(), [send(fd)], "{life:?}");
+        // Both at once, in one event.
+        rig.watch(&near, Side::Send, life);
+        far.write_all(b"x").expect("room");
+        assert_eq!(rig.look_twice(), [Fired { fd, recv: true, send: true, closed: false }], "{life:?}");
+    }
+}
+
+pub(super) fn unwatching_one_side_leaves_the_other(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        fill(&near);
+        rig.watch(&near, Side::Recv, life);
+        rig.watch(&near, Side::Send, life);
+        rig.idle(life.idle_waits);
+        rig.unwatch(&near, Side::Recv);
+        far.write_all(b"x").expect("room");
+        rig.assert_asleep();
+        drain(&far);
+        assert_eq!(rig.look_twice(), [send(near.as_raw_fd())], "{life:?}");
+        rig.assert_asleep();
+    }
+}
+
+pub(super) fn a_wait_lasts_until_its_instant_and_not_a_moment_less(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, _far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        // 900 µs would be over at once if they were rounded down to milliseconds.
+        for ahead in [Duration::from_micros(900), Duration::from_micros(2_300), Duration::from_millis(10)] {
+            let until = rig.poller.now() + ahead;
+            let mut fired = Vec::new();
+            let mut waits = 0;
+            while rig.poller.now() < until {
+                rig.poller.wait(Patience::Until(until), &mut fired).expect("the system can poll");
+                waits += 1;
+            }
+            assert_eq!(fired, []);
+            // A signal may cut a wait short; rounding down would ask some thousand times.
+            assert!(waits <= 3, "{waits} waits for {ahead:?}, {life:?}");
+        }
+    }
+}
+
+pub(super) fn a_look_does_not_sleep(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, _far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        let before = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(rig.look(), []);
+        }
+        // A sleep of a single millisecond each would be seen; the bar leaves room for a busy machine.
+        let longest = Duration::from_millis(if cfg!(debug_assertions) { 90 } else { 50 });
+        assert!(before.elapsed() < longest, "100 looks took {:?}", before.elapsed());
+    }
+}
+
+pub(super) fn a_sleep_without_end_is_ended_by_readiness(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let (mut rig, (near, mut far)) = (rig(), pair());
+        rig.watch(&near, Side::Recv, life);
+        rig.idle(life.idle_waits);
+        let peer = thread::spawn(move || {
+            // Long enough that the poller is asleep by then, most of the time; either way it must wake.
+            thread::sleep(Duration::from_millis(5));
+            far.write_all(b"x").expect("room");
+            far
+        });
+        let mut fired = Vec::new();
+        while fired.is_empty() {
+            rig.poller.wait(Patience::Forever, &mut fired).expect("the system can poll");
+        }
+        assert_eq!(fired, [recv(near.as_raw_fd())], "{life:?}");
+        peer.join().expect("the peer wrote");
+    }
+}
