@@ -1,4 +1,78 @@
-//! lib
+//! `fdtask` is the smallest honest I/O task runtime for Unix: tasks that say which descriptor they wait for, one scheduler
+//! on one thread, and `poll(2)`.
+//!
+//! A *task* is a generator in spirit. Each time it is *resumed* it runs until it can go no further, and hands back the
+//! reason, its *wait*: "resume me when this descriptor can be received from", "… can be sent to", "… at this instant".
+//! The scheduler keeps the tasks that are *ready* in a deque and the others in wait maps, and calls `poll(2)` when nothing
+//! is ready. There is no hidden thread, no macro, no allocation per message, and one dependency, `libc`.
+//!
+//! # The loop
+//! ```text
+//!         spawn                     fired / deadline passed
+//!           │      ┌───────────────────────────────────────────┐
+//!           ▼      ▼                                           │
+//!       ready: deque ──resume()──► Wait::Recv(fd) ─► recv_wait │
+//!           ▲                      Wait::Send(fd) ─► send_wait ├─ poll(2)
+//!           │                      Wait::Until(t) ─► timers    │
+//!           └── Wait::Turn ◄──     Wait::Wake     ─► asleep ───┘
+//!                                  Done / Err / panic ─► ended
+//! ```
+//! 1. Run one *turn*: resume each task that was in the deque when the turn began, once. What they spawn or wake runs
+//!    in the next turn.
+//! 2. File each by the reason it gave.
+//! 3. Poll: sleep until something *fires* or the next *deadline* if nothing is ready; look without sleeping if something
+//!    is.
+//! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
+//!    that can ever be resumed.
+//!
+//! The numbers stand in `scheduler.rs`, too.
+//!
+//! # A server
+//! The seed of this crate is a Python exercise of 55 lines: generators as tasks, and an echo server. Its
+//! `tasks.append(tcp_server(('', 25000), echo_handler)); run()` is here
+//! ```
+//! use fdtask::Scheduler;
+//! use fdtask::net::{Acceptor, Echo, Listener};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut scheduler = Scheduler::new();
+//! #   let listener = Listener::bind("127.0.0.1:0".parse().unwrap())?;
+//! #   #[cfg(any())]
+//!     let listener = Listener::bind("0.0.0.0:25000".parse().unwrap())?;
+//!     scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, Echo::new));
+//! #   scheduler.handle().stop();
+//!     scheduler.run();
+//!     Ok(())
+//! }
+//! ```
+//! [`Task`] says how to write a task of your own, [`Context`] what it may ask for while it runs.
+//!
+//! # Misuse is an error, not a mystery
+//! - A second task that waits for the same side of a descriptor is told [`WaitError::Busy`]; the first goes on waiting.
+//! - A wait for a number that is negative, closed, or was closed and given to another file, ends with
+//!   [`WaitError::Closed`].
+//! - A task that fails or panics ends alone; the [`Observer`] is told.
+//! - A descriptor that the scheduler has [adopted](Handle::adopt) is closed in the right order, by one function.
+//!
+//! # Layout
+//! ```text
+//! task.rs         Task, Wait, TaskId: what a task is, and what it says
+//! context.rs      what a task may ask and say while it is resumed
+//! scheduler.rs    ready, recv_wait, send_wait; spawn, turn, run
+//! slots.rs        the table of live tasks
+//! wait_map.rs     descriptor → task
+//! timers.rs       deadlines
+//! handle.rs       what may be said to a scheduler; descriptors that it closes
+//! observer.rs     who is told what happens
+//! table.rs        the task table, for whoever asks
+//! log.rs          a log that never stalls
+//! signals.rs      signals as something to receive
+//! poller/         the contract; poll; parked; sim
+//! net/            sockets, Acceptor, Echo
+//! sys/            every system call and all unsafe code
+//! ```
+//! The core, to be read in one sitting, is `task.rs`, `scheduler.rs`, `wait_map.rs` and `poller/poll.rs`.
+
 #![deny(unsafe_code)]
 
 mod context;
@@ -24,3 +98,8 @@ pub use scheduler::{SCRATCH_BYTES, Scheduler};
 pub use signals::{Signal, Signals};
 pub use table::{TaskInfo, TaskTable};
 pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
+
+/// The README's code, compiled and run by the tests.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

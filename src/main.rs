@@ -4,9 +4,10 @@
 
 mod daemon;
 
-use daemon::arguments::{self, Config, HELP, Request};
+use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
 use daemon::control::Control;
 use daemon::journal::Journal;
+use daemon::manager::Manager;
 use fdtask::net::{Acceptor, Echo, Limit, Listener, raise_descriptor_limit};
 use fdtask::{Log, Scheduler, TaskId, reason};
 use std::cell::Cell;
@@ -50,13 +51,20 @@ fn fail(code: u8, what: &str) -> ExitCode {
 /// Serves until it is told to end. An `Err` says why it could not begin; what goes wrong later is in the log, which, unlike
 /// this, never waits for somebody to read it.
 fn serve(config: &Config) -> Result<ExitCode, String> {
+    // First of all, while there is one thread and nobody else has descriptors.
+    let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
+    let listeners = listeners(config, passed)?;
+    let manager = Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
     let mut scheduler = Scheduler::new();
     let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
     let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
-    let control = Control::new(config.drain_timeout, diagnostics.clone());
+    let control = Control::new(config.drain_timeout, diagnostics.clone(), manager);
     let control = control.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
+    if let Err(error) = control.tell_ready() {
+        diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
+    }
     let control = scheduler.spawn_service(control);
-    let acceptors = listen(config, &mut scheduler, &out)?;
+    let acceptors = accept(config, listeners, &mut scheduler, &out);
     check_descriptor_limit(config, &diagnostics);
     let broken = Rc::new(Cell::new(false));
     scheduler.observe(Journal {
@@ -98,13 +106,22 @@ fn check_descriptor_limit(config: &Config, diagnostics: &Log) {
     }
 }
 
-/// Makes an acceptor for each address, and says so.
-fn listen(config: &Config, scheduler: &mut Scheduler, out: &Log) -> Result<Vec<TaskId>, String> {
+/// The listeners that were passed, and those for the addresses that were asked for; for the usual one if there is none.
+fn listeners(config: &Config, mut listeners: Vec<Listener>) -> Result<Vec<Listener>, String> {
+    let usual = [DEFAULT_ADDRESS];
+    let addresses = if listeners.is_empty() && config.listen.is_empty() { &usual[..] } else { &config.listen };
+    for address in addresses {
+        let listener = Listener::bind(*address);
+        listeners.push(listener.map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?);
+    }
+    Ok(listeners)
+}
+
+/// Makes an acceptor for each listener, and says so.
+fn accept(config: &Config, listeners: Vec<Listener>, scheduler: &mut Scheduler, out: &Log) -> Vec<TaskId> {
     let limit = config.max_connections.map(Limit::new);
     let mut acceptors = Vec::new();
-    for address in &config.listen {
-        let listener =
-            Listener::bind(*address).map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?;
+    for listener in listeners {
         out.line(&format!("Listening on {}", listener.address()));
         let log = (!config.quiet).then(|| out.clone());
         let idle_timeout = config.idle_timeout;
@@ -116,5 +133,5 @@ fn listen(config: &Config, scheduler: &mut Scheduler, out: &Log) -> Result<Vec<T
         });
         acceptors.push(scheduler.spawn(acceptor.with_limit(limit.clone())));
     }
-    Ok(acceptors)
+    acceptors
 }

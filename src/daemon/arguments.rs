@@ -1,11 +1,11 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// The port of the seed.
-const DEFAULT_PORT: u16 = 25000;
+/// Where the seed listens.
+pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25000);
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -53,6 +53,11 @@ pub struct Config {
 /// # Errors
 /// A line that says what is wrong with them.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
+    // Whatever was typed is quoted in the answer, which is to remain one line.
+    parse_all(arguments).map_err(|line| line.replace(char::is_control, "?"))
+}
+
+fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
     let mut config = Config {
         listen: Vec::new(),
         quiet: false,
@@ -70,6 +75,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             attached.clone().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value: {what}"))
         };
         match name {
+            "--help" | "--version" | "--quiet" if attached.is_some() => return Err(format!("{name} takes no value")),
             "-h" | "--help" => return Ok(Request::Help),
             "-V" | "--version" => return Ok(Request::Version),
             "-q" | "--quiet" => config.quiet = true,
@@ -80,12 +86,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
             _ => return Err(format!("unexpected argument '{argument}'")),
         }
-        if attached.is_some() && matches!(name, "--quiet") {
-            return Err(format!("{name} takes no value"));
-        }
-    }
-    if config.listen.is_empty() {
-        config.listen.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)));
     }
     Ok(Request::Serve(config))
 }

@@ -1,6 +1,7 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
-use fdtask::{Context, Log, Signal, Signals, Task, TaskTable, Wait};
+use super::manager::Manager;
+use fdtask::{Context, Log, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,6 +12,7 @@ pub struct Control {
     signals: Signals,
     drain_timeout: Duration,
     diagnostics: Log,
+    manager: Manager,
 }
 
 impl Control {
@@ -18,9 +20,17 @@ impl Control {
     ///
     /// # Errors
     /// What the system says.
-    pub fn new(drain_timeout: Duration, diagnostics: Log) -> io::Result<Control> {
+    pub fn new(drain_timeout: Duration, diagnostics: Log, manager: Manager) -> io::Result<Control> {
         let signals = Signals::new(&[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
-        Ok(Control { signals, drain_timeout, diagnostics })
+        Ok(Control { signals, drain_timeout, diagnostics, manager })
+    }
+
+    /// Tells the service manager that the daemon listens, and can be told to end.
+    ///
+    /// # Errors
+    /// The manager could not be told.
+    pub fn tell_ready(&self) -> io::Result<()> {
+        self.manager.ready()
     }
 }
 
@@ -32,7 +42,12 @@ impl Task for Control {
                 // The log has noticed by itself that it could not write.
                 Signal::FileSize => {}
                 _ if cx.is_draining() => cx.stop(),
-                _ => cx.drain(cx.now() + self.drain_timeout),
+                _ => {
+                    cx.drain(cx.now() + self.drain_timeout);
+                    if let Err(error) = self.manager.stopping() {
+                        cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
+                    }
+                }
             }
         }
         Ok(Wait::Recv(self.signals.as_fd().as_raw_fd()))

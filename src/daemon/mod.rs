@@ -3,3 +3,4 @@
 pub mod arguments;
 pub mod control;
 pub mod journal;
+pub mod manager;

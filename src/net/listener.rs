@@ -23,6 +23,16 @@ impl Listener {
         Listener::from_fd(sys::listen(address)?)
     }
 
+    /// The sockets that the service manager has opened for this process and passed to it: systemd's socket activation, by
+    /// `LISTEN_FDS` and `LISTEN_PID`. None if it has not. Say it once, first thing in `main`, before there is another thread:
+    /// the variables are removed, so that no child takes them for its own.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open, or not a listening TCP socket.
+    pub fn passed() -> io::Result<Vec<Listener>> {
+        sys::take_passed_listeners()?.into_iter().map(Listener::from_fd).collect()
+    }
+
     fn from_fd(fd: OwnedFd) -> io::Result<Listener> {
         let address = sys::bound_address(fd.as_fd())?;
         Ok(Listener { fd, address })

@@ -32,7 +32,7 @@ mod suite;
 #[cfg(target_os = "linux")]
 pub use parked::Parked;
 pub use poll::Poll;
-pub use sim::{Sim, SimScript};
+pub use sim::{Happening, Sim, SimScript};
 
 use crate::task::Side;
 use std::io;

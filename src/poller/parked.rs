@@ -93,6 +93,8 @@ pub struct Parked {
     hand: usize,
     /// Nothing is parked before the wait of this number.
     distrust_until: Option<u32>,
+    /// The instance may hold a registration that cannot be removed, so it is to be thrown away.
+    is_tainted: bool,
     /// How often in a row looking at the parked was interrupted.
     interruptions: u32,
     failures: Failures,
@@ -111,6 +113,7 @@ impl Parked {
             waits: 0,
             hand: 0,
             distrust_until: None,
+            is_tainted: false,
             interruptions: 0,
             failures: Failures::default(),
         }
@@ -155,9 +158,9 @@ impl Parked {
         *lot = Lot { registered: 0, watched: 0, busy: 0, fired: waits, ..*lot };
         self.parked -= 1;
         if let Some(epoll) = &self.epoll {
-            // If it fails the descriptor was closed behind our back. Should its file still be open, an event that nobody
-            // waits for will tell.
-            let _ = epoll.delete(fd);
+            // If it fails the descriptor was closed behind our back, and perhaps opened again. Should its file live on,
+            // so does the registration, and later its events would be taken for those of whoever has the number then.
+            self.is_tainted |= epoll.delete(fd).is_err();
         }
         if watched != 0 {
             self.array.watch(fd, i16::from(watched));
@@ -272,7 +275,8 @@ impl Parked {
         fired.push(one);
     }
 
-    /// An event for a descriptor that is not parked: its registration cannot be removed, so the instance goes.
+    /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the
+    /// array, and will be parked in a new one.
     fn rebuild(&mut self) {
         if let Some(epoll) = self.epoll.take() {
             self.array.remove(epoll.as_raw_fd());
@@ -346,6 +350,9 @@ impl Poller for Parked {
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
         self.settle();
+        if std::mem::take(&mut self.is_tainted) {
+            self.rebuild();
+        }
         self.park_idle();
         self.watch_epoll();
         let timeout_ms = poll_timeout_ms(patience, Instant::now);

@@ -5,8 +5,9 @@
 
 use super::{Fired, Patience, Poller, Side};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::mem;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ struct State {
     files: BTreeMap<RawFd, u64>,
     agenda: BTreeMap<(Instant, usize), Happening>,
     scripted: usize,
-    failures: Vec<io::ErrorKind>,
+    failures: VecDeque<io::ErrorKind>,
+    interrupted: bool,
     waits: usize,
     asleep: bool,
 }
@@ -46,6 +48,8 @@ pub enum Happening {
     Closed(RawFd),
     /// The number is given to another file, on which nothing is ready.
     Reused(RawFd),
+    /// A signal arrives: the wait that it falls into returns with what there is, which may be nothing.
+    Signal,
 }
 
 impl Sim {
@@ -62,7 +66,8 @@ impl Sim {
             files: BTreeMap::new(),
             agenda: BTreeMap::new(),
             scripted: 0,
-            failures: Vec::new(),
+            failures: VecDeque::new(),
+            interrupted: false,
             waits: 0,
             asleep: false,
         }));
@@ -84,9 +89,14 @@ impl SimScript {
         state.agenda.insert(key, happening);
     }
 
+    /// Lets time pass while nobody sleeps, as it does on a busy machine.
+    pub fn advance(&self, by: Duration) {
+        self.0.borrow_mut().now += by;
+    }
+
     /// Makes the next wait fail, once for each time that this is said.
     pub fn fail_next_wait(&self, kind: io::ErrorKind) {
-        self.0.borrow_mut().failures.push(kind);
+        self.0.borrow_mut().failures.push_back(kind);
     }
 
     /// How much virtual time has passed.
@@ -127,6 +137,7 @@ impl State {
                 self.closed.remove(&fd);
                 *self.files.entry(fd).or_default() += 1;
             }
+            Happening::Signal => self.interrupted = true,
         }
     }
 
@@ -189,13 +200,14 @@ impl Poller for Sim {
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.waits += 1;
-        if let Some(kind) = state.failures.pop() {
+        if let Some(kind) = state.failures.pop_front() {
             state.now += super::FAILURE_PAUSE;
             return Err(kind.into());
         }
         loop {
             state.catch_up();
-            if state.collect(fired) || patience == Patience::Look {
+            let interrupted = mem::take(&mut state.interrupted);
+            if state.collect(fired) || interrupted || patience == Patience::Look {
                 break;
             }
             let next = state.agenda.first_key_value().map(|((at, _), _)| *at);

@@ -6,12 +6,19 @@
 //! which is where a poller that parks has something to get wrong.
 
 use super::{Fired, Patience, Poller, Side};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 mod basics;
+mod crowds;
+mod hangups;
+mod numbers;
+mod scripts;
 
 /// How a descriptor under test has lived so far: who closes it, and for how many waits it has been idle.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +44,7 @@ pub(super) const LIVES: [Life; 6] = [
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a poller is looked at when it should sleep.
-const QUIET: Duration = Duration::from_millis(30);
+const QUIET: Duration = Duration::from_millis(10);
 
 /// A poller, and a pipe that is always ready: the busy neighbour of whatever is idle.
 pub(super) struct Rig {
@@ -60,43 +67,73 @@ impl Rig {
         self.poller.unwatch(fd.as_raw_fd(), side);
     }
 
+    /// One wait. Each descriptor fires once in it.
+    fn wait(&mut self, patience: Patience) -> Vec<Fired> {
+        let mut fired = Vec::new();
+        self.poller.wait(patience, &mut fired).expect("the system can poll");
+        fired.sort_by_key(|one| one.fd);
+        assert!(fired.windows(2).all(|two| two[0].fd < two[1].fd), "a descriptor has fired twice: {fired:?}");
+        fired
+    }
+
     /// What fires in one wait that does not sleep.
     fn look(&mut self) -> Vec<Fired> {
-        let mut fired = Vec::new();
-        self.poller.wait(Patience::Look, &mut fired).expect("the system can poll");
-        fired
+        self.wait(Patience::Look)
     }
 
-    /// What fires in the two waits that the contract gives it, in the order of the numbers.
-    fn look_twice(&mut self) -> Vec<Fired> {
+    /// What fires in the two waits that the contract gives it, in the order of the numbers; not watched any more then.
+    fn take(&mut self) -> Vec<Fired> {
         let mut fired = self.look();
-        fired.extend(self.look());
+        for again in self.look() {
+            match fired.iter_mut().find(|one| one.fd == again.fd) {
+                Some(one) => {
+                    one.recv |= again.recv;
+                    one.send |= again.send;
+                    one.closed |= again.closed;
+                }
+                None => fired.push(again),
+            }
+        }
         fired.sort_by_key(|one| one.fd);
+        self.unwatch_fired(&fired);
         fired
     }
 
-    /// What fires first, within [`LIMIT`].
+    /// What fires first, within [`LIMIT`]; not watched any more then.
     fn sleep(&mut self) -> Vec<Fired> {
         let end = Instant::now() + LIMIT;
-        let mut fired = Vec::new();
-        while fired.is_empty() {
+        loop {
             assert!(Instant::now() < end, "nothing has fired within {LIMIT:?}");
-            self.poller.wait(Patience::Until(end), &mut fired).expect("the system can poll");
+            let fired = self.wait(Patience::Until(end));
+            if !fired.is_empty() {
+                self.unwatch_fired(&fired);
+                return fired;
+            }
         }
-        fired
     }
 
-    /// Lets so many waits pass in which nothing fires but the busy neighbour, asleep and awake by turns.
+    fn unwatch_fired(&mut self, fired: &[Fired]) {
+        for one in fired {
+            for (side, _) in [(Side::Recv, one.recv), (Side::Send, one.send)].into_iter().filter(|(_, fires)| *fires) {
+                self.poller.unwatch(one.fd, side);
+            }
+        }
+    }
+
+    /// Lets so many waits pass in which nothing fires but the busy neighbour, willing to sleep and not by turns.
     fn idle(&mut self, waits: usize) {
         let busy = self.busy.0.as_raw_fd();
         for wait in 0..waits {
-            let mut fired = Vec::new();
-            let patience = if wait % 4 == 0 { Patience::Look } else { Patience::Until(Instant::now() + LIMIT) };
+            // Now and then the busy one is let go and waited for again, as real ones are.
+            if wait % 16 == 0 {
+                self.poller.unwatch(busy, Side::Recv);
+            }
             self.poller.watch(busy, Side::Recv, false);
-            self.poller.wait(patience, &mut fired).expect("the system can poll");
-            assert_eq!(fired, [recv(busy)], "only the busy pipe fires, in wait {wait}");
+            let patience = if wait % 4 == 0 { Patience::Look } else { Patience::Until(Instant::now() + LIMIT) };
+            assert_eq!(self.wait(patience), [recv(busy)], "only the busy pipe fires, in wait {wait}");
         }
-        assert_eq!(self.look(), [], "and it fires only once");
+        self.poller.unwatch(busy, Side::Recv);
+        assert_eq!(self.look(), [], "nothing fires that is not watched");
     }
 
     /// Asserts that nothing fires, and that the poller really sleeps: a wait that returns at once with nothing, over and
@@ -104,10 +141,8 @@ impl Rig {
     fn assert_asleep(&mut self) {
         let end = Instant::now() + QUIET;
         let mut waits = 0;
-        let mut fired = Vec::new();
         while Instant::now() < end {
-            self.poller.wait(Patience::Until(end), &mut fired).expect("the system can poll");
-            assert_eq!(fired, [], "nothing is watched that is ready");
+            assert_eq!(self.wait(Patience::Until(end)), [], "nothing is watched that is ready");
             waits += 1;
         }
         // One, and a few more for the signals that a machine may send us and for a stale entry that is cleaned up.
@@ -135,7 +170,7 @@ fn pair() -> (UnixStream, UnixStream) {
 
 /// Sends until there is no room.
 fn fill(mut socket: &UnixStream) {
-    let chunk = [0; 64 * 1024];
+    let chunk = [0; 8 * 1024];
     loop {
         match socket.write(&chunk) {
             Ok(_) => {}
@@ -145,9 +180,14 @@ fn fill(mut socket: &UnixStream) {
     }
 }
 
+/// [`fill`], for anything that can be written to.
+fn fill_fd(fd: &impl AsFd) {
+    while rustix::io::write(fd, &[0; 4 * 1024]).is_ok() {}
+}
+
 /// Receives until nothing is there.
 fn drain(mut socket: &UnixStream) {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = [0; 8 * 1024];
     loop {
         match socket.read(&mut chunk) {
             Ok(0) => return,
@@ -156,6 +196,29 @@ fn drain(mut socket: &UnixStream) {
             Err(error) => panic!("cannot drain the socket: {error}"),
         }
     }
+}
+
+/// How many descriptors this process may have open, after it has asked for as many as it may.
+fn descriptors_max() -> usize {
+    static MAX: OnceLock<usize> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile);
+        let wanted = limit.maximum.unwrap_or(20_000).min(20_000);
+        if limit.current.is_some_and(|current| current < wanted) {
+            // Where this is refused, what is allowed already has to do.
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+        }
+        getrlimit(Resource::Nofile).current.unwrap_or(wanted).min(20_000) as usize
+    })
+}
+
+/// Moves a descriptor to a number that no other test is given: above all that the system hands out by itself, and used
+/// once. So a test can close it and know that the number stays closed until the test itself opens it again.
+fn renumber(fd: impl Into<OwnedFd>) -> OwnedFd {
+    static USED: AtomicUsize = AtomicUsize::new(0);
+    let first = descriptors_max() / 4 * 3;
+    let number = first + USED.fetch_add(1, Ordering::Relaxed) % (descriptors_max() - first - 1);
+    rustix::io::fcntl_dupfd_cloexec(fd.into(), number as RawFd).expect("a free number")
 }
 
 /// Emits each named test for each implementation. A test is a function from a [`Rig`], and is given a new one.
@@ -175,8 +238,9 @@ macro_rules! over_every_poller {
 over_every_poller! {
     basics:
         a_ready_side_fires_in_the_next_wait
-        a_side_that_fired_is_not_watched_any_more
-        a_side_that_is_still_ready_fires_again_when_it_is_watched_again
+        a_watched_side_that_is_ready_fires_in_every_wait
+        a_side_that_fired_and_is_unwatched_wakes_nobody
+        a_side_that_is_watched_again_fires_again
         a_side_that_is_not_watched_does_not_fire
         unwatching_and_forgetting_what_is_not_watched_is_harmless
         watching_twice_fires_once
@@ -185,4 +249,33 @@ over_every_poller! {
         a_wait_lasts_until_its_instant_and_not_a_moment_less
         a_look_does_not_sleep
         a_sleep_without_end_is_ended_by_readiness;
+    hangups:
+        a_peer_that_is_gone_fires_whichever_side_is_watched
+        a_hang_up_alone_fires
+        an_error_alone_fires
+        a_reset_fires_both_sides_and_the_data_is_still_there
+        the_end_of_the_stream_can_be_received
+        a_hang_up_that_nobody_watches_for_wakes_nobody;
+    numbers:
+        a_number_that_is_closed_fires_as_closed
+        a_number_that_was_never_open_fires_as_closed
+        a_number_that_nobody_watches_may_be_closed_unnoticed
+        a_closed_number_that_is_opened_again_is_served_again
+        a_wait_by_number_is_for_the_file_that_the_number_names_then
+        what_was_forgotten_does_not_fire_and_does_not_wake
+        a_reused_number_is_never_left_asleep
+        a_number_reused_a_thousand_times_is_served_every_time
+        an_owned_descriptor_closed_behind_its_back_harms_nobody_else
+        a_number_reused_behind_its_back_is_served_once_it_is_forgotten
+        two_numbers_of_one_file_fire_each_for_itself
+        an_identity_is_that_of_the_open_file;
+    crowds:
+        more_ready_descriptors_than_one_call_returns_all_fire_within_two_waits
+        a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle
+        the_last_of_a_crowd_can_be_let_go_and_come_back
+        a_file_that_is_always_ready_fires_each_time
+        a_number_may_change_between_a_socket_and_a_file
+        a_listener_fires_when_a_connection_is_in_its_queue;
+    scripts:
+        a_seeded_script_fires_what_a_model_says;
 }

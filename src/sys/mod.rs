@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod inherit;
 mod poll;
 mod process;
 mod socket;
@@ -15,6 +16,7 @@ mod epoll;
 
 #[cfg(target_os = "linux")]
 pub(crate) use epoll::{Epoll, EpollEvent};
+pub(crate) use inherit::take_passed_listeners;
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
 pub(crate) use process::{SignalSource, file_identity, open_own_description, raise_descriptor_limit, write};
 pub(crate) use socket::{

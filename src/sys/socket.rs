@@ -57,16 +57,10 @@ fn queue_bytes(fd: BorrowedFd<'_>, request: libc::c_ulong) -> usize {
 
 /// Makes a stream socket that listens on `address`: non-blocking, closed on exec, with `SO_REUSEADDR` (a restart does not
 /// wait for old connections to time out), and the longest backlog that the system allows (it clamps the number).
-///
-/// What accepted connections shall have is set here, once: Linux and the BSDs let them inherit `SO_KEEPALIVE` (a vanished
-/// peer is noticed), `SO_OOBINLINE` (an urgent byte stays in the stream) and `TCP_NODELAY` (a reply is not held back
-/// for the acknowledgement of the one before it).
 pub(crate) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    prepare_listener(&socket)?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` can then be listened on side by side, whatever the system's default is.
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
@@ -77,6 +71,15 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     // SAFETY: no pointer is passed.
     check(unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) })?;
     Ok(socket)
+}
+
+/// Sets on a listener, once, what its connections shall have: Linux and the BSDs let them inherit `SO_KEEPALIVE` (a vanished
+/// peer is noticed), `SO_OOBINLINE` (an urgent byte stays in the stream) and `TCP_NODELAY` (a reply is not held back for the
+/// acknowledgement of the one before it).
+pub(super) fn prepare_listener(listener: &OwnedFd) -> io::Result<()> {
+    set_option(listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(listener, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    set_option(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
 /// Starts to connect to `address`. The socket can be sent to when the attempt has ended; [`connect_error`] then says how.
@@ -95,19 +98,20 @@ pub(crate) fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// How an attempt to connect ended (`SO_ERROR`), once the socket can be sent to.
 pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let mut code: libc::c_int = 0;
+    match socket_option(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// The value of a socket option that is an `int`.
+pub(super) fn socket_option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `code` and `len` are live, and `len` says how large `code` is.
-    check(unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ERROR,
-            ptr::from_mut(&mut code).cast(),
-            ptr::from_mut(&mut len),
-        )
-    })?;
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+    let (place, len) = (ptr::from_mut(&mut value).cast(), ptr::from_mut(&mut len));
+    // SAFETY: `value` and `len` are live, and `len` says how large `value` is.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, place, len) })?;
+    Ok(value)
 }
 
 /// Takes the next connection off the queue: non-blocking, closed on exec, with the peer's address as `accept` itself gives

@@ -1,0 +1,198 @@
+//! Seeded scripts: what a few sockets do in random order, beside a model of what must fire. The same script must give the
+//! same trace over every poller.
+
+use super::*;
+
+/// How many socket pairs a script plays with.
+const PAIRS: usize = 8;
+
+/// How many things happen in one script.
+const STEPS: usize = 400;
+
+/// How many scripts are played.
+const SEEDS: u64 = 24;
+
+/// A generator of random numbers that is good enough to shuffle: xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % end
+    }
+}
+
+/// One descriptor under a number that it keeps for the whole script, and what the model knows of it.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts of a model, not states of a machine")]
+struct Place {
+    near: OwnedFd,
+    far: Option<UnixStream>,
+    /// Old files that live on under other numbers: epoll hears nothing of their closing.
+    duplicates: Vec<(OwnedFd, Option<UnixStream>)>,
+    owned: bool,
+    watched: [bool; 2],
+    has_data: bool,
+    is_shut: bool,
+    is_full: bool,
+}
+
+impl Place {
+    fn new(owned: bool) -> Place {
+        let (near, far) = pair();
+        Place {
+            near: renumber(near),
+            far: Some(far),
+            duplicates: Vec::new(),
+            owned,
+            watched: [false; 2],
+            has_data: false,
+            is_shut: false,
+            is_full: false,
+        }
+    }
+
+    fn is_ready(&self, side: Side) -> bool {
+        match side {
+            Side::Recv => self.has_data || self.is_shut || self.far.is_none(),
+            Side::Send => !self.is_full || self.far.is_none(),
+        }
+    }
+
+    /// What must fire now. The model forgets what fired, as the poller does.
+    fn expect_fired(&mut self) -> Option<Fired> {
+        let [recv, send] = [Side::Recv, Side::Send].map(|side| self.watched[side as usize] && self.is_ready(side));
+        self.watched[0] &= !recv;
+        self.watched[1] &= !send;
+        (recv || send).then(|| Fired { fd: self.near.as_raw_fd(), recv, send, closed: false })
+    }
+
+    /// The owner forgets the descriptor, closes it, and opens another under the same number.
+    fn replace(&mut self, rig: &mut Rig, keeps_duplicate: bool) {
+        let (new_near, new_far) = pair();
+        rig.poller.forget(self.near.as_raw_fd());
+        let old = keeps_duplicate.then(|| self.near.try_clone().expect("a duplicate"));
+        rustix::io::dup2(&new_near, &mut self.near).expect("dup2 onto an open descriptor");
+        let old_far = self.far.replace(new_far);
+        self.duplicates.extend(old.map(|old| (old, old_far)));
+        (self.watched, self.has_data, self.is_shut, self.is_full) = ([false; 2], false, false, false);
+    }
+}
+
+/// Does one random thing to one place.
+fn step(rig: &mut Rig, random: &mut Random, places: &mut [Place]) -> String {
+    let index = random.below(PAIRS);
+    let place = &mut places[index];
+    let fd = place.near.as_raw_fd();
+    let side = [Side::Recv, Side::Send][random.below(2)];
+    let what = match random.below(20) {
+        0..=6 => {
+            rig.poller.watch(fd, side, place.owned);
+            place.watched[side as usize] = true;
+            "watch"
+        }
+        7..=8 => {
+            rig.poller.unwatch(fd, side);
+            place.watched[side as usize] = false;
+            "unwatch"
+        }
+        9..=11 => {
+            if let Some(far) = place.far.as_mut().filter(|_| !place.is_shut) {
+                far.write_all(b"x").expect("room");
+                place.has_data = true;
+            }
+            "write"
+        }
+        12..=13 => {
+            while rustix::io::read(&place.near, &mut [0; 512]).is_ok_and(|received| received > 0) {}
+            place.has_data = false;
+            "drain"
+        }
+        14 => {
+            if place.far.is_some() {
+                fill_fd(&place.near);
+                place.is_full = true;
+            }
+            "fill"
+        }
+        15 => {
+            if let Some(far) = &place.far {
+                drain(far);
+                place.is_full = false;
+            }
+            "make room"
+        }
+        16 => {
+            place.far = None;
+            "hang up"
+        }
+        17 => {
+            if let Some(far) = &place.far {
+                far.shutdown(std::net::Shutdown::Write).expect("a connected socket");
+                place.is_shut = true;
+            }
+            "shut"
+        }
+        18 => {
+            let keeps_duplicate = random.below(2) == 0;
+            place.replace(rig, keeps_duplicate);
+            "replace"
+        }
+        _ => {
+            for (_, far) in &mut place.duplicates {
+                // Receivable, hung up: whatever happens to the old file is not the new one's business.
+                if random.below(2) == 0 {
+                    *far = None;
+                } else if let Some(far) = far {
+                    let _ = far.write(b"x");
+                }
+            }
+            "disturb duplicates"
+        }
+    };
+    format!("{what} {index} {side:?}")
+}
+
+/// Plays one script, holds it against the model after each step, and returns what fired.
+fn play(mut rig: Rig, seed: u64) -> Vec<(usize, bool, bool)> {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut places: Vec<Place> = (0..PAIRS).map(|index| Place::new(index % 4 != 0)).collect();
+    let mut trace = Vec::new();
+    for number in 0..STEPS {
+        let what = step(&mut rig, &mut random, &mut places);
+        let mut expected: Vec<Fired> = places.iter_mut().filter_map(Place::expect_fired).collect();
+        expected.sort_by_key(|one| one.fd);
+        assert_eq!(rig.take(), expected, "seed {seed}, step {number}: {what}");
+        trace.extend(expected.iter().map(|one| {
+            let index = places.iter().position(|place| place.near.as_raw_fd() == one.fd);
+            (index.expect("it is one of the script's"), one.recv, one.send)
+        }));
+        match random.below(32) {
+            0 => rig.idle(LONG_IDLE_WAITS / 4),
+            1..=8 => rig.idle(random.below(12)),
+            _ => {}
+        }
+    }
+    rig.assert_asleep();
+    trace
+}
+
+pub(super) fn a_seeded_script_fires_what_a_model_says(rig: &dyn Fn() -> Rig) {
+    for seed in 1..=SEEDS {
+        play(rig(), seed);
+    }
+}
+
+/// The model says so, too; this says it without trusting the model.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_script_gives_the_same_trace_over_both_pollers() {
+    use crate::poller::{Parked, Poll};
+    for seed in 1_001..1_001 + SEEDS / 2 {
+        let poll = play(Rig::new(Box::new(Poll::new())), seed);
+        let parked = play(Rig::new(Box::new(Parked::new())), seed);
+        assert!(!poll.is_empty());
+        assert_eq!(poll, parked, "seed {seed}");
+    }
+}

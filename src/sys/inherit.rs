@@ -1,0 +1,57 @@
+//! Descriptors and variables that the process was started with.
+
+use super::check;
+use super::socket::{prepare_listener, socket_option};
+use std::env;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The first descriptor that a service manager passes (`SD_LISTEN_FDS_START`).
+const FIRST_PASSED: RawFd = 3;
+
+/// Takes the listening sockets that the service manager has passed to this process (`LISTEN_FDS`, if `LISTEN_PID` is this
+/// process), in order: non-blocking, closed on exec, and with the options that [`super::listen`] sets. The variables are
+/// removed, so that neither a child nor a second call takes them for its own.
+///
+/// Is to be called before the process has another thread.
+pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let (pid, count) = (number("LISTEN_PID"), number("LISTEN_FDS"));
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        // SAFETY: the caller has promised that no other thread reads the environment meanwhile.
+        unsafe { env::remove_var(name) };
+    }
+    if pid != Some(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    let count = RawFd::try_from(count.unwrap_or(0)).unwrap_or(0);
+    (FIRST_PASSED..FIRST_PASSED.saturating_add(count)).map(take_passed_listener).collect()
+}
+
+fn take_passed_listener(fd: RawFd) -> io::Result<OwnedFd> {
+    let refuse = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd}, passed at start, {what}"));
+    // SAFETY: no pointer is passed. A number that is not open is answered with EBADF.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        return Err(refuse("is not open"));
+    }
+    // SAFETY: it is open, and the service manager's protocol says that it is ours; nothing else in the process has been told
+    // of it, and the variables that say so are gone.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !is_tcp_listener(fd.as_fd()) {
+        return Err(refuse("is not a listening TCP socket"));
+    }
+    // SAFETY: no pointer is passed.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    prepare_listener(&fd)?;
+    Ok(fd)
+}
+
+fn is_tcp_listener(fd: BorrowedFd<'_>) -> bool {
+    let listens = socket_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|value| value == 1);
+    // Only TCP has this option, and a Unix socket has not.
+    listens && socket_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY).is_ok()
+}

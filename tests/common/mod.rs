@@ -1,0 +1,47 @@
+//! What the integration tests share: a server of the built binary, its clients, and what the server costs.
+//!
+//! Nothing in here sleeps for luck. Whatever is waited for has a limit ([`LIMIT`] unless the test says otherwise), and
+//! when the limit passes the test fails with what the server has printed so far.
+//!
+//! ```text
+//! let server = Server::start(&["--idle-timeout", "1"]);
+//! let mut client = Client::connect(server.address());
+//! client.ask(b"Hello");
+//! ```
+
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this module")]
+
+mod client;
+mod frames;
+mod server;
+mod usage;
+
+pub use client::Client;
+pub use frames::{answers_to, payload, payload_of};
+pub use rustix::process::Signal;
+pub use server::{Lines, Server, ServerBuilder};
+pub use usage::{Usage, assert_idle, usage_during};
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that takes milliseconds on an idle machine. Generous, because the machine may be busy with
+/// something else; only a test that fails ever waits so long.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// How often a condition is looked at that nothing announces.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Waits until `condition` holds. Returns how long that took.
+///
+/// # Panics
+/// When it does not hold within `limit`; `what` says what was waited for.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < limit, "not within {limit:?}: {what}");
+        thread::sleep(LOOK_INTERVAL);
+    }
+    begin.elapsed()
+}
