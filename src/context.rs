@@ -96,7 +96,7 @@ impl Context<'_> {
 
     /// Whether a drain has begun: finish what was begun, and begin nothing new.
     pub fn is_draining(&self) -> bool {
-        self.core.drain_by.is_some() || self.core.mailbox.drain_by.get().is_some()
+        self.core.mailbox.draining.get()
     }
 
     /// [`Handle::stop`].

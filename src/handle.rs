@@ -23,6 +23,8 @@ pub(crate) struct Mailbox {
     /// The descriptors whose closing the scheduler owns.
     pub(crate) owned: RefCell<FdSet>,
     pub(crate) drain_by: Cell<Option<Instant>>,
+    /// A drain has been asked for, and is not over.
+    pub(crate) draining: Cell<bool>,
     pub(crate) stopped: Cell<bool>,
     adopted: RefCell<VecDeque<RawFd>>,
     closing: RefCell<VecDeque<OwnedFd>>,
@@ -80,6 +82,7 @@ impl Handle {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));
             mailbox.drain_by.set(Some(sooner));
+            mailbox.draining.set(true);
         });
     }
 

@@ -59,6 +59,8 @@
 //! task.rs         Task, Wait, TaskId: what a task is, and what it says
 //! context.rs      what a task may ask and say while it is resumed
 //! scheduler.rs    ready, recv_wait, send_wait; spawn, turn, run
+//! filing.rs       where a waiting task is written down, and how that is undone
+//! settle.rs       what tasks have said: cancel, wake, close, drain
 //! slots.rs        the table of live tasks
 //! wait_map.rs     descriptor → task
 //! timers.rs       deadlines
@@ -76,12 +78,14 @@
 #![deny(unsafe_code)]
 
 mod context;
+mod filing;
 mod handle;
 mod log;
 pub mod net;
 mod observer;
 pub mod poller;
 mod scheduler;
+mod settle;
 mod signals;
 mod slots;
 mod sys;

@@ -9,12 +9,12 @@ use crate::observer::Observer;
 use crate::poller::{self, Fired, Patience, Poller};
 use crate::slots::{Place, Reason, Slots};
 use crate::task::{End, Side, Task, TaskId, Wait};
-use crate::timers::{Entry, Epoch, NEVER, Nanos, Timers};
+use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::wait_map::WaitMap;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
@@ -25,31 +25,31 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
     pub(crate) core: Core,
-    poller: Box<dyn Poller>,
+    pub(crate) poller: Box<dyn Poller>,
     /// What fired in the last poll: watched until the next one, when whatever is not waited for again is unwatched.
     fired: Vec<Fired>,
     /// How many sides fired in the last poll, and how many of these waits have been renewed since.
     fulfilled: usize,
-    renewed: usize,
+    pub(crate) renewed: usize,
     /// Something has been unwatched since the last poll, and might be among what fired.
-    has_unwatched: bool,
+    pub(crate) has_unwatched: bool,
 }
 
 /// What a task can reach through its [`Context`]: everything but the poller.
 pub(crate) struct Core {
     pub(crate) slots: Slots,
     /// The tasks that can run: the seed's `tasks`. A task that ended in here is skipped when its turn comes.
-    ready: VecDeque<TaskId>,
+    pub(crate) ready: VecDeque<TaskId>,
     /// Which task waits to receive from a descriptor: the seed's `recv_wait`.
-    recv_wait: WaitMap,
+    pub(crate) recv_wait: WaitMap,
     /// Which task waits to send to a descriptor: the seed's `send_wait`.
-    send_wait: WaitMap,
-    timers: Timers,
+    pub(crate) send_wait: WaitMap,
+    pub(crate) timers: Timers,
     /// What the task that runs now waits for beside what it will return.
     pub(crate) or: Vec<Wait>,
     pub(crate) mailbox: Rc<Mailbox>,
     pub(crate) observer: Option<Box<dyn Observer>>,
-    is_tracing: bool,
+    pub(crate) is_tracing: bool,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
@@ -72,13 +72,13 @@ impl Core {
     }
 
     /// Tells the observer something, if there is one.
-    fn tell(&mut self, what: impl FnOnce(&mut dyn Observer)) {
+    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Observer)) {
         if let Some(observer) = &mut self.observer {
             what(observer.as_mut());
         }
     }
 
-    fn wait_map(&mut self, side: Side) -> &mut WaitMap {
+    pub(crate) fn wait_map(&mut self, side: Side) -> &mut WaitMap {
         match side {
             Side::Recv => &mut self.recv_wait,
             Side::Send => &mut self.send_wait,
@@ -147,17 +147,6 @@ impl Scheduler {
         while self.turn() {}
     }
 
-    /// Ends every task but the services, and with that a drain, if one has begun.
-    pub fn cancel_all(&mut self) {
-        for id in self.core.slots.ids() {
-            if self.core.slots.get(id).is_some_and(|slot| !slot.is_service) {
-                self.handle().cancel(id);
-            }
-        }
-        self.settle();
-        self.core.drain_by = None;
-    }
-
     /// Takes one turn: resumes each task that was ready when it began, once, and then polls. Returns whether there is
     /// anything left to do.
     pub fn turn(&mut self) -> bool {
@@ -190,7 +179,6 @@ impl Scheduler {
         let Some(slot) = core.slots.get_mut(id) else { return };
         let Some(mut task) = slot.task.take() else { return };
         let (why, deadline) = (slot.reason, slot.deadline);
-        slot.place = Place::Running;
         slot.resumes += 1;
         slot.deadline = NEVER;
         let mut cx = Context { core, id, why, deadline };
@@ -206,150 +194,6 @@ impl Scheduler {
             Ok(Ok(wait)) => self.file(id, task, wait, why),
             Ok(Err(error)) => self.end(id, task, &End::Failed(error)),
             Err(payload) => self.end(id, task, &End::Panicked(panic_message(payload))),
-        }
-    }
-
-    /// 2. File the task by the reason it gave. `why` is the reason why it was resumed.
-    fn file(&mut self, id: TaskId, task: Box<dyn Task>, wait: Wait, why: Reason) {
-        let core = &mut self.core;
-        if core.is_tracing {
-            core.tell(|observer| observer.waiting(id, wait));
-        }
-        let Some(slot) = core.slots.get_mut(id) else { return };
-        slot.task = Some(task);
-        slot.place = Place::Waiting;
-        slot.since = core.clock;
-        // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
-        // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
-        // business. And the poller still watches it.
-        if core.or.is_empty() && !core.mailbox.pending.get() && !self.has_unwatched {
-            let is_filed = match wait {
-                Wait::Recv(fd) if why == Reason::ready(Side::Recv, fd) => core.recv_wait.file_if_free(fd, id.slot),
-                Wait::Send(fd) if why == Reason::ready(Side::Send, fd) => core.send_wait.file_if_free(fd, id.slot),
-                _ => false,
-            };
-            if is_filed {
-                self.renewed += 1;
-                return;
-            }
-        }
-        slot.reason = Reason::from(wait);
-        if let Err(reason) = self.file_all(id, wait) {
-            self.make_ready(id, reason);
-        }
-    }
-
-    /// Files the task under everything that it waits for. An `Err` is the reason to resume it at once instead.
-    fn file_all(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
-        match wait {
-            Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd)?,
-            Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd)?,
-            Wait::Until(at) => self.set_deadline(id, at),
-            Wait::Turn => return Err(Reason::TURN),
-            Wait::Wake | Wait::Done => {}
-        }
-        if self.core.or.is_empty() { Ok(()) } else { self.file_alternatives(id) }
-    }
-
-    /// Files the task under what it said with [`Context::or`], too. An `Err` is the reason to resume it at once instead.
-    fn file_alternatives(&mut self, id: TaskId) -> Result<(), Reason> {
-        let mut alternatives = std::mem::take(&mut self.core.or);
-        let mut result = Ok(());
-        for wait in alternatives.drain(..) {
-            result = result.and(match wait {
-                Wait::Recv(_) | Wait::Send(_) => self.file_alternative(id, wait),
-                Wait::Until(at) => {
-                    self.set_deadline(id, at);
-                    Ok(())
-                }
-                Wait::Turn => Err(Reason::TURN),
-                Wait::Wake | Wait::Done => Ok(()),
-            });
-        }
-        self.core.or = alternatives;
-        result
-    }
-
-    fn file_alternative(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
-        let Some((fd, side)) = wait.descriptor() else { return Ok(()) };
-        self.file_descriptor(id, side, fd)?;
-        if let Some(slot) = self.core.slots.get_mut(id) {
-            slot.also.get_or_insert_default().push(wait);
-        }
-        Ok(())
-    }
-
-    /// Files the task under one side of a descriptor. An `Err` is the reason why it cannot wait there.
-    fn file_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) -> Result<(), Reason> {
-        let owned = self.core.mailbox.owned.borrow().contains(fd);
-        let map = self.core.wait_map(side);
-        if map.is_free_for(fd, id, owned) {
-            map.file(fd, id.slot);
-        } else {
-            self.file_checked(id, side, fd, owned)?;
-        }
-        self.poller.watch(fd, side, owned);
-        Ok(())
-    }
-
-    /// Files the task under a descriptor after asking which file that is, because somebody waits there already, or because
-    /// it is the first time that this task waits for a number that the scheduler does not own.
-    ///
-    /// A number tells nothing about the file behind it: it may have been closed and given to another file since somebody
-    /// began to wait for it. So what was found out at the first wait is kept, and compared when it matters. (Files without
-    /// an identity of their own, such as eventfds, all look alike: there the second waiter is refused. A task that closes
-    /// its own number and waits for the next file with it is checked no second time; if a third party then waits for
-    /// that number, too, it is the first that gets the error.)
-    #[cold]
-    fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool) -> Result<(), Reason> {
-        let closed = Reason::closed(side, fd);
-        let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
-        self.evict_stale(fd);
-        let map = self.core.wait_map(side);
-        match map.get(fd) {
-            Some(waiter) if waiter == id.slot => return Ok(()),
-            Some(_) => return Err(Reason::busy(side, fd)),
-            None => {}
-        }
-        map.file(fd, id.slot);
-        map.set_checked(fd, if owned { None } else { Some((id, identity)) });
-        Ok(())
-    }
-
-    /// Gives an error to whoever waits for `fd` and means another file than the one that it names now. Asks only if
-    /// somebody waits whose file is known by check: a wait for an owned descriptor cannot be stale.
-    fn evict_stale(&mut self, fd: RawFd) {
-        for side in [Side::Recv, Side::Send] {
-            let Some(known) = self.core.wait_map(side).checked_identity(fd) else { continue };
-            if self.poller.identity(fd).ok() != Some(known) {
-                self.evict(side, fd);
-            }
-        }
-    }
-
-    /// Gives an error to whoever waits for a side of `fd`.
-    fn evict(&mut self, side: Side, fd: RawFd) {
-        if let Some(index) = self.core.wait_map(side).take(fd) {
-            self.has_unwatched = true;
-            self.poller.unwatch(fd, side);
-            if let Some((id, _)) = self.core.slots.at(index) {
-                self.make_ready(id, Reason::closed(side, fd));
-            }
-        }
-    }
-
-    fn set_deadline(&mut self, id: TaskId, at: Instant) {
-        let core = &mut self.core;
-        let at = core.epoch.nanos(at);
-        let Some(slot) = core.slots.get_mut(id) else { return };
-        slot.deadline = slot.deadline.min(at);
-        // The queue may keep an instant that is too early, never one that is too late.
-        if slot.deadline < slot.queued {
-            slot.queued = slot.deadline;
-            core.timers.push(slot.deadline, id);
-            let slots = &core.slots;
-            let is_live = |entry: Entry| slots.get(entry.task()).is_some_and(|slot| slot.queued == entry.at);
-            core.timers.tidy(slots.len(), is_live);
         }
     }
 
@@ -441,98 +285,6 @@ impl Scheduler {
         }
     }
 
-    /// Moves a waiting task to the deque, and withdraws everything that it waited for.
-    #[cold]
-    fn make_ready(&mut self, id: TaskId, reason: Reason) {
-        if self.withdraw(id) {
-            let core = &mut self.core;
-            if let Some(slot) = core.slots.get_mut(id) {
-                slot.place = Place::Ready;
-                slot.reason = reason;
-                slot.since = core.clock;
-                core.ready.push_back(id);
-            }
-        }
-    }
-
-    /// Takes a waiting task out of the wait maps and the poller. Returns whether it waited.
-    fn withdraw(&mut self, id: TaskId) -> bool {
-        let Some(slot) = self.core.slots.get_mut(id) else { return false };
-        if slot.place != Place::Waiting {
-            return false;
-        }
-        let first = slot.reason;
-        let also = slot.also.as_mut().filter(|also| !also.is_empty()).map(std::mem::take);
-        if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
-            self.withdraw_descriptor(id, side, fd);
-        }
-        if let Some(mut also) = also {
-            for (fd, side) in also.drain(..).filter_map(Wait::descriptor) {
-                self.withdraw_descriptor(id, side, fd);
-            }
-            if let Some(slot) = self.core.slots.get_mut(id) {
-                slot.also = Some(also);
-            }
-        }
-        true
-    }
-
-    fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
-        let map = self.core.wait_map(side);
-        if map.get(fd) == Some(id.slot) {
-            map.take(fd);
-            self.has_unwatched = true;
-            self.poller.unwatch(fd, side);
-        }
-    }
-
-    /// Carries out what was said during a resume. The one home of two orders: *cancel, then drop*, and *unregister, then
-    /// close*. Carrying out one thing may say another: a task that is dropped has descriptors to close.
-    fn settle(&mut self) {
-        while self.core.mailbox.pending.replace(false) {
-            let mailbox = Rc::clone(&self.core.mailbox);
-            while let Some(fd) = mailbox.next_adopted() {
-                self.evict_stale(fd);
-            }
-            while let Some(id) = mailbox.next_cancelled() {
-                self.withdraw(id);
-                if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
-                    self.end(id, task, &End::Cancelled);
-                }
-            }
-            while let Some(fd) = mailbox.next_closing() {
-                let number = fd.as_raw_fd();
-                self.evict(Side::Recv, number);
-                self.evict(Side::Send, number);
-                self.has_unwatched = true;
-                self.poller.forget(number);
-                mailbox.owned.borrow_mut().remove(number);
-                drop(fd);
-            }
-            while let Some(id) = mailbox.next_woken() {
-                self.make_ready(id, Reason::WAKE);
-            }
-            if let Some(by) = mailbox.drain_by.take() {
-                self.begin_drain(by);
-            }
-        }
-    }
-
-    fn begin_drain(&mut self, by: Instant) {
-        let begins = self.core.drain_by.is_none();
-        self.core.drain_by = Some(self.core.drain_by.map_or(by, |before| before.min(by)));
-        if !begins {
-            return;
-        }
-        for id in self.core.slots.ids() {
-            let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
-            // A task that panics here is resumed, too, and has its own say about it.
-            if catch_unwind(AssertUnwindSafe(|| task.drain())).unwrap_or(true) {
-                self.make_ready(id, Reason::TURN);
-            }
-        }
-    }
-
     /// Whether no task is left but services, or nothing can ever be resumed again.
     fn is_finished(&self) -> bool {
         let core = &self.core;
@@ -542,7 +294,7 @@ impl Scheduler {
     }
 
     /// Frees a task's slot, tells the observer, and drops it.
-    fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: &End) {
+    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: &End) {
         self.core.or.clear();
         let by = self.core.slots.get(id).and_then(|slot| slot.spawned_by);
         self.core.slots.remove(id);

@@ -6,13 +6,11 @@ use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-/// Where a live task is. Every live task is in exactly one of these places.
+/// Where a live task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the ready deque.
+    /// In the ready deque; or being resumed right now, and then not in its slot.
     Ready,
-    /// Being resumed, right now.
-    Running,
     /// In the wait maps, in the timers, or asleep until it is woken.
     Waiting,
 }
@@ -200,12 +198,18 @@ impl Slots {
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.slot as usize).filter(|slot| slot.serial == Some(id.serial))
+        match self.slots.get_mut(id.slot as usize) {
+            Some(slot) if slot.serial == Some(id.serial) => Some(slot),
+            _ => None,
+        }
     }
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.serial == Some(id.serial))
+        match self.slots.get(id.slot as usize) {
+            Some(slot) if slot.serial == Some(id.serial) => Some(slot),
+            _ => None,
+        }
     }
 
     /// The live task in the slot of this number.

@@ -59,10 +59,11 @@ impl Core {
     }
 
     fn wait_text(&self, slot: &Slot) -> String {
-        match slot.place {
-            Place::Running => return "running".to_owned(),
-            Place::Ready => return "ready".to_owned(),
-            Place::Waiting => {}
+        if slot.task.is_none() {
+            return "running".to_owned();
+        }
+        if slot.place == Place::Ready {
+            return "ready".to_owned();
         }
         // What there is to say of a deadline, alone or beside something else, comes last.
         let mut text =

@@ -73,12 +73,19 @@ impl Echo {
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
             Ok(0) => return Ok(Wait::Done),
             Ok(received) => received,
-            Err(error) if try_again(&error) => return self.nothing_received(cx, &error),
-            Err(error) => return Err(error),
+            Err(error) => return self.nothing_received(cx, error),
         };
         buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
         let answer = &buffer[..ECHO_PREFIX.len() + received];
-        let sent = match self.stream.send(answer) {
+        let result = self.stream.send(answer);
+        if let Ok(sent) = result
+            && sent == answer.len()
+            && self.is_plain()
+        {
+            self.futile.reset();
+            return Ok(Wait::Recv(self.stream.as_raw_fd()));
+        }
+        let sent = match result {
             Ok(sent) => sent,
             Err(error) if try_again(&error) => 0,
             Err(error) => return Err(error),
@@ -90,6 +97,35 @@ impl Echo {
             *budget_bytes = budget_bytes.saturating_sub(received as u32);
         }
         Ok(self.progress(cx))
+    }
+
+    /// What is to be done when there is something to take care of beside the next chunk.
+    #[inline(never)]
+    fn resume_otherwise(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if cx.timed_out()
+            && let Some(idle) = &mut self.idle
+            && idle.has_expired(cx.now(), &self.stream)
+        {
+            return Ok(Wait::Done);
+        }
+        if cx.is_draining() && matches!(self.phase, Phase::New | Phase::Serving) {
+            self.begin_to_drain();
+        }
+        match (self.unsent.take(), self.phase) {
+            (Some(unsent), _) => self.send_rest(cx, unsent),
+            (None, Phase::New) => {
+                self.phase = Phase::Serving;
+                Ok(self.progress(cx))
+            }
+            (None, Phase::Lingering) => Ok(self.linger(cx)),
+            (None, Phase::Draining { budget_bytes: 0 }) => self.end_stream(cx),
+            (None, Phase::Serving | Phase::Draining { .. }) => self.receive(cx),
+        }
+    }
+
+    /// Whether there is nothing to take care of but the next chunk, as almost always.
+    fn is_plain(&self) -> bool {
+        matches!(self.phase, Phase::Serving) && self.unsent.is_none() && self.idle.is_none()
     }
 
     /// Sends what is left of an answer, as far as it goes.
@@ -120,8 +156,12 @@ impl Echo {
         }
     }
 
-    /// There was nothing to receive: a false alarm, or a drain that has come to the last of what was received.
-    fn nothing_received(&mut self, cx: &mut Context<'_>, error: &io::Error) -> io::Result<Wait> {
+    /// There was nothing to receive: a false alarm, a drain that has come to the last of what was received, or the end.
+    #[cold]
+    fn nothing_received(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
+        if !try_again(&error) {
+            return Err(error);
+        }
         let wait = match self.phase {
             Phase::Draining { .. } if error.kind() == io::ErrorKind::WouldBlock => return self.end_stream(cx),
             // Any other error says nothing about what was received.
@@ -139,7 +179,6 @@ impl Echo {
     }
 
     /// Something has moved: what to wait for next.
-    #[inline]
     fn progress(&mut self, cx: &mut Context<'_>) -> Wait {
         self.futile.reset();
         if let Some(idle) = &mut self.idle {
@@ -170,28 +209,7 @@ impl Echo {
 
 impl Task for Echo {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        if self.unsent.is_none() && matches!(self.phase, Phase::Serving) && !cx.timed_out() && !cx.is_draining() {
-            return self.receive(cx);
-        }
-        if cx.timed_out()
-            && let Some(idle) = &mut self.idle
-            && idle.has_expired(cx.now(), &self.stream)
-        {
-            return Ok(Wait::Done);
-        }
-        if cx.is_draining() && matches!(self.phase, Phase::New | Phase::Serving) {
-            self.begin_to_drain();
-        }
-        match (self.unsent.take(), self.phase) {
-            (Some(unsent), _) => self.send_rest(cx, unsent),
-            (None, Phase::New) => {
-                self.phase = Phase::Serving;
-                Ok(self.progress(cx))
-            }
-            (None, Phase::Lingering) => Ok(self.linger(cx)),
-            (None, Phase::Draining { budget_bytes: 0 }) => self.end_stream(cx),
-            (None, Phase::Serving | Phase::Draining { .. }) => self.receive(cx),
-        }
+        if self.is_plain() && !cx.is_draining() { self.receive(cx) } else { self.resume_otherwise(cx) }
     }
 
     fn drain(&mut self) -> bool {

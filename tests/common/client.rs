@@ -5,7 +5,11 @@ use super::frames::{CHUNK_BYTES_MAX, PREFIX};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
 use std::time::Duration;
+
+/// How long nothing must have moved before a sender counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_millis(300);
 
 /// A TCP connection on which nothing waits longer than [`LIMIT`].
 #[derive(Debug)]
@@ -29,15 +33,15 @@ impl Client {
         Client::new(TcpStream::connect_timeout(&address, limit)?)
     }
 
-    /// Connects to `address` with buffers as small as the kernel allows: what the server sends and this client does not
-    /// read soon stays with the server.
+    /// Connects to `address` with buffers of one loopback packet each: what the server sends and this client does not read
+    /// soon stays with the server. (With less than a packet the kernel falls into retransmissions seconds apart.)
     #[track_caller]
     pub fn connect_with_small_buffers(address: SocketAddr) -> Client {
         let connect = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
             // The window is agreed upon while connecting, so the size must be set before.
-            socket.set_recv_buffer_size(1)?;
-            socket.set_send_buffer_size(1)?;
+            socket.set_recv_buffer_size(65_536)?;
+            socket.set_send_buffer_size(65_536)?;
             socket.connect_timeout(&address.into(), LIMIT)?;
             Client::new(socket.into())
         };
@@ -62,6 +66,37 @@ impl Client {
         if let Err(error) = self.stream.write_all(bytes) {
             panic!("cannot send {} bytes: {error}", bytes.len());
         }
+    }
+
+    /// Sends what of `bytes` fits into all the buffers on the way while nothing is read, and returns how much that is.
+    #[track_caller]
+    pub fn send_until_stuck(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_write_timeout(Some(STUCK_AFTER)).expect("a limit that is not zero can be set");
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(len) => sent += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("cannot send more than {sent} of {} bytes: {error}", bytes.len()),
+            }
+        }
+        self.stream.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        assert!(sent < bytes.len(), "all {sent} bytes fit into the buffers; send more");
+        sent
+    }
+
+    /// Sends all of `bytes` and half-closes, and meanwhile reads until the server ends the stream.
+    #[track_caller]
+    pub fn send_all_and_read_to_end(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut sender = Client { stream: self.stream.try_clone().expect("a descriptor can be duplicated") };
+        let result = thread::scope(|scope| {
+            scope.spawn(move || {
+                sender.send(bytes);
+                sender.half_close();
+            });
+            self.read_to_end()
+        });
+        result.unwrap_or_else(|error| panic!("instead of the end of the stream came: {error}"))
     }
 
     /// Receives exactly `len` bytes.

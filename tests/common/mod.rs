@@ -22,6 +22,7 @@ pub use rustix::process::Signal;
 pub use server::{Lines, Server, ServerBuilder};
 pub use usage::{Usage, assert_idle, usage_during};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,4 +45,17 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
         thread::sleep(LOOK_INTERVAL);
     }
     begin.elapsed()
+}
+
+/// Makes sure that this process, and each server that it starts from now on, may open `count` descriptors.
+///
+/// # Panics
+/// When the system does not let it.
+#[track_caller]
+pub fn need_descriptors(count: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    assert!(maximum.is_none_or(|maximum| maximum >= count), "needs {count} descriptors; ulimit -Hn says {maximum:?}");
+    // All that there are: another test of this process may need more.
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .expect("the soft limit can be raised to the hard");
 }

@@ -50,7 +50,7 @@ pub fn usage_during(server: &Server, window: Duration) -> Usage {
     let before = server.usage();
     thread::sleep(window);
     let after = server.usage();
-    Usage { cpu: after.cpu - before.cpu, wakeups: after.wakeups - before.wakeups, ..after }
+    Usage { cpu: after.cpu.saturating_sub(before.cpu), wakeups: after.wakeups - before.wakeups, ..after }
 }
 
 /// How long a server is watched that should be doing nothing.

@@ -1,0 +1,200 @@
+//! Where a waiting task is written down: in the wait maps and the poller, in the timers, in its slot. Step 2 of the loop, and
+//! its undoing.
+
+use crate::scheduler::Scheduler;
+use crate::slots::{Place, Reason};
+use crate::task::{Side, Task, TaskId, Wait};
+use crate::timers::Entry;
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+impl Scheduler {
+    /// 2. File the task by the reason it gave. `why` is the reason why it was resumed.
+    pub(crate) fn file(&mut self, id: TaskId, task: Box<dyn Task>, wait: Wait, why: Reason) {
+        let core = &mut self.core;
+        if core.is_tracing {
+            core.tell(|observer| observer.waiting(id, wait));
+        }
+        let Some(slot) = core.slots.get_mut(id) else { return };
+        slot.task = Some(task);
+        slot.place = Place::Waiting;
+        slot.since = core.clock;
+        // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
+        // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
+        // business. And the poller still watches it.
+        if core.or.is_empty() && !core.mailbox.pending.get() && !self.has_unwatched {
+            let is_filed = match wait {
+                Wait::Recv(fd) if why == Reason::ready(Side::Recv, fd) => core.recv_wait.file_if_free(fd, id.slot),
+                Wait::Send(fd) if why == Reason::ready(Side::Send, fd) => core.send_wait.file_if_free(fd, id.slot),
+                _ => false,
+            };
+            if is_filed {
+                self.renewed += 1;
+                return;
+            }
+        }
+        slot.reason = Reason::from(wait);
+        if let Err(reason) = self.file_all(id, wait) {
+            self.make_ready(id, reason);
+        }
+    }
+
+    /// Files the task under everything that it waits for. An `Err` is the reason to resume it at once instead.
+    fn file_all(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
+        match wait {
+            Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd)?,
+            Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd)?,
+            Wait::Until(at) => self.set_deadline(id, at),
+            Wait::Turn => return Err(Reason::TURN),
+            Wait::Wake | Wait::Done => {}
+        }
+        if self.core.or.is_empty() { Ok(()) } else { self.file_alternatives(id) }
+    }
+
+    /// Files the task under what it said with [`Context::or`], too. An `Err` is the reason to resume it at once instead.
+    fn file_alternatives(&mut self, id: TaskId) -> Result<(), Reason> {
+        let mut alternatives = std::mem::take(&mut self.core.or);
+        let mut result = Ok(());
+        for wait in alternatives.drain(..) {
+            result = result.and(match wait {
+                Wait::Recv(_) | Wait::Send(_) => self.file_alternative(id, wait),
+                Wait::Until(at) => {
+                    self.set_deadline(id, at);
+                    Ok(())
+                }
+                Wait::Turn => Err(Reason::TURN),
+                Wait::Wake | Wait::Done => Ok(()),
+            });
+        }
+        self.core.or = alternatives;
+        result
+    }
+
+    fn file_alternative(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
+        let Some((fd, side)) = wait.descriptor() else { return Ok(()) };
+        self.file_descriptor(id, side, fd)?;
+        if let Some(slot) = self.core.slots.get_mut(id) {
+            slot.also.get_or_insert_default().push(wait);
+        }
+        Ok(())
+    }
+
+    /// Files the task under one side of a descriptor. An `Err` is the reason why it cannot wait there.
+    fn file_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) -> Result<(), Reason> {
+        let owned = self.core.mailbox.owned.borrow().contains(fd);
+        let map = self.core.wait_map(side);
+        if map.is_free_for(fd, id, owned) {
+            map.file(fd, id.slot);
+        } else {
+            self.file_checked(id, side, fd, owned)?;
+        }
+        self.poller.watch(fd, side, owned);
+        Ok(())
+    }
+
+    /// Files the task under a descriptor after asking which file that is, because somebody waits there already, or because
+    /// it is the first time that this task waits for a number that the scheduler does not own.
+    ///
+    /// A number tells nothing about the file behind it: it may have been closed and given to another file since somebody
+    /// began to wait for it. So what was found out at the first wait is kept, and compared when it matters. (Files without
+    /// an identity of their own, such as eventfds, all look alike: there the second waiter is refused. A task that closes
+    /// its own number and waits for the next file with it is checked no second time; if a third party then waits for
+    /// that number, too, it is the first that gets the error.)
+    #[cold]
+    fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool) -> Result<(), Reason> {
+        let closed = Reason::closed(side, fd);
+        let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
+        self.evict_stale(fd);
+        let map = self.core.wait_map(side);
+        match map.get(fd) {
+            Some(waiter) if waiter == id.slot => return Ok(()),
+            Some(_) => return Err(Reason::busy(side, fd)),
+            None => {}
+        }
+        map.file(fd, id.slot);
+        map.set_checked(fd, if owned { None } else { Some((id, identity)) });
+        Ok(())
+    }
+
+    /// Gives an error to whoever waits for `fd` and means another file than the one that it names now. Asks only if
+    /// somebody waits whose file is known by check: a wait for an owned descriptor cannot be stale.
+    pub(crate) fn evict_stale(&mut self, fd: RawFd) {
+        for side in [Side::Recv, Side::Send] {
+            let Some(known) = self.core.wait_map(side).checked_identity(fd) else { continue };
+            if self.poller.identity(fd).ok() != Some(known) {
+                self.evict(side, fd);
+            }
+        }
+    }
+
+    /// Gives an error to whoever waits for a side of `fd`.
+    pub(crate) fn evict(&mut self, side: Side, fd: RawFd) {
+        if let Some(index) = self.core.wait_map(side).take(fd) {
+            self.has_unwatched = true;
+            self.poller.unwatch(fd, side);
+            if let Some((id, _)) = self.core.slots.at(index) {
+                self.make_ready(id, Reason::closed(side, fd));
+            }
+        }
+    }
+
+    fn set_deadline(&mut self, id: TaskId, at: Instant) {
+        let core = &mut self.core;
+        let at = core.epoch.nanos(at);
+        let Some(slot) = core.slots.get_mut(id) else { return };
+        slot.deadline = slot.deadline.min(at);
+        // The queue may keep an instant that is too early, never one that is too late.
+        if slot.deadline < slot.queued {
+            slot.queued = slot.deadline;
+            core.timers.push(slot.deadline, id);
+            let slots = &core.slots;
+            let is_live = |entry: Entry| slots.get(entry.task()).is_some_and(|slot| slot.queued == entry.at);
+            core.timers.tidy(slots.len(), is_live);
+        }
+    }
+
+    /// Moves a waiting task to the deque, and withdraws everything that it waited for.
+    #[cold]
+    pub(crate) fn make_ready(&mut self, id: TaskId, reason: Reason) {
+        if self.withdraw(id) {
+            let core = &mut self.core;
+            if let Some(slot) = core.slots.get_mut(id) {
+                slot.place = Place::Ready;
+                slot.reason = reason;
+                slot.since = core.clock;
+                core.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Takes a waiting task out of the wait maps and the poller. Returns whether it waited.
+    pub(crate) fn withdraw(&mut self, id: TaskId) -> bool {
+        let Some(slot) = self.core.slots.get_mut(id) else { return false };
+        if slot.place != Place::Waiting {
+            return false;
+        }
+        let first = slot.reason;
+        let also = slot.also.as_mut().filter(|also| !also.is_empty()).map(std::mem::take);
+        if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
+            self.withdraw_descriptor(id, side, fd);
+        }
+        if let Some(mut also) = also {
+            for (fd, side) in also.drain(..).filter_map(Wait::descriptor) {
+                self.withdraw_descriptor(id, side, fd);
+            }
+            if let Some(slot) = self.core.slots.get_mut(id) {
+                slot.also = Some(also);
+            }
+        }
+        true
+    }
+
+    fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
+        let map = self.core.wait_map(side);
+        if map.get(fd) == Some(id.slot) {
+            map.take(fd);
+            self.has_unwatched = true;
+            self.poller.unwatch(fd, side);
+        }
+    }
+}

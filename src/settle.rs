@@ -1,0 +1,70 @@
+//! Carrying out what tasks have said while they ran: adopt, cancel, close, wake, drain.
+
+use crate::scheduler::Scheduler;
+use crate::slots::Reason;
+use crate::task::{End, Side};
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Instant;
+
+impl Scheduler {
+    /// Carries out what was said during a resume. The one home of two orders: *cancel, then drop*, and *unregister, then
+    /// close*. Carrying out one thing may say another: a task that is dropped has descriptors to close.
+    pub(crate) fn settle(&mut self) {
+        while self.core.mailbox.pending.replace(false) {
+            let mailbox = Rc::clone(&self.core.mailbox);
+            while let Some(fd) = mailbox.next_adopted() {
+                self.evict_stale(fd);
+            }
+            while let Some(id) = mailbox.next_cancelled() {
+                self.withdraw(id);
+                if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
+                    self.end(id, task, &End::Cancelled);
+                }
+            }
+            while let Some(fd) = mailbox.next_closing() {
+                let number = fd.as_raw_fd();
+                self.evict(Side::Recv, number);
+                self.evict(Side::Send, number);
+                self.has_unwatched = true;
+                self.poller.forget(number);
+                mailbox.owned.borrow_mut().remove(number);
+                drop(fd);
+            }
+            while let Some(id) = mailbox.next_woken() {
+                self.make_ready(id, Reason::WAKE);
+            }
+            if let Some(by) = mailbox.drain_by.take() {
+                self.begin_drain(by);
+            }
+        }
+    }
+
+    fn begin_drain(&mut self, by: Instant) {
+        let begins = self.core.drain_by.is_none();
+        self.core.drain_by = Some(self.core.drain_by.map_or(by, |before| before.min(by)));
+        if !begins {
+            return;
+        }
+        for id in self.core.slots.ids() {
+            let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
+            // A task that panics here is resumed, too, and has its own say about it.
+            if catch_unwind(AssertUnwindSafe(|| task.drain())).unwrap_or(true) {
+                self.make_ready(id, Reason::TURN);
+            }
+        }
+    }
+
+    /// Ends every task but the services, and with that a drain, if one has begun.
+    pub fn cancel_all(&mut self) {
+        for id in self.core.slots.ids() {
+            if self.core.slots.get(id).is_some_and(|slot| !slot.is_service) {
+                self.handle().cancel(id);
+            }
+        }
+        self.settle();
+        self.core.drain_by = None;
+        self.core.mailbox.draining.set(false);
+    }
+}

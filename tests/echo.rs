@@ -1,0 +1,107 @@
+//! What the echo answers, byte for byte, and what the daemon says meanwhile (FAULTS rows 29 and 33).
+
+mod common;
+
+use common::{Client, LIMIT, Server, assert_idle, payload, payload_of};
+use socket2::SockRef;
+
+#[test]
+fn frames_of_every_size_come_back_byte_for_byte() {
+    let server = Server::start(&[]);
+    for len in [1, 2, 999, 1000, 1001, 1999, 2000, 2001, 65_536, 1_000_000] {
+        let bytes = payload(len, 29);
+        let answers = Client::connect(server.address()).send_all_and_read_to_end(&bytes);
+        assert!(payload_of(&answers) == bytes, "a frame of {len} bytes came back changed");
+    }
+}
+
+#[test]
+fn an_answer_carries_up_to_1000_bytes() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    client.ask(&payload(999, 1));
+    client.ask(&payload(1000, 2));
+    // What was there when the server received is answered at once: with 1001 bytes a full answer and the one of the rest.
+    let bytes = payload(1001, 3);
+    client.send(&bytes);
+    client.expect_answer(&bytes[..1000]);
+    client.expect_answer(&bytes[1000..]);
+}
+
+#[test]
+fn every_byte_value_comes_back_alone() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    for byte in 0..=u8::MAX {
+        client.ask(&[byte]);
+    }
+}
+
+#[test]
+fn what_looks_like_telnet_or_like_an_answer_is_not_interpreted() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    // IAC WILL ECHO, IAC IAC, IAC AYT; line ends of every kind; text that is no UTF-8; the prefix itself.
+    let texts: [&[u8]; 6] =
+        [b"\xff\xfb\x01", b"\xff\xff", b"\xff\xf6", b"a\r\nb\nc\rd\0", b"\xc3\x28\xf5\x80", b"GOT:GOT:"];
+    for text in texts {
+        client.ask(text);
+    }
+}
+
+#[test]
+fn a_message_sent_a_byte_at_a_time_comes_back_whole() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    let bytes = payload(3000, 7);
+    for byte in &bytes {
+        client.send(&[*byte]);
+    }
+    client.half_close();
+    let answers = client.read_to_end().expect("the stream ends in order");
+    assert!(payload_of(&answers) == bytes, "3000 single bytes came back changed");
+}
+
+#[test]
+fn an_urgent_byte_stays_in_its_place() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    client.send(b"before");
+    SockRef::from(&client.stream).send_out_of_band(b"!").expect("an urgent byte can be sent");
+    client.send(b"behind");
+    client.half_close();
+    let answers = client.read_to_end().expect("the stream ends in order");
+    assert_eq!(String::from_utf8_lossy(&payload_of(&answers)), "before!behind");
+}
+
+#[test]
+fn a_connection_in_urgent_mode_does_not_spin() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    // The last byte is urgent and stays so until something follows it.
+    SockRef::from(&client.stream).send_out_of_band(b"?").expect("an urgent byte can be sent");
+    client.expect_answer(b"?");
+    assert_idle(&server, "a connection is in urgent mode");
+    client.ask(b"and on");
+}
+
+#[test]
+fn a_session_is_logged_line_by_line_as_the_seed_logs_it() {
+    let server = Server::start(&[]);
+    let address = server.address();
+    let mut client = Client::connect(address);
+    let peer = client.local_address();
+    client.ask(b"Hello\n");
+    client.ask(b"World\n");
+    client.half_close();
+    client.expect_end();
+    let lines = server.stdout.wait_until("the session's lines come", LIMIT, |lines| lines.len() >= 4);
+    let expected = [
+        format!("Listening on {address}"),
+        format!("Connection from {peer}"),
+        "Connection closed".to_owned(),
+        "Task done".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+    assert!(server.stderr.all().is_empty(), "{:?}", server.stderr.all());
+}

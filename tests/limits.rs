@@ -1,0 +1,162 @@
+//! Clients that are let go, and clients that wait to be let in (FAULTS rows 30 and 31).
+
+mod common;
+
+use common::{Client, LIMIT, Server, assert_idle, eventually, payload, payload_of};
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The idle timeout of the clients that are to be kept, and how it is written on the command line: longer than a busy
+/// machine keeps one of its processes waiting.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+const TIMEOUT_SECONDS: &str = "1.5";
+
+#[test]
+fn a_silent_client_is_let_go_after_the_idle_timeout_and_not_before() {
+    let server = Server::start(&["--idle-timeout", "0.5"]);
+    let begin = Instant::now();
+    let mut never_spoke = Client::connect(server.address());
+    let mut spoke_once = Client::connect(server.address());
+    spoke_once.ask(b"Hello");
+    let spoken = Instant::now();
+    never_spoke.expect_end();
+    let after = begin.elapsed();
+    spoke_once.expect_end();
+    let after_answer = spoken.elapsed();
+    // Counted from before the connect, and from behind the answer: the second may begin a little late.
+    assert!(after >= Duration::from_millis(500), "let go after {after:?}");
+    assert!(after_answer >= Duration::from_millis(400), "let go {after_answer:?} after the answer");
+    assert!(after_answer < Duration::from_secs(5), "let go only {after_answer:?} after the answer");
+    let lines = server.stdout.wait_until("both are logged", LIMIT, |lines| lines.len() >= 7);
+    assert_eq!(lines.iter().filter(|line| *line == "Connection closed").count(), 2, "{lines:?}");
+}
+
+#[test]
+fn a_client_that_says_something_now_and_then_is_kept() {
+    let server = Server::start(&["--quiet", "--idle-timeout", TIMEOUT_SECONDS]);
+    let mut client = Client::connect(server.address());
+    let begin = Instant::now();
+    while begin.elapsed() < TIMEOUT * 5 / 2 {
+        client.ask(b"still here");
+        thread::sleep(TIMEOUT / 10);
+    }
+}
+
+#[test]
+fn a_client_that_sends_and_never_reads_is_let_go() {
+    let server = Server::start(&["--idle-timeout", TIMEOUT_SECONDS]);
+    let mut client = Client::connect_with_small_buffers(server.address());
+    client.ask(b"here");
+    let with_client = server.open_descriptors();
+    let bytes = payload(24_000_000, 30);
+    thread::scope(|scope| {
+        // Stands still when every buffer is full, and fails when the server has closed the connection.
+        let sender = scope.spawn(|| client.stream.write_all(&bytes));
+        eventually("it is let go", LIMIT, || server.open_descriptors() < with_client);
+        let sent = sender.join().expect("the sender does not panic");
+        assert!(sent.is_err(), "everything fit into the buffers; send more");
+    });
+    server.stdout.wait_for_line(LIMIT, |line| line == "Connection closed");
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_send() {
+    let server = Server::start(&["--quiet", "--idle-timeout", TIMEOUT_SECONDS]);
+    let mut client = Client::connect_with_small_buffers(server.address());
+    let mut sender = Client { stream: client.stream.try_clone().expect("a descriptor can be duplicated") };
+    let bytes = payload(12_000_000, 31);
+    let answers = thread::scope(|scope| {
+        scope.spawn(|| {
+            sender.send(&bytes);
+            sender.half_close();
+        });
+        // A send queue of some megabytes must be read down by a third before the kernel says that there is room in it,
+        // which takes several timeouts at this pace: 250,000 bytes a second. All the while the client takes what it is sent.
+        let begin = Instant::now();
+        let mut answers = Vec::new();
+        while begin.elapsed() < TIMEOUT * 7 / 2 {
+            answers.extend(client.receive(12_500));
+            thread::sleep(Duration::from_millis(50));
+        }
+        answers.extend(client.read_to_end().expect("the stream ends in order"));
+        answers
+    });
+    assert!(payload_of(&answers) == bytes, "of twelve million bytes not all came back");
+}
+
+#[test]
+fn a_client_beyond_the_limit_waits_in_the_queue_and_costs_nothing() {
+    let server = Server::start(&["--max-connections", "2"]);
+    let mut first = Client::connect(server.address());
+    first.ask(b"first");
+    let mut second = Client::connect(server.address());
+    second.ask(b"second");
+    let mut third = Client::connect(server.address());
+    third.send(b"third");
+    // The listener is ready all the while: to poll it would be to spin.
+    assert_idle(&server, "a client waits for a slot");
+    assert!(!third.hears_something(Duration::from_millis(1)), "served beyond the limit");
+    assert_eq!(server.stdout.count(|line| line.starts_with("Connection from")), 2);
+    first.ask(b"first again");
+    drop(second);
+    third.expect_answer(b"third");
+    first.ask(b"still first");
+}
+
+#[test]
+fn the_next_client_is_served_within_250_ms_of_a_slot_coming_free() {
+    let server = Server::start(&["--quiet", "--max-connections", "1"]);
+    let mut inside = Client::connect(server.address());
+    inside.ask(b"first");
+    // The middle one of several, because on a busy machine one of them may be late for other reasons.
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let mut waiting = Client::connect(server.address());
+        waiting.send(b"Hello");
+        let begin = Instant::now();
+        drop(inside);
+        waiting.expect_answer(b"Hello");
+        times.push(begin.elapsed());
+        inside = waiting;
+    }
+    times.sort();
+    assert!(times[2] < Duration::from_millis(250), "{times:?}");
+}
+
+#[test]
+fn the_limit_counts_the_clients_of_all_listeners_together() {
+    let server = Server::builder().args(["-l", "127.0.0.1:0", "-l", "127.0.0.1:0", "--max-connections", "1"]).spawn();
+    let addresses = server.addresses(2);
+    for turn in 0..4 {
+        let mut inside = Client::connect(addresses[turn % 2]);
+        inside.ask(b"inside");
+        let mut outside = Client::connect(addresses[(turn + 1) % 2]);
+        outside.send(b"outside");
+        assert!(!outside.hears_something(Duration::from_millis(50)), "served beyond the limit");
+        // A reset frees the slot as well as an orderly end does.
+        if turn < 2 {
+            inside.reset();
+        } else {
+            drop(inside);
+        }
+        outside.expect_answer(b"outside");
+        outside.half_close();
+        outside.expect_end();
+    }
+}
+
+#[test]
+fn a_hundred_clients_pass_through_three_slots() {
+    let server = Server::start(&["--quiet", "--max-connections", "3"]);
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(server.address())).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("client {number}").as_bytes());
+        client.half_close();
+    }
+    // Each one ends by itself and makes room for the next.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.expect_answer(format!("client {number}").as_bytes());
+        client.expect_end();
+    }
+}

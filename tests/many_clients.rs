@@ -1,0 +1,96 @@
+//! Many clients at once: nothing is crossed, nobody is forgotten, and those who are silent cost nothing (FAULTS row 24 and
+//! the idle promise).
+
+mod common;
+
+use common::{Client, LIMIT, Server, assert_idle, eventually, need_descriptors};
+
+/// Connects `count` clients, one after the other.
+fn connect(server: &Server, count: usize) -> Vec<Client> {
+    let address = server.address();
+    (0..count).map(|_| Client::connect(address)).collect()
+}
+
+#[test]
+fn nine_hundred_clients_at_once_get_their_own_answers_in_each_of_five_rounds() {
+    need_descriptors(2_000);
+    let server = Server::start(&["--quiet"]);
+    let mut clients = connect(&server, 900);
+    for round in 0..5 {
+        // Texts of different lengths, so that an answer to somebody else is one of the wrong length as well.
+        let text = |number: usize| format!("client {number} round {round} {}", "x".repeat((number * 7 + round) % 900));
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(text(number).as_bytes());
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.expect_answer(text(number).as_bytes());
+        }
+    }
+    for client in &mut clients {
+        client.half_close();
+        client.expect_end();
+    }
+}
+
+#[test]
+fn fifteen_hundred_clients_are_served_and_leave_nothing_behind() {
+    need_descriptors(4_000);
+    serve_and_let_go(1_500);
+}
+
+#[test]
+#[ignore = "needs 10,100 descriptors"]
+fn ten_thousand_clients_are_served_and_leave_nothing_behind() {
+    need_descriptors(10_100);
+    serve_and_let_go(10_000);
+}
+
+#[test]
+#[ignore = "needs 19,100 descriptors"]
+fn nineteen_thousand_clients_are_served_and_leave_nothing_behind() {
+    need_descriptors(19_100);
+    serve_and_let_go(19_000);
+}
+
+fn serve_and_let_go(count: usize) {
+    let server = Server::start(&["--quiet"]);
+    let mut first = Client::connect(server.address());
+    first.ask(b"first");
+    let baseline = server.open_descriptors();
+    let mut clients = connect(&server, count);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.ask(format!("client {number}").as_bytes());
+    }
+    // The last may be served while the first are long silent.
+    for (number, client) in clients.iter_mut().enumerate().step_by(97) {
+        client.ask(format!("client {number} again").as_bytes());
+    }
+    assert!(server.open_descriptors() >= baseline + count);
+    drop(clients);
+    // One more than before: the poller may have made a descriptor for itself meanwhile.
+    eventually("each client's descriptor is closed", LIMIT, || server.open_descriptors() <= baseline + 1);
+    first.ask(b"last");
+}
+
+#[test]
+fn two_thousand_silent_clients_cause_no_wakeups() {
+    need_descriptors(4_500);
+    let server = Server::start(&["--quiet"]);
+    let mut clients = connect(&server, 2_000);
+    for client in &mut clients {
+        client.ask(b"here");
+    }
+    assert_idle(&server, "2,000 clients are silent");
+    let resident_bytes = server.usage().resident_bytes;
+    assert!(resident_bytes < 8 << 20, "{resident_bytes} bytes of memory for 2,000 silent clients");
+    for client in clients.iter_mut().rev() {
+        client.ask(b"still here");
+    }
+}
+
+#[test]
+fn a_server_without_clients_does_nothing() {
+    let server = Server::start(&[]);
+    assert_idle(&server, "nobody is there");
+    Client::connect(server.address()).ask(b"now");
+}

@@ -1,0 +1,106 @@
+//! Peers that go away without a word: they end their own connection and nothing else (FAULTS rows 1, 2 and 19).
+
+mod common;
+
+use common::{Client, LIMIT, Server, eventually, payload};
+use std::time::{Duration, Instant};
+
+/// How many descriptors the poller may make for itself while a test runs.
+const POLLER_DESCRIPTORS: usize = 1;
+
+#[test]
+fn five_hundred_resets_in_a_row_are_not_noticed_by_a_bystander() {
+    let mut server = Server::start(&[]);
+    let mut bystander = Client::connect(server.address());
+    bystander.ask(b"here");
+    let baseline = server.open_descriptors();
+    for number in 0..500 {
+        let mut client = Client::connect(server.address());
+        match number % 4 {
+            // Before the server has seen it, perhaps.
+            0 => {}
+            // While it is served: the answer is on its way.
+            1 => client.send(b"half a question"),
+            2 => client.ask(b"a question"),
+            // With more questions than answers.
+            _ => client.send(&payload(20_000, number)),
+        }
+        client.reset();
+        if number % 10 == 0 {
+            bystander.ask(format!("reset {number}").as_bytes());
+        }
+    }
+    bystander.ask(b"still here");
+    eventually("what was reset is closed", LIMIT, || server.open_descriptors() <= baseline + POLLER_DESCRIPTORS);
+    assert!(server.is_running());
+}
+
+#[test]
+fn a_reset_connection_is_one_line_on_stderr() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.address());
+    let peer = client.local_address();
+    client.ask(b"Hello");
+    client.reset();
+    server.stderr.wait_for_line(LIMIT, |line| line.contains(&peer.to_string()));
+    // What comes afterwards is said afterwards; so if there is a second line about it, it is there by then.
+    let mut next = Client::connect(server.address());
+    let next_peer = next.local_address();
+    next.ask(b"Hello");
+    next.reset();
+    server.stderr.wait_for_line(LIMIT, |line| line.contains(&next_peer.to_string()));
+    let expected = [peer, next_peer].map(|peer| format!("fdtask: echo {peer}: Connection reset by peer"));
+    assert_eq!(server.stderr.all(), expected);
+}
+
+#[test]
+fn a_client_that_resets_while_it_is_in_the_queue_is_passed_over() {
+    let mut server = Server::start(&[]);
+    server.pause();
+    let peers: Vec<_> = (0..40)
+        .map(|number| {
+            let mut client = Client::connect(server.address());
+            let peer = client.local_address();
+            if number % 2 == 0 {
+                client.send(b"too late");
+            }
+            client.reset();
+            peer
+        })
+        .collect();
+    let mut next = Client::connect(server.address());
+    next.send(b"Hello");
+    let begin = Instant::now();
+    server.go_on();
+    next.expect_answer(b"Hello");
+    // The promise is 250 ms. What breaks it is a server that dies, or that takes the failure for one of the listener and
+    // backs off.
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(1), "the next client was served after {took:?}");
+    assert!(server.is_running());
+    // The address is the one that accept itself gives: to ask for it later fails for a connection that is gone.
+    for peer in peers {
+        let expected = format!("Connection from {peer}");
+        server.stdout.wait_for_line(LIMIT, |line| line == expected);
+    }
+    next.ask(b"still here");
+}
+
+#[test]
+fn a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone() {
+    let mut server = Server::start(&["--quiet"]);
+    let mut bystander = Client::connect(server.address());
+    bystander.ask(b"here");
+    let baseline = server.open_descriptors();
+    for number in 0..50 {
+        let mut client = Client::connect(server.address());
+        client.send(&payload(50_000, number));
+        // Some answers are there, and nobody will read them: closing is now a reset, and the server still sends.
+        client.receive(1);
+        drop(client);
+        bystander.ask(b"and now?");
+    }
+    eventually("what was closed is closed", LIMIT, || server.open_descriptors() <= baseline + POLLER_DESCRIPTORS);
+    assert!(server.is_running());
+    bystander.ask(b"still here");
+}
