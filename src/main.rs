@@ -4,11 +4,12 @@
 
 mod daemon;
 
-use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
+use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, PollerKind, Request};
 use daemon::control::Control;
 use daemon::journal::Journal;
 use daemon::manager::Manager;
 use fdtask::net::{Acceptor, Echo, Limit, Listener, raise_descriptor_limit};
+use fdtask::poller::{self, Poll, Poller};
 use fdtask::{Log, Scheduler, TaskId, reason};
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -55,10 +56,10 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
     let listeners = listeners(config, passed)?;
     let manager = Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
-    let mut scheduler = Scheduler::new();
+    let mut scheduler = Scheduler::with_poller(poller(config.poller));
     let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
     let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
-    let control = Control::new(config.drain_timeout, diagnostics.clone(), manager);
+    let control = Control::new(&scheduler.handle(), config.drain_timeout, diagnostics.clone(), manager);
     let control = control.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
     if let Err(error) = control.tell_ready() {
         diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
@@ -84,6 +85,15 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     scheduler.spawn(diagnostics.flush(FLUSH_TIMEOUT));
     scheduler.run();
     Ok(if broken.get() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn poller(kind: PollerKind) -> Box<dyn Poller> {
+    match kind {
+        PollerKind::Default => poller::default_poller(),
+        PollerKind::Poll => Box::new(Poll::new()),
+        #[cfg(target_os = "linux")]
+        PollerKind::Parked => Box::new(poller::Parked::new()),
+    }
 }
 
 fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> Result<Log, String> {

@@ -152,7 +152,8 @@ impl Scheduler {
     pub fn turn(&mut self) -> bool {
         self.settle();
         // 1. Run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
-        for _ in 0..self.core.ready.len() {
+        let ready = if self.core.mailbox.stopped.get() { 0 } else { self.core.ready.len() };
+        for _ in 0..ready {
             let Some(id) = self.core.ready.pop_front() else { break };
             self.resume(id);
             if self.core.mailbox.pending.get() {

@@ -1,9 +1,10 @@
 //! Signals as something that a task waits to receive.
 
-use crate::sys::SignalSource;
+use crate::handle::{Descriptor, Handle};
+use crate::sys;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// A signal that a program may want to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +58,17 @@ impl fmt::Display for Signal {
 /// [`Wait::Recv`](crate::Wait::Recv) on this descriptor, then [`receive`](Signals::receive).
 ///
 /// A signal that arrives just before the scheduler sleeps is seen at once: it makes the descriptor ready.
-pub struct Signals(SignalSource);
+pub struct Signals(Descriptor);
 
 impl Signals {
-    /// Receives these signals from now on. Make it before the program starts its first other thread: on Linux a thread that
+    /// Receives these signals from now on, in a task of `scheduler`. Make it before the program starts its first other thread: on Linux a thread that
     /// is there already would go on taking them in the usual way. They are not given back when this is dropped.
     ///
     /// # Errors
     /// What the system says: such as that no descriptor is left.
-    pub fn new(signals: &[Signal]) -> io::Result<Signals> {
+    pub fn new(scheduler: &Handle, signals: &[Signal]) -> io::Result<Signals> {
         let numbers: Vec<libc::c_int> = signals.iter().map(|signal| signal.number()).collect();
-        Ok(Signals(SignalSource::new(&numbers)?))
+        Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
     }
 
     /// The next signal that has arrived; `None` if there is none (any more). Several of the same kind may count as one.
@@ -75,7 +76,7 @@ impl Signals {
     /// # Errors
     /// What `read(2)` says, other than that there is nothing to read.
     pub fn receive(&self) -> io::Result<Option<Signal>> {
-        match self.0.receive() {
+        match sys::receive_signal(self.as_fd()) {
             Ok(number) => Ok(Signal::ALL.into_iter().find(|signal| signal.number() == number)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(error) => Err(error),
@@ -86,5 +87,11 @@ impl Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }

@@ -203,9 +203,9 @@ fn quiet_says_nothing_about_single_connections() {
         orderly.expect_end();
         let mut other = Client::connect(server.address());
         other.ask(b"Hello");
-        let with_other = server.open_descriptors();
+        let with_other = server.open_sockets();
         other.reset();
-        eventually("the reset is noticed", LIMIT, || server.open_descriptors() < with_other);
+        eventually("the reset is noticed", LIMIT, || server.open_sockets() < with_other);
         // The log is written in order: if there were a line about either, this one would come behind it.
         server.signal(common::Signal::USR1);
         let lines = server.stderr.wait_until("the task table comes", LIMIT, |lines| !lines.is_empty());

@@ -48,12 +48,12 @@ fn a_client_that_sends_and_never_reads_is_let_go() {
     let server = Server::start(&["--idle-timeout", TIMEOUT_SECONDS]);
     let mut client = Client::connect_with_small_buffers(server.address());
     client.ask(b"here");
-    let with_client = server.open_descriptors();
+    let with_client = server.open_sockets();
     let bytes = payload(24_000_000, 30);
     thread::scope(|scope| {
         // Stands still when every buffer is full, and fails when the server has closed the connection.
         let sender = scope.spawn(|| client.stream.write_all(&bytes));
-        eventually("it is let go", LIMIT, || server.open_descriptors() < with_client);
+        eventually("it is let go", LIMIT, || server.open_sockets() < with_client);
         let sent = sender.join().expect("the sender does not panic");
         assert!(sent.is_err(), "everything fit into the buffers; send more");
     });

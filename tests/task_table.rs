@@ -103,12 +103,12 @@ fn sigusr1_prints_a_row_for_every_task() {
     fds.dedup();
     assert_eq!(fds.len(), 4, "each waits for a descriptor of its own: {rows:#?}");
 
-    let with_clients = server.open_descriptors();
+    let with_clients = server.open_sockets();
     for client in &mut clients {
         client.half_close();
         client.expect_end();
     }
-    eventually("they are gone", LIMIT, || server.open_descriptors() + 3 == with_clients);
+    eventually("they are gone", LIMIT, || server.open_sockets() + 3 == with_clients);
     let rows = table(&server, OWN_TASKS);
     assert_eq!(rows.len(), OWN_TASKS, "{rows:#?}");
     assert!(!rows.iter().any(|row| row.name.starts_with("echo")), "{rows:#?}");

@@ -21,6 +21,8 @@ Options:
       --idle-timeout SECONDS   Let go of a client with which nothing moves for so long
       --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end
                                [default: 10]
+      --poller poll|parked     How to wait: parked keeps idle clients out of the array that
+                               poll(2) is handed [default: parked, on Linux]
   -q, --quiet                  Log nothing about single connections
   -h, --help                   Print this
   -V, --version                Print the version
@@ -46,6 +48,16 @@ pub struct Config {
     pub max_connections: Option<usize>,
     pub idle_timeout: Option<Duration>,
     pub drain_timeout: Duration,
+    pub poller: PollerKind,
+}
+
+/// Which poller to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollerKind {
+    Default,
+    Poll,
+    #[cfg(target_os = "linux")]
+    Parked,
 }
 
 /// Understands the arguments, without the program's name.
@@ -64,6 +76,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         max_connections: None,
         idle_timeout: None,
         drain_timeout: Duration::from_secs(10),
+        poller: PollerKind::Default,
     };
     let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
@@ -83,6 +96,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             "--max-connections" => config.max_connections = Some(count(name, &value("a number")?)?),
             "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
             "--drain-timeout" => config.drain_timeout = seconds(name, &value("seconds")?)?,
+            "--poller" => config.poller = poller(&value("poll or parked")?)?,
             _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
             _ => return Err(format!("unexpected argument '{argument}'")),
         }
@@ -94,6 +108,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("cannot listen on '{text}': not an address and a port, such as 127.0.0.1:25000 or [::1]:25000")
     })
+}
+
+fn poller(text: &str) -> Result<PollerKind, String> {
+    match text {
+        "poll" => Ok(PollerKind::Poll),
+        #[cfg(target_os = "linux")]
+        "parked" => Ok(PollerKind::Parked),
+        _ => Err(format!("--poller '{text}': not one of the pollers of this system")),
+    }
 }
 
 fn count(name: &str, text: &str) -> Result<usize, String> {

@@ -1,10 +1,10 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
 use super::manager::Manager;
-use fdtask::{Context, Log, Signal, Signals, Task, TaskTable, Wait, reason};
+use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// Waits for signals, and does what they stand for.
@@ -20,8 +20,8 @@ impl Control {
     ///
     /// # Errors
     /// What the system says.
-    pub fn new(drain_timeout: Duration, diagnostics: Log, manager: Manager) -> io::Result<Control> {
-        let signals = Signals::new(&[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
+    pub fn new(scheduler: &Handle, drain_timeout: Duration, diagnostics: Log, manager: Manager) -> io::Result<Control> {
+        let signals = Signals::new(scheduler, &[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
         Ok(Control { signals, drain_timeout, diagnostics, manager })
     }
 
@@ -50,7 +50,7 @@ impl Task for Control {
                 }
             }
         }
-        Ok(Wait::Recv(self.signals.as_fd().as_raw_fd()))
+        Ok(Wait::Recv(self.signals.as_raw_fd()))
     }
 
     fn name(&self) -> Cow<'_, str> {

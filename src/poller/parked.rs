@@ -54,6 +54,9 @@ pub const BUSY_FIRES: u8 = 4;
 /// Looking for idle entries is done once in so many waits.
 const SCAN_WAITS: u32 = 8;
 
+/// If so many of the parked fired, they are looked at first in the next wait.
+const LOOK_FIRST_FIRED: usize = 4;
+
 /// How many events are asked for at a time.
 const EVENTS_MAX: usize = 1024;
 
@@ -95,6 +98,8 @@ pub struct Parked {
     distrust_until: Option<u32>,
     /// The instance may hold a registration that cannot be removed, so it is to be thrown away.
     is_tainted: bool,
+    /// The last look at the parked found many that fired.
+    looks_first: bool,
     /// How often in a row looking at the parked was interrupted.
     interruptions: u32,
     failures: Failures,
@@ -114,6 +119,7 @@ impl Parked {
             hand: 0,
             distrust_until: None,
             is_tainted: false,
+            looks_first: false,
             interruptions: 0,
             failures: Failures::default(),
         }
@@ -225,8 +231,15 @@ impl Parked {
         }
     }
 
-    /// Collects what fired among the parked.
-    fn look_at_parked(&mut self, fired: &mut Vec<Fired>) {
+    /// Whether to ask the instance first, without sleeping: it is all that there is to poll, and was busy the last time, so that
+    /// `poll` would most likely only say that it should be asked.
+    fn is_looking_first(&self) -> bool {
+        self.looks_first && self.parked > 0 && self.array.len() == 1
+    }
+
+    /// Collects what fired among the parked; returns how many did.
+    fn look_at_parked(&mut self, fired: &mut Vec<Fired>) -> usize {
+        let before = fired.len();
         let mut events = std::mem::take(&mut self.events);
         events.resize(EVENTS_MAX, EpollEvent::EMPTY);
         for _ in 0..=self.parked / EVENTS_MAX {
@@ -253,6 +266,7 @@ impl Parked {
             }
         }
         self.events = events;
+        fired.len() - before
     }
 
     fn take_event(&mut self, event: EpollEvent, fired: &mut Vec<Fired>) {
@@ -355,6 +369,9 @@ impl Poller for Parked {
         }
         self.park_idle();
         self.watch_epoll();
+        if self.is_looking_first() && self.look_at_parked(fired) > 0 {
+            return Ok(());
+        }
         let timeout_ms = poll_timeout_ms(patience, Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
         let Parked { array, lots, epoll, waits, .. } = self;
@@ -370,9 +387,7 @@ impl Poller for Parked {
             }
             fired.push(one);
         });
-        if look {
-            self.look_at_parked(fired);
-        }
+        self.looks_first = look && self.look_at_parked(fired) >= LOOK_FIRST_FIRED;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -155,8 +156,23 @@ impl Server {
     /// How many descriptors it has open.
     #[track_caller]
     pub fn open_descriptors(&self) -> usize {
+        self.descriptors().len()
+    }
+
+    /// How many sockets it has open: its listeners and its connections, without what the poller may make for itself.
+    #[track_caller]
+    pub fn open_sockets(&self) -> usize {
+        let is_socket = |file: &&PathBuf| file.to_string_lossy().starts_with("socket:");
+        self.descriptors().iter().filter(is_socket).count()
+    }
+
+    /// What its descriptors are, as `/proc` shows them.
+    #[track_caller]
+    fn descriptors(&self) -> Vec<PathBuf> {
         let path = format!("/proc/{}/fd", self.child.id());
-        fs::read_dir(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}")).count()
+        let entries = fs::read_dir(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        // One that is closed meanwhile cannot be read any more.
+        entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
     }
 
     /// Changes its soft limit of open descriptors while it runs.

@@ -1,0 +1,97 @@
+//! Signals as something that can be received.
+
+use super::{check, check_len};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A descriptor in which `signals` wait, in this thread and in those that it starts from now on, instead of having their
+/// usual effect.
+///
+/// Blocking them is what closes the gap between looking and sleeping: a signal that arrives just before `poll` sleeps is
+/// in the descriptor, which `poll` then finds ready. They stay blocked when it is closed, so that a signal that comes while
+/// the program is about to end does not change how it ends.
+#[cfg(target_os = "linux")]
+pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is to writable room for one `sigset_t`, which the call fills.
+    check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+    // SAFETY: `sigemptyset` has just filled it.
+    let mut set = unsafe { set.assume_init() };
+    for signal in signals {
+        // SAFETY: `set` is an initialised signal set, exclusively ours.
+        check(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
+    }
+    // SAFETY: `set` is an initialised signal set; the old mask is not asked for.
+    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    if result != 0 {
+        return Err(io::Error::from_raw_os_error(result));
+    }
+    // SAFETY: `set` is an initialised signal set.
+    let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal that has arrived in a [`signal_source`], or an error of the kind `WouldBlock`.
+#[cfg(target_os = "linux")]
+pub(crate) fn receive_signal(source: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let len = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the pointer is to writable room of `len` bytes.
+    let count = check_len(unsafe { libc::read(source.as_raw_fd(), info.as_mut_ptr().cast(), len) })?;
+    if count != len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // SAFETY: the read has filled the whole structure.
+    let info = unsafe { info.assume_init() };
+    Ok(info.ssi_signo as libc::c_int)
+}
+
+/// The end of the pipe that the signal handler writes to. A handler can reach nothing but a static; this is the one piece of
+/// global state in the crate, and exists only where the system has no better way.
+#[cfg(not(target_os = "linux"))]
+static SIGNAL_PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+
+#[cfg(not(target_os = "linux"))]
+extern "C" fn note_signal(signal: libc::c_int) {
+    let byte = signal as u8;
+    let fd = SIGNAL_PIPE.load(std::sync::atomic::Ordering::Relaxed);
+    // SAFETY: `write` may be called in a signal handler; the pointer is to one live byte. The pipe is non-blocking: if it is
+    // full, a byte of this signal or another wakes the reader anyway.
+    let _ = unsafe { libc::write(fd, std::ptr::from_ref(&byte).cast(), 1) };
+}
+
+/// A descriptor in which `signals` wait, on systems without `signalfd`: the self-pipe.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
+    let mut ends: [libc::c_int; 2] = [-1; 2];
+    // SAFETY: the pointer is to room for two descriptors.
+    check(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
+    for end in ends {
+        // SAFETY: no pointer is passed.
+        check(unsafe { libc::fcntl(end, libc::F_SETFL, libc::O_NONBLOCK) })?;
+        // SAFETY: no pointer is passed.
+        check(unsafe { libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    // SAFETY: `pipe` has just returned this end to us; the other one lives as long as the process, like the handler.
+    let receiver = unsafe { OwnedFd::from_raw_fd(ends[0]) };
+    SIGNAL_PIPE.store(ends[1], std::sync::atomic::Ordering::Relaxed);
+    for signal in signals {
+        let handler = note_signal as extern "C" fn(libc::c_int);
+        // SAFETY: the handler calls nothing but `write`, which is safe in a signal handler.
+        if unsafe { libc::signal(*signal, handler as libc::sighandler_t) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(receiver)
+}
+
+/// The next signal that has arrived in a [`signal_source`], or an error of the kind `WouldBlock`.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn receive_signal(source: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut byte = 0u8;
+    // SAFETY: the pointer is to one writable byte.
+    check_len(unsafe { libc::read(source.as_raw_fd(), std::ptr::from_mut(&mut byte).cast(), 1) })?;
+    Ok(libc::c_int::from(byte))
+}

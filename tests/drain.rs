@@ -1,0 +1,373 @@
+//! SIGTERM and SIGINT: the server stops accepting, serves what the kernel had queued for it, answers what it has received,
+//! ends each stream in order, and exits 0, at the latest when its patience is over.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use common::{Client, LIMIT, Server, Signal, answers_to, assert_idle, eventually, payload, payload_of};
+use faults::{
+    Heard, assert_recovers_within, client_that_never_reads, count_heard, heard, leave_room_for, served, timed,
+    unreceived_bytes, warm_up,
+};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A drain timeout that no test ever waits for: whoever ends because of it ends too late.
+const PATIENT: [&str; 2] = ["--drain-timeout", "600"];
+
+/// The signals that begin a drain.
+const ENDING: [Signal; 2] = [Signal::TERM, Signal::INT];
+
+/// Expects that the server exits 0, within the usual limit.
+#[track_caller]
+fn expect_clean_exit(mut server: Server) {
+    let status = server.wait_exit(LIMIT);
+    assert_eq!(status.code(), Some(0), "{:?}", server.stderr.all());
+}
+
+#[test]
+fn with_no_clients_it_exits_0_at_once() {
+    for signal in ENDING {
+        let server = Server::start(&PATIENT);
+        server.signal(signal);
+        expect_clean_exit(server);
+    }
+}
+
+#[test]
+fn what_the_kernel_had_queued_when_the_signal_came_is_served() {
+    for signal in ENDING {
+        let server = Server::start(&PATIENT);
+        let mut old = served(server.address(), 5);
+        server.pause();
+        let mut queued: Vec<Client> = (0..200).map(|_| Client::connect(server.address())).collect();
+        for (number, client) in queued.iter_mut().enumerate() {
+            client.send(format!("queued {number}").as_bytes());
+        }
+        for client in &mut old {
+            client.send(b"one more");
+        }
+        server.signal(signal);
+        server.go_on();
+        for client in &mut old {
+            client.expect_answer(b"one more");
+        }
+        for (number, client) in queued.iter_mut().enumerate() {
+            client.expect_answer(format!("queued {number}").as_bytes());
+        }
+        for mut client in old.into_iter().chain(queued) {
+            client.expect_end();
+        }
+        expect_clean_exit(server);
+    }
+}
+
+#[test]
+fn every_reply_for_what_was_received_comes_before_the_end_of_the_stream() {
+    // Several chunks for each, as much as a receive window surely takes.
+    const BYTES: usize = 24_500;
+    let server = Server::start(&PATIENT);
+    let mut clients = served(server.address(), 20);
+    server.pause();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&payload(BYTES, number as u64));
+    }
+    server.signal(Signal::TERM);
+    server.go_on();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let answers = client.read_to_end().expect("the stream ends in order, without a reset");
+        assert!(answers == answers_to(&payload(BYTES, number as u64)), "{} bytes of answers", answers.len());
+    }
+    // Nobody has closed a connection yet: the server has ended its side, and still reads.
+    for client in &mut clients {
+        client.send(b"too late, and no harm");
+    }
+    drop(clients);
+    expect_clean_exit(server);
+}
+
+#[test]
+fn what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte() {
+    let server = Server::start(&PATIENT);
+    let block = payload(100_000, 1);
+    let (mut client, sent) = client_that_never_reads(server.address(), &block);
+    server.pause();
+    let received = sent - unreceived_bytes(&server, &client);
+    server.signal(Signal::TERM);
+    server.go_on();
+    eventually("it drains", LIMIT, || Client::try_connect(server.address(), LIMIT).is_err());
+    let mut answers = Vec::new();
+    let mut piece = [0; 700];
+    loop {
+        match client.stream.read(&mut piece).expect("the stream ends in order, without a reset") {
+            0 => break,
+            len => answers.extend_from_slice(&piece[..len]),
+        }
+    }
+    let answered = payload_of(&answers);
+    assert!(answered.len() >= received, "{} bytes answered, but {received} received", answered.len());
+    assert!(answered.iter().eq(block.iter().cycle().take(answered.len())), "the answers are those to what was sent");
+    drop(client);
+    expect_clean_exit(server);
+}
+
+#[test]
+fn a_client_that_never_stops_sending_gets_its_answers_and_the_end_and_no_reset() {
+    let server = Server::start(&PATIENT);
+    let block = payload(1 << 20, 2);
+    let mut client = Client::connect(server.address());
+    let mut writer = client.stream.try_clone().expect("a socket can be cloned");
+    let stop = AtomicBool::new(false);
+    let answers = thread::scope(|scope| {
+        scope.spawn(|| {
+            for byte_range in block.chunks(10_000).cycle() {
+                if stop.load(Ordering::Relaxed) || writer.write_all(byte_range).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut answers = vec![0; 500_000];
+        client.stream.read_exact(&mut answers).expect("the flood is answered");
+        server.signal(Signal::TERM);
+        let result = client.stream.read_to_end(&mut answers);
+        stop.store(true, Ordering::Relaxed);
+        // Nothing reads what the writer may still wait to write.
+        let _ = client.stream.shutdown(Shutdown::Both);
+        result.expect("the stream ends in order, without a reset");
+        answers
+    });
+    let answered = payload_of(&answers);
+    let sent = block.iter().cycle();
+    assert!(answered.iter().zip(sent).all(|(one, other)| one == other), "every answer is there, in order");
+    drop(client);
+    drop(writer);
+    expect_clean_exit(server);
+}
+
+#[test]
+fn a_silent_client_is_told_the_end_and_waited_for_at_no_cost() {
+    let server = Server::start(&PATIENT);
+    let mut clients = served(server.address(), 50);
+    server.signal(Signal::TERM);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    assert_idle(&server, "it waits for its clients to end");
+    drop(clients);
+    expect_clean_exit(server);
+}
+
+#[test]
+fn once_it_has_served_its_queue_nobody_else_can_connect() {
+    let server = Server::start(&PATIENT);
+    let mut clients = served(server.address(), 1);
+    server.signal(Signal::TERM);
+    clients[0].expect_end();
+    eventually("connecting is refused", LIMIT, || {
+        let attempt = Client::try_connect(server.address(), LIMIT);
+        attempt.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    });
+    drop(clients);
+    expect_clean_exit(server);
+}
+
+#[test]
+fn a_silent_client_holds_it_up_no_longer_than_the_drain_timeout() {
+    for signal in ENDING {
+        let mut server = Server::start(&["--drain-timeout", "0.5"]);
+        let mut clients = served(server.address(), 1);
+        let took = ended_by(&mut server, signal);
+        clients[0].expect_end();
+        assert!(took >= Duration::from_millis(500), "it waits for those who are left: {took:?}");
+        assert!(took <= Duration::from_secs(5), "its patience is half a second: {took:?}");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_holds_it_up_no_longer_than_the_drain_timeout() {
+    let mut server = Server::start(&["--drain-timeout", "0.5"]);
+    let clients: Vec<Client> =
+        (0..3).map(|_| client_that_never_reads(server.address(), &payload(10_000, 3)).0).collect();
+    assert_idle(&server, "three clients never read");
+    let took = ended_by(&mut server, Signal::TERM);
+    assert!(took >= Duration::from_millis(500), "it waits for those who are left: {took:?}");
+    assert!(took <= Duration::from_secs(5), "its patience is half a second: {took:?}");
+    drop(clients);
+}
+
+/// Sends the signal, and expects exit 0. Returns how long that took.
+#[track_caller]
+fn ended_by(server: &mut Server, signal: Signal) -> Duration {
+    let mut code = None;
+    let took = timed(|| {
+        server.signal(signal);
+        code = server.wait_exit(LIMIT).code();
+    });
+    assert_eq!(code, Some(0), "{:?}", server.stderr.all());
+    took
+}
+
+/// The bar for exiting on a second signal.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for first in ENDING {
+        for second in ENDING {
+            let times: Vec<Duration> = (0..3).map(|_| ended_by_a_second_signal(first, second, |_| ())).collect();
+            assert_recovers_within(AT_ONCE, &format!("exiting on {second:?} after {first:?}"), &times);
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_though_a_client_never_reads() {
+    let stuck = |server: &Server| client_that_never_reads(server.address(), &payload(10_000, 3));
+    let times: Vec<Duration> = (0..3).map(|_| ended_by_a_second_signal(Signal::TERM, Signal::TERM, stuck)).collect();
+    assert_recovers_within(AT_ONCE, "exiting on a second signal", &times);
+}
+
+/// How long a server takes to exit on a second signal while silent clients, and those that `others` makes, hold it up.
+#[track_caller]
+fn ended_by_a_second_signal<T>(first: Signal, second: Signal, others: impl Fn(&Server) -> T) -> Duration {
+    let mut server = Server::start(&PATIENT);
+    let mut clients = served(server.address(), 3);
+    let _others = others(&server);
+    server.signal(first);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    let mut status = None;
+    let took = timed(|| {
+        server.signal(second);
+        status = Some(server.wait_exit(LIMIT));
+    });
+    assert!(status.is_some_and(|status| status.code().is_some()), "it exits, it is not killed: {status:?}");
+    took
+}
+
+#[test]
+fn two_different_signals_that_arrive_together_are_two() {
+    let mut server = Server::start(&PATIENT);
+    let _clients = served(server.address(), 3);
+    server.pause();
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    server.go_on();
+    let status = server.wait_exit(LIMIT);
+    assert!(status.code().is_some(), "it exits, it is not killed: {status:?}");
+}
+
+#[test]
+fn clients_that_wait_for_the_connection_limit_are_served_before_it_ends() {
+    let server = Server::start(&["--max-connections", "2", "--drain-timeout", "600"]);
+    let mut clients = served(server.address(), 2);
+    let mut queued: Vec<Client> = (0..5).map(|_| Client::connect(server.address())).collect();
+    for client in &mut queued {
+        client.send(b"my turn?");
+    }
+    server.signal(Signal::TERM);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    assert_eq!(count_heard(&queued, Heard::Nothing), 5, "there is no room for them yet");
+    drop(clients);
+    for mut client in queued {
+        client.expect_answer(b"my turn?");
+        client.expect_end();
+    }
+    expect_clean_exit(server);
+}
+
+#[test]
+fn clients_that_wait_for_a_descriptor_are_served_before_it_ends() {
+    let server = Server::start(&PATIENT);
+    warm_up(&server, server.address());
+    leave_room_for(&server, 3);
+    let mut clients = served(server.address(), 3);
+    let mut queued: Vec<Client> = (0..5).map(|_| Client::connect(server.address())).collect();
+    for client in &mut queued {
+        client.send(b"my turn?");
+    }
+    server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot accept"));
+    server.signal(Signal::TERM);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    assert_idle(&server, "it drains and is out of descriptors");
+    assert_eq!(count_heard(&queued, Heard::Nothing), 5, "there is no room for them yet");
+    drop(clients);
+    while !queued.is_empty() {
+        let (mut client, _) = faults::take_answered(&mut queued);
+        client.expect_answer(b"my turn?");
+        client.expect_end();
+    }
+    expect_clean_exit(server);
+}
+
+#[test]
+fn a_storm_of_connects_does_not_keep_it_from_ending() {
+    let mut server = Server::start(&["--quiet", "--drain-timeout", "600"]);
+    let address = server.address();
+    let stop = AtomicBool::new(false);
+    let connected = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) && Client::try_connect(address, LIMIT).is_ok() {
+                    connected.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        eventually("the storm rages", LIMIT, || connected.load(Ordering::Relaxed) > 500);
+        server.signal(Signal::TERM);
+        let begin = Instant::now();
+        while server.is_running() && begin.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(2));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(!server.is_running(), "it still drains");
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others() {
+    let server = Server::start(&PATIENT);
+    let mut clients = served(server.address(), 10);
+    let resetting = served(server.address(), 10);
+    server.pause();
+    for client in &mut clients {
+        client.send(b"last words");
+    }
+    for mut client in resetting {
+        client.send(b"whatever");
+        client.reset();
+    }
+    // These are in the accept queue when they are reset.
+    (0..10).map(|_| Client::connect(server.address())).for_each(Client::reset);
+    server.signal(Signal::TERM);
+    server.go_on();
+    for mut client in clients {
+        client.expect_answer(b"last words");
+        client.expect_end();
+    }
+    expect_clean_exit(server);
+}
+
+#[test]
+fn a_client_that_half_closes_during_the_drain_is_waited_for_no_longer() {
+    let server = Server::start(&PATIENT);
+    let mut clients = served(server.address(), 3);
+    server.signal(Signal::TERM);
+    for client in &mut clients {
+        client.expect_end();
+        assert_eq!(heard(client), Heard::End);
+        client.half_close();
+    }
+    expect_clean_exit(server);
+}
