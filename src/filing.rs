@@ -34,7 +34,10 @@ impl Scheduler {
             }
         }
         slot.reason = Reason::from(wait);
-        if let Err(reason) = self.file_all(id, wait) {
+        let filed = self.file_all(id, wait);
+        // What was said with `or` holds for this wait only, and if it was refused, for none.
+        self.core.or.clear();
+        if let Err(reason) = filed {
             self.make_ready(id, reason);
         }
     }

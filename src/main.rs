@@ -55,7 +55,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     // First of all, while there is one thread and nobody else has descriptors.
     let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
     let listeners = listeners(config, passed)?;
-    let manager = Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
+    let manager =
+        Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
     let mut scheduler = Scheduler::with_poller(poller(config.poller));
     let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
     let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;

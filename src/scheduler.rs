@@ -221,13 +221,10 @@ impl Scheduler {
         self.unwatch_unwaited();
         let core = &mut self.core;
         let drain_by = core.drain_by.map(|by| core.epoch.nanos(by));
-        let patience = if !core.ready.is_empty() {
-            Patience::Look
-        } else {
-            match core.timers.next().into_iter().chain(drain_by).min() {
-                Some(at) => Patience::Until(core.epoch.instant(at)),
-                None => Patience::Forever,
-            }
+        let patience = match core.timers.next().into_iter().chain(drain_by).min() {
+            _ if !core.ready.is_empty() => Patience::Look,
+            Some(at) => Patience::Until(core.epoch.instant(at)),
+            None => Patience::Forever,
         };
         if let Err(error) = self.poller.wait(patience, &mut self.fired) {
             self.core.tell(|observer| observer.poll_failed(&error));

@@ -16,6 +16,13 @@ impl Scheduler {
             let mailbox = Rc::clone(&self.core.mailbox);
             while let Some(fd) = mailbox.next_adopted() {
                 self.evict_stale(fd);
+                // What was found out about the number before does not count against who waits from now on.
+                for side in [Side::Recv, Side::Send] {
+                    let map = self.core.wait_map(side);
+                    if map.get(fd).is_none() {
+                        map.set_checked(fd, None);
+                    }
+                }
             }
             while let Some(id) = mailbox.next_cancelled() {
                 self.withdraw(id);

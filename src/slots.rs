@@ -112,6 +112,7 @@ pub(crate) struct Slot {
     pub(crate) task: Option<Box<dyn Task>>,
     /// The descriptors that the task waits for beside `reason`. Kept when empty, so that a task that waits for several
     /// does not allocate each time; absent in a task that never did.
+    #[expect(clippy::box_collection, reason = "a third of the size, in every slot")]
     pub(crate) also: Option<Box<Vec<Wait>>>,
     pub(crate) reason: Reason,
     pub(crate) spawned_by: Option<TaskId>,
@@ -130,7 +131,7 @@ pub(crate) struct Slot {
 
 #[derive(Default)]
 pub(crate) struct Slots {
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
     free: Vec<u32>,
     last_serial: u32,
     services: usize,
@@ -139,7 +140,7 @@ pub(crate) struct Slots {
 impl Slots {
     /// How many tasks are live.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.all.len() - self.free.len()
     }
 
     /// How many tasks are live and are not services.
@@ -172,15 +173,12 @@ impl Slots {
             place: Place::Ready,
             is_service,
         };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.slots[index as usize] = slot;
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                (self.slots.len() - 1) as u32
-            }
+        let index = if let Some(index) = self.free.pop() {
+            self.all[index as usize] = slot;
+            index
+        } else {
+            self.all.push(slot);
+            (self.all.len() - 1) as u32
         };
         TaskId { slot: index, serial }
     }
@@ -198,7 +196,7 @@ impl Slots {
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        match self.slots.get_mut(id.slot as usize) {
+        match self.all.get_mut(id.slot as usize) {
             Some(slot) if slot.serial == Some(id.serial) => Some(slot),
             _ => None,
         }
@@ -206,7 +204,7 @@ impl Slots {
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
-        match self.slots.get(id.slot as usize) {
+        match self.all.get(id.slot as usize) {
             Some(slot) if slot.serial == Some(id.serial) => Some(slot),
             _ => None,
         }
@@ -214,13 +212,13 @@ impl Slots {
 
     /// The live task in the slot of this number.
     pub(crate) fn at(&mut self, index: u32) -> Option<(TaskId, &mut Slot)> {
-        let slot = self.slots.get_mut(index as usize)?;
+        let slot = self.all.get_mut(index as usize)?;
         Some((TaskId { slot: index, serial: slot.serial? }, slot))
     }
 
     /// The live tasks, in the order of their slots.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
         let id = |(index, slot): (usize, &Slot)| Some(TaskId { slot: index as u32, serial: slot.serial? });
-        self.slots.iter().enumerate().filter_map(id).collect()
+        self.all.iter().enumerate().filter_map(id).collect()
     }
 }

@@ -81,11 +81,6 @@ impl Timers {
             self.queue.retain(|Reverse(entry)| is_live(*entry));
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.queue.len()
-    }
 }
 
 /// `patience` as `poll(2)` wants it: in milliseconds, rounded up because to wake early would mean to ask again at once,

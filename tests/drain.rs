@@ -67,6 +67,27 @@ fn what_the_kernel_had_queued_when_the_signal_came_is_served() {
 }
 
 #[test]
+fn a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer() {
+    // It cannot know that it should not ask any more, and its question is on its way. Half of these have been accepted,
+    // the others are in the kernel's queue.
+    let server = Server::start(&PATIENT);
+    let mut fresh: Vec<Client> = (0..10).map(|_| Client::connect(server.address())).collect();
+    let accepted = |lines: &[String]| lines.iter().filter(|line| line.starts_with("Connection from")).count() == 10;
+    server.stdout.wait_until("the first of them are accepted", LIMIT, accepted);
+    server.pause();
+    fresh.extend((0..10).map(|_| Client::connect(server.address())));
+    server.signal(Signal::TERM);
+    server.go_on();
+    eventually("it drains", LIMIT, || Client::try_connect(server.address(), LIMIT).is_err());
+    for client in &mut fresh {
+        client.ask(b"Is this a bad moment?");
+        client.expect_end();
+    }
+    drop(fresh);
+    expect_clean_exit(server);
+}
+
+#[test]
 fn every_reply_for_what_was_received_comes_before_the_end_of_the_stream() {
     // Several chunks for each, as much as a receive window surely takes.
     const BYTES: usize = 24_500;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, LIMIT, Server, assert_idle, eventually, payload, payload_of};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,30 @@ fn a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_se
         answers
     });
     assert!(payload_of(&answers) == bytes, "of twelve million bytes not all came back");
+}
+
+#[test]
+fn a_client_that_takes_its_answers_late_is_kept_from_then_on() {
+    let server = Server::start(&["--quiet", "--idle-timeout", TIMEOUT_SECONDS]);
+    let mut client = Client::connect_with_small_buffers(server.address());
+    // More than the client's buffers hold, and less than the server's: all is sent at once, and waits in the send queue.
+    let mut bytes = vec![b'.'; 300_000];
+    bytes.push(b'\n');
+    client.send(&bytes);
+    let begin = Instant::now();
+    thread::sleep(TIMEOUT * 3 / 5);
+    let mut answers = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    while !answers.ends_with(b"\n") {
+        let len = client.stream.read(&mut buffer).expect("the answers come");
+        assert!(len > 0, "the stream ended within the timeout");
+        answers.extend_from_slice(&buffer[..len]);
+    }
+    assert!(begin.elapsed() < TIMEOUT, "this machine is too busy to tell");
+    assert!(payload_of(&answers) == bytes, "of 300,001 bytes not all came back");
+    // The last progress was a moment ago: it was the client that took the last of its answers.
+    thread::sleep(TIMEOUT * 3 / 5);
+    client.ask(b"still here");
 }
 
 #[test]

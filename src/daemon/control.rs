@@ -21,7 +21,8 @@ impl Control {
     /// # Errors
     /// What the system says.
     pub fn new(scheduler: &Handle, drain_timeout: Duration, diagnostics: Log, manager: Manager) -> io::Result<Control> {
-        let signals = Signals::new(scheduler, &[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
+        let signals =
+            Signals::new(scheduler, &[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
         Ok(Control { signals, drain_timeout, diagnostics, manager })
     }
 

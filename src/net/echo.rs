@@ -19,6 +19,11 @@ pub const ECHO_PREFIX: &[u8] = b"GOT:";
 /// in the middle of asking gets its answer, one that never pauses does not hold up the drain.
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a client that has connected and not asked anything yet may take to do so once a drain has begun. It could not
+/// know, and its request may be on its way. (Whoever has had an answer learns from the end of the stream that there will be
+/// no more: the race of every protocol that keeps connections.)
+pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
 /// An echo connection.
 ///
 /// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to
@@ -37,12 +42,13 @@ pub struct Echo {
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Has not been resumed yet.
+    /// Has received nothing yet.
     New,
     /// Receives and answers until the client ends the stream.
     Serving,
     /// A drain has begun: answers what has been received, up to so many more bytes, then ends the stream itself.
-    Draining { budget_bytes: u32 },
+    /// A client from which nothing has been received yet is given [`DRAIN_GRACE`] to ask what it has connected for.
+    Draining { budget_bytes: u32, has_received: bool },
     /// Has ended the stream, and reads until the client does the same. To close earlier would make the kernel reset the
     /// connection if the client still sends, and so destroy the answers that are on their way to it.
     Lingering,
@@ -93,9 +99,13 @@ impl Echo {
         if sent < answer.len() {
             self.unsent = Some(Box::new(Unsent { bytes: answer[sent..].into(), sent: 0 }));
         }
-        if let Phase::Draining { budget_bytes } = &mut self.phase {
-            *budget_bytes = budget_bytes.saturating_sub(received as u32);
-        }
+        self.phase = match self.phase {
+            Phase::New | Phase::Serving => Phase::Serving,
+            Phase::Draining { budget_bytes, .. } => {
+                Phase::Draining { budget_bytes: budget_bytes.saturating_sub(received as u32), has_received: true }
+            }
+            Phase::Lingering => Phase::Lingering,
+        };
         Ok(self.progress(cx))
     }
 
@@ -113,13 +123,11 @@ impl Echo {
         }
         match (self.unsent.take(), self.phase) {
             (Some(unsent), _) => self.send_rest(cx, unsent),
-            (None, Phase::New) => {
-                self.phase = Phase::Serving;
-                Ok(self.progress(cx))
-            }
+            // The first resume waits, as the seed's handler does: a call that finds nothing would be wasted.
+            (None, Phase::New) if cx.why() == Wait::Turn => Ok(self.progress(cx)),
             (None, Phase::Lingering) => Ok(self.linger(cx)),
-            (None, Phase::Draining { budget_bytes: 0 }) => self.end_stream(cx),
-            (None, Phase::Serving | Phase::Draining { .. }) => self.receive(cx),
+            (None, Phase::Draining { budget_bytes: 0, .. }) => self.end_stream(cx),
+            (None, Phase::New | Phase::Serving | Phase::Draining { .. }) => self.receive(cx),
         }
     }
 
@@ -163,7 +171,13 @@ impl Echo {
             return Err(error);
         }
         let wait = match self.phase {
-            Phase::Draining { .. } if error.kind() == io::ErrorKind::WouldBlock => return self.end_stream(cx),
+            Phase::Draining { has_received, .. } if error.kind() == io::ErrorKind::WouldBlock => {
+                if has_received || cx.timed_out() {
+                    return self.end_stream(cx);
+                }
+                cx.or(Wait::Until(cx.now() + DRAIN_GRACE));
+                return Ok(Wait::Recv(self.stream.as_raw_fd()));
+            }
             // Any other error says nothing about what was received.
             Phase::Draining { .. } => Wait::Turn,
             Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(self.stream.as_raw_fd()),
@@ -203,7 +217,8 @@ impl Echo {
 
     fn begin_to_drain(&mut self) {
         let received = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
-        self.phase = Phase::Draining { budget_bytes: u32::try_from(received).unwrap_or(u32::MAX) };
+        let budget_bytes = u32::try_from(received).unwrap_or(u32::MAX);
+        self.phase = Phase::Draining { budget_bytes, has_received: matches!(self.phase, Phase::Serving) };
     }
 }
 

@@ -51,7 +51,8 @@ impl Idle {
                 false
             }
             None => {
-                self.since = now.checked_sub(self.timeout - self.timeout / SECOND_LOOK_PART);
+                let spent = self.timeout.saturating_sub(self.timeout / SECOND_LOOK_PART);
+                self.since = now.checked_sub(spent);
                 false
             }
         }

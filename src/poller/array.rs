@@ -43,7 +43,7 @@ impl Array {
 
     /// The descriptor at `position`.
     pub(super) fn fd_at(&self, position: usize) -> Option<RawFd> {
-        self.entries.get(position).map(PollEntry::fd)
+        self.entries.get(position).map(|entry| entry.fd())
     }
 
     /// The bits of `fd` that are watched.

@@ -86,7 +86,8 @@ pub struct Parked {
     lots: Vec<Lot>,
     /// Made when the first descriptor is parked.
     epoll: Option<Epoll>,
-    parked: usize,
+    /// How many descriptors are registered in it.
+    registered: usize,
     /// Parked descriptors whose registration may not be what is watched.
     unsettled: Vec<RawFd>,
     events: Vec<EpollEvent>,
@@ -112,7 +113,7 @@ impl Parked {
             array: Array::default(),
             lots: Vec::new(),
             epoll: None,
-            parked: 0,
+            registered: 0,
             unsettled: Vec::new(),
             events: Vec::new(),
             waits: 0,
@@ -127,7 +128,7 @@ impl Parked {
 
     /// How many descriptors are parked.
     pub fn parked(&self) -> usize {
-        self.parked
+        self.registered
     }
 
     fn lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
@@ -162,7 +163,7 @@ impl Parked {
         let Some(lot) = self.parked_lot(fd) else { return };
         let watched = lot.watched;
         *lot = Lot { registered: 0, watched: 0, busy: 0, fired: waits, ..*lot };
-        self.parked -= 1;
+        self.registered -= 1;
         if let Some(epoll) = &self.epoll {
             // If it fails the descriptor was closed behind our back, and perhaps opened again. Should its file live on,
             // so does the registration, and later its events would be taken for those of whoever has the number then.
@@ -216,7 +217,7 @@ impl Parked {
             return false;
         }
         *lot = Lot { registered: events as Bits, watched: events as Bits, busy: 0, ..*lot };
-        self.parked += 1;
+        self.registered += 1;
         self.array.remove(fd);
         true
     }
@@ -224,7 +225,7 @@ impl Parked {
     /// Puts the instance into the array while anything is parked in it.
     fn watch_epoll(&mut self) {
         let Some(epoll) = &self.epoll else { return };
-        if self.parked > 0 {
+        if self.registered > 0 {
             self.array.watch(epoll.as_raw_fd(), POLLIN);
         } else {
             self.array.unwatch(epoll.as_raw_fd(), POLLIN);
@@ -234,7 +235,7 @@ impl Parked {
     /// Whether to ask the instance first, without sleeping: it is all that there is to poll, and was busy the last time, so that
     /// `poll` would most likely only say that it should be asked.
     fn is_looking_first(&self) -> bool {
-        self.looks_first && self.parked > 0 && self.array.len() == 1
+        self.looks_first && self.registered > 0 && self.array.len() == 1
     }
 
     /// Collects what fired among the parked; returns how many did.
@@ -242,7 +243,7 @@ impl Parked {
         let before = fired.len();
         let mut events = std::mem::take(&mut self.events);
         events.resize(EVENTS_MAX, EpollEvent::EMPTY);
-        for _ in 0..=self.parked / EVENTS_MAX {
+        for _ in 0..=self.registered / EVENTS_MAX {
             let Some(epoll) = &self.epoll else { break };
             let count = match epoll.look(&mut events) {
                 Ok(count) => count,

@@ -12,6 +12,9 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// So many sleeps for ever in a row are one too many.
+const SLEEPS_MAX: usize = 100;
+
 /// A poller whose clock is virtual and whose descriptors are only numbers. See [`SimScript`].
 pub struct Sim(Rc<RefCell<State>>);
 
@@ -32,7 +35,8 @@ struct State {
     failures: VecDeque<io::ErrorKind>,
     interrupted: bool,
     waits: usize,
-    asleep: bool,
+    /// How many waits in a row would have slept for ever.
+    sleeps: usize,
 }
 
 /// Something that happens to a descriptor number in a [`SimScript`].
@@ -69,7 +73,7 @@ impl Sim {
             failures: VecDeque::new(),
             interrupted: false,
             waits: 0,
-            asleep: false,
+            sleeps: 0,
         }));
         (Sim(Rc::clone(&state)), SimScript(state))
     }
@@ -112,7 +116,7 @@ impl SimScript {
 
     /// Whether the last wait would have slept for ever.
     pub fn is_asleep(&self) -> bool {
-        self.0.borrow().asleep
+        self.0.borrow().sleeps > 0
     }
 
     /// The sides that are watched now, in order.
@@ -159,8 +163,8 @@ impl State {
         for fd in numbers {
             let closed = self.closed.contains(&fd);
             let both = closed || self.hung_up.contains(&fd);
-            let fires = |side| (both || self.ready.contains(&(fd, side))) && self.watched.contains(&(fd, side));
-            let (recv, send) = (fires(Side::Recv), fires(Side::Send));
+            let is_firing = |side| (both || self.ready.contains(&(fd, side))) && self.watched.contains(&(fd, side));
+            let (recv, send) = (is_firing(Side::Recv), is_firing(Side::Send));
             if recv || send {
                 fired.push(Fired { fd, recv, send, closed });
             }
@@ -195,8 +199,11 @@ impl Poller for Sim {
         self.unwatch(fd, Side::Send);
     }
 
+    /// A sleep that nothing scripted would ever end returns, so that whoever takes single turns gets to say what happens
+    /// next.
+    ///
     /// # Panics
-    /// If the scheduler sleeps for ever a second time: in virtual time nothing could ever end that.
+    /// If that happens [`SLEEPS_MAX`] times in a row: then the scheduler is in its `run`, which would never return.
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.waits += 1;
@@ -222,13 +229,13 @@ impl Poller for Sim {
                     break;
                 }
                 (None, _) => {
-                    assert!(!state.asleep, "the scheduler sleeps for ever, again: watched is {:?}", state.watched);
-                    state.asleep = true;
+                    state.sleeps += 1;
+                    assert!(state.sleeps < SLEEPS_MAX, "the scheduler sleeps for ever: watched is {:?}", state.watched);
                     return Ok(());
                 }
             }
         }
-        state.asleep = false;
+        state.sleeps = 0;
         Ok(())
     }
 }

@@ -29,7 +29,8 @@ pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
 }
 
 fn take_passed_listener(fd: RawFd) -> io::Result<OwnedFd> {
-    let refuse = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd}, passed at start, {what}"));
+    let refuse =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd}, passed at start, {what}"));
     // SAFETY: no pointer is passed. A number that is not open is answered with EBADF.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
         return Err(refuse("is not open"));

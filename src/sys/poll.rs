@@ -18,11 +18,11 @@ impl PollEntry {
         PollEntry(libc::pollfd { fd, events, revents: 0 })
     }
 
-    pub(crate) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(self) -> RawFd {
         self.0.fd
     }
 
-    pub(crate) fn events(&self) -> i16 {
+    pub(crate) fn events(self) -> i16 {
         self.0.events
     }
 
@@ -30,7 +30,7 @@ impl PollEntry {
         self.0.events = events;
     }
 
-    pub(crate) fn revents(&self) -> i16 {
+    pub(crate) fn revents(self) -> i16 {
         self.0.revents
     }
 }

@@ -1,5 +1,10 @@
 //! Sockets: addresses, listening, accepting, connecting, receiving and sending.
 
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "a sockaddr is a view of a sockaddr_storage here, aligned for every address"
+)]
+
 use super::{check, check_len};
 use std::io;
 use std::mem;

@@ -1,0 +1,106 @@
+/* The echo server on libuv: uv_try_write first, a queued uv_write only for what it left over. */
+
+#define ECHO_LIBRARY_OWNS_SOCKETS
+#include "common/echo.h"
+#include <uv.h>
+
+struct connection {
+    uv_tcp_t tcp;
+    uv_write_t write;
+    /* What a short send left over; not NULL while it is being sent. */
+    char *left;
+};
+
+static void on_closed(uv_handle_t *handle) {
+    free(((struct connection *)handle)->left);
+    free(handle);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+    (void)handle;
+    (void)suggested;
+    *buffer = uv_buf_init(reply + PREFIX_BYTES, RECV_BYTES_MAX);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t received, const uv_buf_t *buffer);
+
+static void on_left_sent(uv_write_t *write, int status) {
+    struct connection *connection = write->data;
+    free(connection->left);
+    connection->left = NULL;
+    if (uv_is_closing((uv_handle_t *)connection))
+        return;
+    if (status < 0)
+        uv_close((uv_handle_t *)connection, on_closed);
+    else
+        uv_read_start((uv_stream_t *)connection, on_alloc, on_read);
+}
+
+/* Reading stops until the rest is sent: a client that does not receive is not received from. */
+static void send_later(struct connection *connection, size_t sent, size_t length) {
+    uv_buf_t rest = uv_buf_init(malloc(length - sent), (unsigned)(length - sent));
+    if (!rest.base)
+        fail("malloc");
+    memcpy(rest.base, reply + sent, length - sent);
+    connection->left = rest.base;
+    connection->write.data = connection;
+    uv_read_stop((uv_stream_t *)connection);
+    if (uv_write(&connection->write, (uv_stream_t *)connection, &rest, 1, on_left_sent) < 0)
+        uv_close((uv_handle_t *)connection, on_closed);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t received, const uv_buf_t *buffer) {
+    (void)buffer;
+    if (received == 0)
+        return;
+    if (received < 0) {
+        uv_close((uv_handle_t *)stream, on_closed);
+        return;
+    }
+    size_t length = PREFIX_BYTES + (size_t)received;
+    uv_buf_t answer = uv_buf_init(reply, (unsigned)length);
+    int sent = uv_try_write(stream, &answer, 1);
+    if (sent == (int)length)
+        return;
+    if (sent < 0 && sent != UV_EAGAIN)
+        uv_close((uv_handle_t *)stream, on_closed);
+    else
+        send_later((struct connection *)stream, sent < 0 ? 0 : (size_t)sent, length);
+}
+
+static void on_connection(uv_stream_t *listener, int status) {
+    struct connection *connection = calloc(1, sizeof *connection);
+    uv_os_fd_t fd;
+    if (status < 0 || !connection)
+        fail("accept");
+    uv_tcp_init(listener->loop, &connection->tcp);
+    if (uv_accept(listener, (uv_stream_t *)connection) < 0) {
+        uv_close((uv_handle_t *)connection, on_closed);
+        return;
+    }
+    if (uv_fileno((uv_handle_t *)connection, &fd) == 0)
+        prepare_accepted(fd);
+    uv_read_start((uv_stream_t *)connection, on_alloc, on_read);
+}
+
+static const char *version(void) {
+    static char text[32];
+    snprintf(text, sizeof text, "libuv %s", uv_version_string());
+    return text;
+}
+
+int main(int argc, char **argv) {
+    struct sockaddr_in address = address_argument(argc, argv, version());
+    uv_loop_t *loop = uv_default_loop();
+    uv_tcp_t listener;
+    uv_os_fd_t fd;
+    uv_tcp_init(loop, &listener);
+    /* uv_tcp_bind sets SO_REUSEADDR. */
+    if (uv_tcp_bind(&listener, (struct sockaddr *)&address, 0) < 0)
+        fail("uv_tcp_bind");
+    if (uv_listen((uv_stream_t *)&listener, BACKLOG, on_connection) < 0)
+        fail("uv_listen");
+    uv_fileno((uv_handle_t *)&listener, &fd);
+    say_listening(fd);
+    return uv_run(loop, UV_RUN_DEFAULT);
+}

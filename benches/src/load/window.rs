@@ -1,0 +1,100 @@
+//! The measured window: nothing counts while the server warms up, then everything does, then it is over.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use hdrhistogram::Histogram;
+
+use super::target;
+use crate::sample::Sample;
+
+/// A round trip longer than this counts as this long.
+const ROUND_TRIP_NS_MAX: u64 = 60_000_000_000;
+
+/// Three significant digits of a round trip are kept, in memory that is there from the beginning.
+const HISTOGRAM_DIGITS: u8 = 3;
+
+/// What is measured of one server.
+pub struct Window {
+    pid: u32,
+    warm: Duration,
+    measured: Duration,
+    state: State,
+    units: u64,
+    round_trips: Histogram<u64>,
+    sample: Sample,
+}
+
+enum State {
+    /// The connections are being opened.
+    New,
+    /// The load runs, nothing counts until then.
+    Warming(Instant),
+    /// Everything counts: since when, and what CPU the server had used by then.
+    Measuring(Instant, u64),
+    /// The sample is complete.
+    Over,
+}
+
+impl Window {
+    /// A window over the process `pid`, `measured` long, that opens `warm` after its first turn.
+    pub fn new(pid: u32, warm: Duration, measured: Duration) -> Result<Self> {
+        let round_trips = Histogram::new_with_bounds(1, ROUND_TRIP_NS_MAX, HISTOGRAM_DIGITS)?;
+        Ok(Window { pid, warm, measured, state: State::New, units: 0, round_trips, sample: Sample::default() })
+    }
+
+    /// One round trip was completed.
+    pub fn record(&mut self, took: Duration) {
+        self.units += 1;
+        self.round_trips.saturating_record(took.as_nanos() as u64);
+    }
+
+    /// `units` were carried that have no round trip of their own.
+    pub fn add(&mut self, units: u64) {
+        self.units += units;
+    }
+
+    /// To be called once a turn of the load's loop; true when the window is over.
+    pub fn turn(&mut self, now: Instant) -> Result<bool> {
+        match self.state {
+            State::New => self.state = State::Warming(now + self.warm),
+            State::Warming(until) if now >= until => {
+                self.units = 0;
+                self.round_trips.reset();
+                self.state = State::Measuring(Instant::now(), target::cpu_ns(self.pid)?.0);
+            }
+            State::Measuring(since, cpu_before) if now >= since + self.measured => {
+                self.close(since, cpu_before)?;
+                self.state = State::Over;
+            }
+            _ => {}
+        }
+        Ok(matches!(self.state, State::Over))
+    }
+
+    fn close(&mut self, since: Instant, cpu_before: u64) -> Result<()> {
+        let (cpu, threads) = target::cpu_ns(self.pid)?;
+        let window_ns = since.elapsed().as_nanos() as u64;
+        if self.units == 0 {
+            bail!("nothing was answered in the whole window");
+        }
+        let at = |quantile| if self.round_trips.is_empty() { 0 } else { self.round_trips.value_at_quantile(quantile) };
+        self.sample = Sample {
+            units: self.units,
+            window_ns,
+            cpu_ns: cpu - cpu_before,
+            p50_ns: at(0.5),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            max_ns: at(1.0),
+            rss_kib: target::rss_kib(self.pid)?,
+            threads,
+        };
+        Ok(())
+    }
+
+    /// What it came to, once it is over.
+    pub fn sample(&self) -> &Sample {
+        &self.sample
+    }
+}

@@ -1,0 +1,314 @@
+//! The service manager's protocols, as `sd_listen_fds(3)` and `sd_notify(3)` describe them: listeners that are passed at the
+//! start, and telling when the daemon is ready and when it is stopping.
+//!
+//! The listener is passed as the standard error of a shell, which makes it descriptor 3, sets `LISTEN_PID` to its own number,
+//! and becomes the daemon.
+#![cfg(target_os = "linux")]
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use common::{Client, LIMIT, Server, Signal, eventually};
+use faults::{Heard, descriptors, heard, served};
+use socket2::SockRef;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Makes what was passed as standard error descriptor 3, and standard error the pipe that standard output is.
+const PASS_ONE: &str = "exec 3<&2 2>&1; export LISTEN_FDS=1 LISTEN_PID=$$";
+
+/// A listener as the service manager opens it, and its address. Unlike one of the daemon's own it is blocking.
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
+    let address = listener.local_addr().expect("a listener has an address");
+    (listener, address)
+}
+
+fn share(listener: &TcpListener) -> OwnedFd {
+    listener.try_clone().expect("a descriptor can be cloned").into()
+}
+
+/// A daemon to which `listener` is passed.
+fn activated(listener: &TcpListener) -> Server {
+    let server = Server::builder().after(PASS_ONE).stderr(share(listener)).spawn();
+    server.address();
+    server
+}
+
+#[test]
+fn a_passed_listener_is_served_and_no_other_is_opened() {
+    let (listener, address) = listener();
+    let server = activated(&listener);
+    assert_eq!(server.address(), address, "it says where it was told to listen");
+    served(address, 20);
+    assert_eq!(server.stdout.count(|line| line.starts_with("Listening on")), 1, "{:?}", server.stdout.all());
+}
+
+#[test]
+fn several_passed_listeners_are_all_served() {
+    let (one, two) = (listener(), listener());
+    let pass_both = "exec 3<&2 4<&1 >/dev/null 2>&1; export LISTEN_FDS=2 LISTEN_PID=$$";
+    let _server = Server::builder().after(pass_both).stderr(share(&one.0)).stdout(share(&two.0)).spawn();
+    served(one.1, 5);
+    served(two.1, 5);
+}
+
+#[test]
+fn a_client_that_came_before_the_daemon_is_served() {
+    let (listener, address) = listener();
+    let mut early = Client::connect(address);
+    early.send(b"Anybody up?");
+    let _server = activated(&listener);
+    early.expect_answer(b"Anybody up?");
+}
+
+#[test]
+fn a_passed_listener_is_made_non_blocking_and_closed_on_exec() {
+    // Flags of open(2), as fdinfo shows them.
+    const NONBLOCK: u32 = 0o4_000;
+    const CLOEXEC: u32 = 0o2_000_000;
+    let (listener, _) = listener();
+    let server = activated(&listener);
+    let open = descriptors(&server);
+    assert!(open.iter().any(|(number, file)| *number == 3 && file.starts_with("socket:")), "{open:?}");
+    let info = server.proc("fdinfo/3");
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("fdinfo has flags");
+    let flags = u32::from_str_radix(flags.trim(), 8).expect("the flags are octal");
+    assert_ne!(flags & CLOEXEC, 0, "a child of the daemon must not keep the port: {info}");
+    assert_ne!(flags & NONBLOCK, 0, "two daemons may share it, and one of them comes too late: {info}");
+}
+
+#[test]
+fn connections_of_a_passed_listener_are_like_all_others() {
+    let (listener, address) = listener();
+    let _server = activated(&listener);
+    let mut client = Client::connect(address);
+    client.send(b"a");
+    client.expect_answer(b"a");
+    // An urgent byte stays in the stream.
+    SockRef::from(&client.stream).send_out_of_band(b"!").expect("an urgent byte can be sent");
+    client.expect_answer(b"!");
+    client.ask(b"b");
+}
+
+#[test]
+fn what_is_passed_to_another_process_is_left_alone() {
+    let elsewhere = [
+        "export LISTEN_FDS=1 LISTEN_PID=1",
+        "export LISTEN_FDS=1 LISTEN_PID=",
+        "export LISTEN_FDS=1 LISTEN_PID=me",
+        "export LISTEN_FDS=1; unset LISTEN_PID",
+        "export LISTEN_FDS=0 LISTEN_PID=$$",
+        "export LISTEN_FDS=-1 LISTEN_PID=$$",
+        "unset LISTEN_FDS; export LISTEN_PID=$$",
+    ];
+    for variables in elsewhere {
+        let (listener, address) = listener();
+        let after = format!("exec 3<&2 2>&1; {variables}");
+        let args = ["--listen", "127.0.0.1:0"];
+        let server = Server::builder().args(args).after(&after).stderr(share(&listener)).spawn();
+        assert_ne!(server.address(), address, "after {variables}");
+        let mut client = Client::connect(address);
+        client.send(b"Anybody?");
+        served(server.address(), 3);
+        assert_eq!(heard(&client), Heard::Nothing, "after {variables}");
+    }
+}
+
+#[test]
+fn a_passed_descriptor_that_is_no_listener_is_one_clear_line_and_exit_1() {
+    let (listening, _) = listener();
+    let connected = TcpStream::connect(listening.local_addr().expect("a listener has an address"));
+    let (pipe, _writer) = std::io::pipe().expect("a pipe can be made");
+    let wrong: [(&str, OwnedFd); 4] = [
+        ("a pipe", pipe.into()),
+        ("a datagram socket", UdpSocket::bind("127.0.0.1:0").expect("there are free ports").into()),
+        ("a connection", connected.expect("a listener can be connected to").into()),
+        ("a Unix socket", unix_listener()),
+    ];
+    for (what, fd) in wrong {
+        expect_refusal(what, Server::builder().after(PASS_ONE).stderr(fd).spawn());
+    }
+    let two_of_one = "exec 3<&2 2>&1; export LISTEN_FDS=2 LISTEN_PID=$$";
+    expect_refusal("fewer than announced", Server::builder().after(two_of_one).stderr(share(&listening)).spawn());
+    let none = "exec 3<&-; export LISTEN_FDS=1 LISTEN_PID=$$";
+    expect_refusal("none at all", Server::builder().after(none).spawn());
+}
+
+fn unix_listener() -> OwnedFd {
+    let name = UnixAddress::from_abstract_name(unique_name("listener")).expect("a short name is a name");
+    std::os::unix::net::UnixListener::bind_addr(&name).expect("a name of our own is free").into()
+}
+
+#[track_caller]
+fn expect_refusal(what: &str, mut server: Server) {
+    let status = server.wait_exit(LIMIT);
+    let lines = [server.stdout.all(), server.stderr.all()].concat();
+    assert_eq!(status.code(), Some(1), "{what}: {lines:?}");
+    assert_eq!(lines.len(), 1, "{what}: {lines:?}");
+    assert!(lines[0].starts_with("fdtask: "), "{what}: {lines:?}");
+}
+
+#[test]
+fn a_restart_on_a_passed_listener_loses_no_client() {
+    let (listener, address) = listener();
+    let stop = AtomicBool::new(false);
+    let asked = AtomicU32::new(0);
+    let mut server = activated(&listener);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut client = Client::connect(address);
+                    // Whatever was in the queue at the signal is served; whoever comes later is served by the next.
+                    client.ask(b"Who are you today?");
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        for _ in 0..10 {
+            let before = asked.load(Ordering::Relaxed);
+            eventually("clients are served", LIMIT, || asked.load(Ordering::Relaxed) >= before + 20);
+            server.signal(Signal::TERM);
+            assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+            server = activated(&listener);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A name that no other test, and no other run of this one, uses.
+fn unique_name(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("fdtask-test-{}-{}-{what}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The service manager's end of `NOTIFY_SOCKET`, at a path of the file system, which is removed in the end.
+struct Manager {
+    socket: UnixDatagram,
+    path: Option<PathBuf>,
+}
+
+impl Manager {
+    fn at_path() -> (Manager, String) {
+        let path = std::env::temp_dir().join(unique_name("notify"));
+        let socket = UnixDatagram::bind(&path).expect("a path of our own is free");
+        let name = path.to_str().expect("a path of our own is text").to_owned();
+        (Manager::new(socket, Some(path)), name)
+    }
+
+    fn abstract_name() -> (Manager, String) {
+        let name = unique_name("notify");
+        let address = UnixAddress::from_abstract_name(&name).expect("a short name is a name");
+        let socket = UnixDatagram::bind_addr(&address).expect("a name of our own is free");
+        (Manager::new(socket, None), format!("@{name}"))
+    }
+
+    fn new(socket: UnixDatagram, path: Option<PathBuf>) -> Manager {
+        socket.set_read_timeout(Some(LIMIT)).expect("a timeout can be set");
+        Manager { socket, path }
+    }
+
+    /// The next message, a variable a line.
+    #[track_caller]
+    fn receive(&self) -> Vec<String> {
+        let mut message = [0; 4096];
+        let len = self.socket.recv(&mut message).expect("the daemon tells its manager something");
+        String::from_utf8_lossy(&message[..len]).lines().map(str::to_owned).collect()
+    }
+
+    /// Whether there is a message now.
+    fn has_message(&self) -> bool {
+        self.socket.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let has_message = self.socket.recv(&mut [0; 4096]).is_ok();
+        self.socket.set_nonblocking(false).expect("a socket can be made blocking");
+        has_message
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Nothing is lost if it is gone.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[track_caller]
+fn expect_ready_and_stopping(manager: &Manager, name: &str) {
+    let (listener, address) = listener();
+    let mut server = Server::builder().env("NOTIFY_SOCKET", name).after(PASS_ONE).stderr(share(&listener)).spawn();
+    let message = manager.receive();
+    assert!(message.contains(&"READY=1".to_owned()), "{message:?}");
+    let mut clients = served(address, 3);
+    assert!(!manager.has_message(), "it is told once");
+    server.signal(Signal::TERM);
+    let message = manager.receive();
+    assert!(message.contains(&"STOPPING=1".to_owned()), "{message:?}");
+    for client in &mut clients {
+        client.expect_end();
+    }
+    assert!(server.is_running(), "it tells that it is stopping when it begins to, not when it has");
+    drop(clients);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+    assert!(!manager.has_message(), "it is told once");
+}
+
+#[test]
+fn the_manager_is_told_when_it_is_ready_and_when_it_is_stopping() {
+    let (manager, name) = Manager::at_path();
+    expect_ready_and_stopping(&manager, &name);
+}
+
+#[test]
+fn a_manager_with_an_abstract_name_is_told_the_same() {
+    let (manager, name) = Manager::abstract_name();
+    expect_ready_and_stopping(&manager, &name);
+}
+
+#[test]
+fn it_is_ready_when_it_can_be_connected_to_and_told_to_end() {
+    for _ in 0..20 {
+        let (manager, name) = Manager::abstract_name();
+        let args = ["--listen", "127.0.0.1:0"];
+        let mut server = Server::builder().args(args).env("NOTIFY_SOCKET", &name).spawn();
+        assert!(manager.receive().contains(&"READY=1".to_owned()));
+        // Whoever has been told so may at once connect (here: find the listening socket), and end the daemon in order.
+        assert!(descriptors(&server).iter().any(|(_, file)| file.starts_with("socket:")));
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+    }
+}
+
+#[test]
+fn a_manager_that_is_not_there_or_does_not_listen_costs_a_line_and_no_service() {
+    let (full, full_name) = Manager::at_path();
+    let filler = UnixDatagram::unbound().expect("a socket can be made");
+    filler.set_nonblocking(true).expect("a socket can be made non-blocking");
+    while filler.send_to(b"x", full.path.as_ref().expect("it has a path")).is_ok() {}
+    for name in [full_name.as_str(), "/nowhere/to/be/found", "@fdtask-test-nobody"] {
+        let args = ["--listen", "127.0.0.1:0"];
+        let mut server = Server::builder().args(args).env("NOTIFY_SOCKET", name).spawn();
+        served(server.address(), 3);
+        let line = server.stderr.wait_for_line(LIMIT, |line| line.contains("manager"));
+        assert!(line.starts_with("fdtask: "), "{line}");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "with {name}: {:?}", server.stderr.all());
+    }
+}
+
+#[test]
+fn an_empty_notify_socket_is_none() {
+    let server = Server::builder().args(["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", "").spawn();
+    served(server.address(), 3);
+    assert_eq!(server.stderr.all(), [""; 0]);
+}
