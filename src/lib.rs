@@ -83,6 +83,7 @@ mod handle;
 mod log;
 pub mod net;
 mod observer;
+mod panics;
 pub mod poller;
 mod scheduler;
 mod settle;

@@ -6,6 +6,7 @@
 
 use crate::context::Context;
 use crate::handle::Handle;
+use crate::net::Futile;
 use crate::sys;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
@@ -51,7 +52,7 @@ impl Log {
         let log = Log(Rc::new(RefCell::new(queue)));
         let own = sys::open_own_description(fd.as_fd());
         let is_own = own.is_some();
-        let writer = LogWriter { log: log.clone(), name, fd: own.unwrap_or(fd), is_own };
+        let writer = LogWriter { log: log.clone(), name, fd: own.unwrap_or(fd), is_own, futile: Futile::default() };
         (log, writer)
     }
 
@@ -102,6 +103,7 @@ pub struct LogWriter {
     /// Whether `fd` is an open file description of our own, and so non-blocking. One that is shared with other programs
     /// is left as it is, and written to only when `poll` says that there is room, no more than a pipe then takes.
     is_own: bool,
+    futile: Futile,
 }
 
 impl Queue {
@@ -169,9 +171,12 @@ impl Task for LogWriter {
         match sys::write(self.fd.as_fd(), queue.next_chunk()) {
             Ok(written) => {
                 queue.written(written);
+                self.futile.reset();
                 Ok(Wait::Turn)
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(room),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(self.futile.wait(cx, room))
+            }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 queue.writer = None;
                 queue.drop_all();

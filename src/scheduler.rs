@@ -6,16 +6,15 @@
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle, Mailbox};
 use crate::observer::Observer;
+use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
 use crate::slots::{Place, Reason, Slots};
 use crate::task::{End, Side, Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::wait_map::WaitMap;
-use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -66,15 +65,15 @@ impl Core {
         if let (Some(observer), Some(slot)) = (&mut self.observer, self.slots.get(id))
             && let Some(task) = &slot.task
         {
-            observer.spawned(id, by, task.as_ref());
+            let _ = catch(|| observer.spawned(id, by, task.as_ref()));
         }
         id
     }
 
-    /// Tells the observer something, if there is one.
+    /// Tells the observer something, if there is one. It may ask a task for its name, and that may panic.
     pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Observer)) {
         if let Some(observer) = &mut self.observer {
-            what(observer.as_mut());
+            let _ = catch(|| what(observer.as_mut()));
         }
     }
 
@@ -187,14 +186,12 @@ impl Scheduler {
             let why = cx.why();
             cx.core.tell(|observer| observer.resumed(id, why));
         }
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            if why.is_error() { fail_wait(task.as_mut(), &mut cx) } else { task.resume(&mut cx) }
-        }));
+        let result = catch(|| if why.is_error() { fail_wait(task.as_mut(), &mut cx) } else { task.resume(&mut cx) });
         match result {
-            Ok(Ok(Wait::Done)) => self.end(id, task, &End::Done),
+            Ok(Ok(Wait::Done)) => self.end(id, task, End::Done),
             Ok(Ok(wait)) => self.file(id, task, wait, why),
-            Ok(Err(error)) => self.end(id, task, &End::Failed(error)),
-            Err(payload) => self.end(id, task, &End::Panicked(panic_message(payload))),
+            Ok(Err(error)) => self.end(id, task, End::Failed(error)),
+            Err(message) => self.end(id, task, End::Panicked(message)),
         }
     }
 
@@ -292,14 +289,16 @@ impl Scheduler {
     }
 
     /// Frees a task's slot, tells the observer, and drops it.
-    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: &End) {
+    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End) {
         self.core.or.clear();
         let by = self.core.slots.get(id).and_then(|slot| slot.spawned_by);
         self.core.slots.remove(id);
-        self.core.tell(|observer| observer.ended(id, by, task.as_ref(), end));
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(task))) {
-            let message = panic_message(payload);
-            self.core.tell(|observer| observer.drop_panicked(id, &message));
+        self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));
+        // One after the other: the error that it ended with is somebody else's code, too.
+        for dropped in [catch(|| drop(task)), catch(|| drop(end))] {
+            if let Err(message) = dropped {
+                self.core.tell(|observer| observer.drop_panicked(id, &message));
+            }
         }
     }
 }
@@ -322,15 +321,4 @@ fn fail_wait(task: &mut dyn Task, cx: &mut Context<'_>) -> io::Result<Wait> {
         Some(error) => task.wait_failed(cx, error),
         None => task.resume(cx),
     }
-}
-
-/// What a panic said.
-fn panic_message(payload: Box<dyn Any + Send>) -> String {
-    let message = match payload.downcast_ref::<&str>() {
-        Some(text) => (*text).to_owned(),
-        None => payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "a value that is no text".to_owned()),
-    };
-    // The value that was thrown may itself panic when it is dropped. That is nobody's business any more.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-    message
 }

@@ -1,10 +1,10 @@
 //! Carrying out what tasks have said while they ran: adopt, cancel, close, wake, drain.
 
+use crate::panics::catch;
 use crate::scheduler::Scheduler;
 use crate::slots::Reason;
 use crate::task::{End, Side};
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ impl Scheduler {
             while let Some(id) = mailbox.next_cancelled() {
                 self.withdraw(id);
                 if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
-                    self.end(id, task, &End::Cancelled);
+                    self.end(id, task, End::Cancelled);
                 }
             }
             while let Some(fd) = mailbox.next_closing() {
@@ -57,7 +57,7 @@ impl Scheduler {
         for id in self.core.slots.ids() {
             let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
             // A task that panics here is resumed, too, and has its own say about it.
-            if catch_unwind(AssertUnwindSafe(|| task.drain())).unwrap_or(true) {
+            if catch(|| task.drain()).unwrap_or(true) {
                 self.make_ready(id, Reason::TURN);
             }
         }

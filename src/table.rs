@@ -1,11 +1,11 @@
 //! The task table: what `ps` is for processes. Made when somebody asks; costs nothing while nobody does.
 
 use crate::context::Context;
+use crate::panics::catch;
 use crate::scheduler::{Core, Scheduler};
 use crate::slots::{Place, Reason, Slot};
 use crate::task::{Task, TaskId};
 use std::fmt::{self, Write as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// One live task, as it was when the snapshot was made.
@@ -39,7 +39,7 @@ impl Core {
     fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
         // What a task says of itself may panic like anything else that it does, and whoever looks is not to suffer for it.
         let ask = |what: &dyn Fn(&dyn Task) -> String| match &slot.task {
-            Some(task) => catch_unwind(AssertUnwindSafe(|| what(task.as_ref()))).unwrap_or_else(|_| "?".to_owned()),
+            Some(task) => catch(|| what(task.as_ref())).unwrap_or_else(|_| "?".to_owned()),
             None => String::new(),
         };
         let mut state = self.wait_text(slot);

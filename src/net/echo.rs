@@ -196,7 +196,7 @@ impl Echo {
     fn progress(&mut self, cx: &mut Context<'_>) -> Wait {
         self.futile.reset();
         if let Some(idle) = &mut self.idle {
-            idle.progress(cx.now(), &self.stream, self.unsent.is_some());
+            idle.progress(cx.now());
         }
         let fd = self.stream.as_raw_fd();
         let wait = match self.phase {

@@ -28,6 +28,10 @@ impl Futile {
 
     /// Nothing was achieved: what to wait for before trying again. `wait`, as long as it may be bad luck.
     pub(crate) fn wait(&mut self, cx: &Context<'_>, wait: Wait) -> Wait {
+        if cx.timed_out() {
+            // A deadline promises nothing about the descriptor, so finding it not ready means nothing.
+            return wait;
+        }
         if self.0 < FUTILE_RESUMES_MAX {
             self.0 += 1;
             return wait;

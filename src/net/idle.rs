@@ -7,54 +7,53 @@ use std::time::{Duration, Instant};
 /// client sends, what it is sent, and also what it takes out of the kernel's send queue, which no descriptor reports.
 pub(crate) struct Idle {
     timeout: Duration,
-    /// When something last moved. The task that counts has not run yet if it is none.
+    /// When something last moved, as far as is known. The task that counts has not run yet if it is none.
     since: Option<Instant>,
-    /// How much was in the send queue when that was last looked at. Looking is a system call, so it is done when the
-    /// queue is full, and when the time seems to be over.
-    send_queue_bytes: Option<usize>,
+    /// When the send queue was last looked at and how much was in it then; none since something last moved. Looking is a
+    /// system call, so it is not done with each message.
+    looked: Option<(Instant, usize)>,
 }
 
-/// A connection whose time seems to be over, but whose client may be reading slowly, is given this part of its timeout to
-/// show it.
-const SECOND_LOOK_PART: u32 = 4;
+/// As long as something is in the send queue, it is looked at in so many steps per timeout. What is taken out between two
+/// looks counts from the second, so the timeout is that much too long at most, and never too short.
+const LOOKS_PER_TIMEOUT: u32 = 4;
 
 impl Idle {
     /// Begins to count at the first [`progress`](Idle::progress).
     pub(crate) fn new(timeout: Duration) -> Idle {
-        Idle { timeout, since: None, send_queue_bytes: None }
+        Idle { timeout, since: None, looked: None }
     }
 
-    /// When the connection's time is over, unless something moves.
+    /// When to ask [`has_expired`](Idle::has_expired), unless something moves.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.since?.checked_add(self.timeout)
+        let since = self.since?;
+        let look = match self.looked {
+            // Nothing is in the queue, and so nothing can move unnoticed.
+            Some((_, 0)) => None,
+            Some((at, _)) => Some(at),
+            None => Some(since),
+        };
+        let look = look.and_then(|at| at.checked_add(self.timeout / LOOKS_PER_TIMEOUT));
+        since.checked_add(self.timeout).into_iter().chain(look).min()
     }
 
-    /// Something has moved. `is_full` says that the send queue has no room left.
-    pub(crate) fn progress(&mut self, now: Instant, stream: &Stream, is_full: bool) {
+    /// Something has moved.
+    pub(crate) fn progress(&mut self, now: Instant) {
         self.since = Some(now);
-        self.send_queue_bytes = is_full.then(|| stream.send_queue_bytes());
+        self.looked = None;
     }
 
-    /// Whether nothing has moved for too long.
+    /// Whether nothing has moved for too long. Looks at the send queue, so that the client is seen to take what it is sent.
     pub(crate) fn has_expired(&mut self, now: Instant, stream: &Stream) -> bool {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return false;
         }
-        let before = self.send_queue_bytes;
         let queued = stream.send_queue_bytes();
-        self.send_queue_bytes = Some(queued);
-        match before {
-            _ if queued == 0 => true,
-            Some(before) if queued >= before => true,
-            Some(_) => {
-                self.since = Some(now);
-                false
-            }
-            None => {
-                let spent = self.timeout.saturating_sub(self.timeout / SECOND_LOOK_PART);
-                self.since = now.checked_sub(spent);
-                false
-            }
+        let has_moved = self.looked.is_none_or(|(_, before)| queued < before);
+        self.looked = Some((now, queued));
+        if has_moved {
+            self.since = Some(now);
         }
+        self.since.and_then(|since| since.checked_add(self.timeout)).is_some_and(|end| end <= now)
     }
 }

@@ -1,0 +1,24 @@
+//! Panics, caught: one ends the task that it comes from, and nobody else.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Does `what` that is not our own code; an `Err` is what its panic said.
+pub(crate) fn catch<R>(what: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(what)).map_err(message)
+}
+
+#[cold]
+fn message(payload: Box<dyn Any + Send>) -> String {
+    let message = match payload.downcast_ref::<&str>() {
+        Some(text) => (*text).to_owned(),
+        None => payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "a value that is no text".to_owned()),
+    };
+    // The value that was thrown may itself panic when it is dropped, with another such value. That is nobody's business any
+    // more, and the last one is not dropped at all.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(payload);
+    }
+    message
+}

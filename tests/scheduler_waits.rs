@@ -1,0 +1,464 @@
+//! Waiting for descriptors: one receiver and one sender each, hang-ups, several at once, numbers that are no descriptors.
+//! Rows 4, 5, 6, 7, 26, 27 and 28 of the faults, with scripted readiness.
+
+mod scripted;
+
+use fdtask::poller::Happening;
+use fdtask::{Side, Wait, WaitError};
+use scripted::{Scripted, World, ms, shared};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// A wait for each side of one descriptor, by two tasks that go on for ever.
+fn both_sides(world: &mut World, fd: RawFd) {
+    world.spawn_waits("receiver", std::iter::repeat(Wait::Recv(fd)));
+    world.spawn_waits("sender", std::iter::repeat(Wait::Send(fd)));
+    world.turns(1);
+    world.trace.take();
+}
+
+#[test]
+fn a_receiver_and_a_sender_of_one_descriptor_are_each_resumed_by_their_own_side() {
+    let mut world = World::new();
+    both_sides(&mut world, 7);
+    for _ in 0..3 {
+        world.fire(7, Side::Recv);
+        assert_eq!(world.trace.take(), ["receiver: recv fd 7"]);
+        world.fire(7, Side::Send);
+        assert_eq!(world.trace.take(), ["sender: send fd 7"]);
+    }
+    assert_eq!(world.script.watched(), [(7, Side::Recv), (7, Side::Send)]);
+}
+
+#[test]
+fn a_hang_up_resumes_the_receiver_and_the_sender() {
+    // Row 4: POLLHUP and POLLERR come without POLLIN and POLLOUT.
+    let mut world = World::new();
+    world.spawn_waits("receiver", [Wait::Recv(7)]);
+    world.spawn_waits("sender", [Wait::Send(7)]);
+    world.turns(1);
+    world.trace.take();
+    world.script.now(Happening::HungUp(7));
+    world.turns(1);
+    world.scheduler.run();
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.contains(" fd "));
+    assert_eq!(lines, ["receiver: recv fd 7", "sender: send fd 7"]);
+    world.assert_empty();
+    assert!(world.script.waits() < 6, "a hang-up that nobody waits for is no reason to spin");
+}
+
+#[test]
+fn a_hang_up_resumes_a_lone_waiter_once() {
+    for wait in [Wait::Recv(7), Wait::Send(7)] {
+        let mut world = World::new();
+        // It finds out by its own call, and then waits for something else.
+        world.spawn_waits("lone", [wait, Wait::Wake]);
+        world.turns(1);
+        world.script.now(Happening::HungUp(7));
+        world.turns(1);
+        let waits = world.script.waits();
+        world.settle();
+        assert_eq!(world.trace.take(), ["lone: ready".to_owned(), format!("lone: {wait}")]);
+        assert!(world.script.waits() - waits <= 2, "it does not spin over what nobody waits for");
+        world.poll_once();
+        assert_eq!(world.script.watched(), []);
+    }
+}
+
+#[test]
+fn a_second_waiter_for_the_same_side_is_refused_by_name_and_the_first_completes() {
+    // Row 6.
+    for (wait, side) in [(Wait::Recv(7), Side::Recv), (Wait::Send(7), Side::Send)] {
+        let mut world = World::new();
+        world.spawn_waits("first", [wait]);
+        let seen = shared(None);
+        let error = seen.clone();
+        let second = Scripted::new("second", &world.trace, move |_, _| Ok(wait)).on_wait_failed(move |cx, why| {
+            error.set(Some((why, cx.why())));
+            Ok(Wait::Done)
+        });
+        world.scheduler.spawn(second);
+        world.turns(2);
+        assert_eq!(seen.get(), Some((WaitError::Busy(wait), wait)));
+        world.trace.take();
+        world.fire(7, side);
+        assert_eq!(world.trace.take(), [format!("first: {wait}"), "first ended: done".into(), "first dropped".into()]);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_refused_waiter_ends_with_the_error_unless_it_has_something_better_to_do() {
+    let mut world = World::new();
+    world.spawn_waits("first", std::iter::repeat(Wait::Recv(7)));
+    world.spawn_waits("ends", [Wait::Recv(7)]);
+    let patient = Scripted::new("patient", &world.trace, |_, n| Ok(if n == 0 { Wait::Recv(7) } else { Wait::Done }))
+        .on_wait_failed(|cx, _| Ok(Wait::Until(cx.now() + ms(5))));
+    world.scheduler.spawn(patient);
+    world.settle();
+    let busy = "cannot wait to recv fd 7: another task already does";
+    assert_eq!(
+        world.trace.take(),
+        [
+            "first: ready".to_owned(),
+            "ends: ready".to_owned(),
+            "patient: ready".to_owned(),
+            format!("ends! {busy}"),
+            format!("ends ended: {busy}"),
+            "ends dropped".to_owned(),
+            format!("patient! {busy}"),
+            "patient: until".to_owned(),
+            "patient ended: done".to_owned(),
+            "patient dropped".to_owned(),
+        ]
+    );
+    assert_eq!(world.table(), ["first: recv fd 7"]);
+}
+
+#[test]
+fn the_errors_of_a_wait_are_typed() {
+    let busy: io::Error = WaitError::Busy(Wait::Send(3)).into();
+    assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
+    let closed: io::Error = WaitError::Closed(Wait::Recv(3)).into();
+    assert_eq!(closed.kind(), io::ErrorKind::NotFound);
+    let source = closed.into_inner().and_then(|inner| inner.downcast::<WaitError>().ok());
+    assert_eq!(source.as_deref(), Some(&WaitError::Closed(Wait::Recv(3))));
+}
+
+#[test]
+fn a_negative_descriptor_is_an_error_at_once() {
+    // Row 28: poll(2) ignores it, which would be an eternal sleep.
+    for fd in [-1, RawFd::MIN] {
+        for wait in [Wait::Recv(fd), Wait::Send(fd)] {
+            let mut world = World::new();
+            world.spawn_waits("task", [wait]);
+            world.spawn("alternative", move |cx, _| {
+                cx.or(wait);
+                Ok(Wait::Wake)
+            });
+            world.scheduler.run();
+            let error = format!("cannot wait to {wait}: the descriptor is closed");
+            let mut lines = world.trace.take();
+            lines.retain(|line| line.contains('!'));
+            assert_eq!(lines, [format!("task! {error}"), format!("alternative! {error}")]);
+            assert_eq!(world.script.elapsed(), ms(0));
+            world.assert_empty();
+        }
+    }
+}
+
+#[test]
+fn a_number_that_is_not_open_is_an_error_at_once() {
+    let mut world = World::new();
+    world.script.now(Happening::Closed(9));
+    world.spawn_waits("task", [Wait::Send(9)]);
+    world.scheduler.run();
+    assert_eq!(world.trace.take()[1], "task! cannot wait to send fd 9: the descriptor is closed");
+    world.assert_empty();
+}
+
+#[test]
+fn a_number_closed_elsewhere_gives_each_waiter_an_error_once_and_the_loop_goes_on() {
+    // Row 5.
+    let mut world = World::new();
+    both_sides(&mut world, 7);
+    world.spawn_waits("other", std::iter::repeat(Wait::Recv(8)));
+    world.turns(1);
+    world.script.now(Happening::Closed(7));
+    world.settle();
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.contains('!') || line.contains("recv fd 7") && !line.contains("ended"));
+    assert_eq!(
+        lines,
+        [
+            "receiver! cannot wait to recv fd 7: the descriptor is closed",
+            "sender! cannot wait to send fd 7: the descriptor is closed"
+        ]
+    );
+    world.fire(8, Side::Recv);
+    assert_eq!(world.trace.take(), ["other: recv fd 8"]);
+    assert_eq!(world.script.watched(), [(8, Side::Recv)]);
+}
+
+#[test]
+fn a_reused_number_gives_the_old_waiter_an_error_and_the_new_one_its_wake_up() {
+    // Row 7. The old waiter waits for one side or for both, and the new one for the same or for the other.
+    for old in [Wait::Recv(7), Wait::Send(7)] {
+        for new in [Wait::Recv(7), Wait::Send(7)] {
+            let mut world = World::new();
+            world.spawn_waits("old", [old]);
+            world.turns(1);
+            world.script.now(Happening::Reused(7));
+            world.spawn_waits("new", [new]);
+            world.settle();
+            let lines = world.trace.take();
+            assert!(
+                lines.contains(&format!("old! cannot wait to {old}: the descriptor is closed")),
+                "{old}, then {new}: {lines:?}"
+            );
+            assert!(!lines.iter().any(|line| *line == format!("old: {old}")), "{old}, then {new}: {lines:?}");
+            let side = if new == Wait::Recv(7) { Side::Recv } else { Side::Send };
+            world.fire(7, side);
+            assert_eq!(world.trace.take()[0], format!("new: {new}"), "{old}, then {new}");
+            world.assert_empty();
+        }
+    }
+}
+
+#[test]
+fn a_number_reused_while_its_waiter_is_ready_is_the_waiters_own_business_and_nobody_is_left_asleep() {
+    let mut world = World::new();
+    world.spawn_waits("old", [Wait::Recv(7), Wait::Recv(7)]);
+    world.turns(1);
+    world.script.now(Happening::Ready(7, Side::Recv));
+    world.turns(1);
+    world.script.now(Happening::Reused(7));
+    world.turns(1);
+    // It waits for the number again, knowing nothing. Whoever waits for the new file now gets it.
+    world.spawn_waits("new", [Wait::Recv(7)]);
+    world.settle();
+    world.trace.take();
+    world.fire(7, Side::Recv);
+    assert_eq!(world.trace.take()[0], "new: recv fd 7");
+    world.assert_empty();
+}
+
+#[test]
+fn who_waited_for_a_number_before_does_not_count_against_who_waits_for_it_now() {
+    // A raw wait for the number, long over; then an owned descriptor under the same number.
+    let mut world = World::new();
+    let file = std::fs::File::open("/dev/null").expect("every Unix has it");
+    let fd = file.as_raw_fd();
+    world.spawn_waits("before", [Wait::Recv(fd)]);
+    world.turns(1);
+    world.fire(fd, Side::Recv);
+    world.script.now(Happening::Reused(fd));
+    let descriptor = world.scheduler.adopt(file);
+    world.spawn_waits("owner", [Wait::Recv(fd)]);
+    world.turns(1);
+    world.trace.take();
+    world.spawn_waits("second", [Wait::Recv(fd)]);
+    world.settle();
+    let lines = world.trace.take();
+    assert!(lines.contains(&format!("second! cannot wait to recv fd {fd}: another task already does")), "{lines:?}");
+    assert_eq!(world.table(), [format!("owner: recv fd {fd}")]);
+    world.fire(fd, Side::Recv);
+    assert_eq!(world.trace.take()[0], format!("owner: recv fd {fd}"));
+    drop(descriptor);
+    world.assert_empty();
+}
+
+#[test]
+fn a_sender_does_not_keep_the_receiver_of_an_older_file_with_the_same_number() {
+    // The sender has waited for this number before, and its owner has put another file there meanwhile: the receiver
+    // still means the old one.
+    let mut world = World::new();
+    let script = world.script.clone();
+    world.spawn_waits("receiver", [Wait::Recv(7)]);
+    world.spawn("sender", move |_, n| {
+        if n == 1 {
+            script.now(Happening::Reused(7));
+        }
+        Ok(if n < 2 { Wait::Send(7) } else { Wait::Done })
+    });
+    world.turns(1);
+    world.fire(7, Side::Send);
+    world.trace.take();
+    world.fire(7, Side::Recv);
+    let lines = world.trace.take();
+    assert!(!lines.contains(&"receiver: recv fd 7".to_owned()), "what is there is for the new file: {lines:?}");
+}
+
+#[test]
+fn spurious_readiness_is_a_reason_to_wait_again() {
+    // Row 26: a task that is resumed and finds nothing returns the same wait, as often as that happens.
+    let mut world = World::new();
+    world.spawn_waits("task", vec![Wait::Recv(7); 100]);
+    world.turns(1);
+    world.script.now(Happening::Ready(7, Side::Recv));
+    world.turns(99);
+    world.script.now(Happening::Drained(7, Side::Recv));
+    world.settle();
+    assert_eq!(world.table(), ["task: recv fd 7"]);
+    world.fire(7, Side::Recv);
+    world.assert_empty();
+}
+
+#[test]
+fn of_several_waits_the_first_to_fire_resumes_once_and_the_rest_is_withdrawn() {
+    let waits = [Wait::Recv(3), Wait::Send(3), Wait::Send(4), Wait::Recv(5)];
+    for (fired, wait) in waits.into_iter().enumerate() {
+        let mut world = World::new();
+        world.spawn("task", move |cx, n| {
+            if n > 0 {
+                return Ok(Wait::Wake);
+            }
+            waits[1..].iter().for_each(|wait| cx.or(*wait));
+            Ok(waits[0])
+        });
+        world.turns(1);
+        world.trace.take();
+        assert_eq!(world.table(), ["task: recv fd 3 or send fd 3 or send fd 4 or recv fd 5"]);
+        assert_eq!(world.script.watched().len(), 4);
+        let (fd, side) = [(3, Side::Recv), (3, Side::Send), (4, Side::Send), (5, Side::Recv)][fired];
+        world.fire(fd, side);
+        assert_eq!(world.trace.take(), [format!("task: {wait}")]);
+        assert_eq!(world.table(), ["task: wake"]);
+        world.poll_once();
+        assert_eq!(world.script.watched(), []);
+    }
+}
+
+#[test]
+fn a_task_that_waits_for_several_which_all_fire_is_resumed_once() {
+    let mut world = World::new();
+    world.spawn("task", |cx, n| {
+        cx.or(Wait::Recv(4));
+        cx.or(Wait::Recv(5));
+        Ok(if n > 0 { Wait::Done } else { Wait::Recv(3) })
+    });
+    world.turns(1);
+    for fd in [3, 4, 5] {
+        world.script.now(Happening::Ready(fd, Side::Recv));
+    }
+    world.scheduler.run();
+    assert_eq!(world.trace.take(), ["task: ready", "task: recv fd 3", "task ended: done", "task dropped"]);
+    world.assert_empty();
+}
+
+#[test]
+fn what_a_task_waits_for_beside_its_wait_holds_for_one_wait_and_for_no_other_task() {
+    // Each wait that is not filed after all, because it cannot be, or need not be.
+    let refused: [fn() -> io::Result<Wait>; 5] = [
+        || Ok(Wait::Turn),
+        || Ok(Wait::Recv(-1)),
+        || Ok(Wait::Recv(9)),
+        || Ok(Wait::Done),
+        || Err(io::Error::other("an error")),
+    ];
+    for (case, returns) in refused.into_iter().enumerate() {
+        let mut world = World::new();
+        world.spawn_waits("busy", std::iter::repeat(Wait::Recv(9)));
+        world.spawn("talker", move |cx, n| {
+            if n > 0 {
+                return Ok(Wait::Done);
+            }
+            cx.or(Wait::Send(4));
+            cx.or(Wait::Until(cx.now() + ms(5)));
+            returns()
+        });
+        world.spawn_waits("innocent", std::iter::repeat(Wait::Recv(3)));
+        world.turns(2);
+        let table = world.table();
+        assert!(table.contains(&"innocent: recv fd 3".to_owned()), "case {case}: {table:?}");
+        world.settle();
+        world.trace.take();
+        world.script.now(Happening::Ready(4, Side::Send));
+        world.settle();
+        assert_eq!(world.trace.take(), [""; 0], "case {case}");
+    }
+}
+
+#[test]
+fn what_was_said_before_a_panic_is_forgotten_with_the_task() {
+    let mut world = World::new();
+    world.spawn("panics", |cx, _| {
+        cx.or(Wait::Recv(4));
+        panic!("as it must");
+    });
+    world.spawn_waits("innocent", [Wait::Recv(3)]);
+    world.turns(1);
+    assert_eq!(world.table(), ["innocent: recv fd 3"]);
+}
+
+#[test]
+fn an_alternative_that_is_refused_withdraws_the_rest_and_says_which() {
+    let mut world = World::new();
+    world.spawn_waits("first", std::iter::repeat(Wait::Send(4)));
+    let second = Scripted::new("second", &world.trace, |cx, _| {
+        cx.or(Wait::Recv(5));
+        cx.or(Wait::Send(4));
+        cx.or(Wait::Recv(6));
+        cx.or(Wait::Until(cx.now() + ms(5)));
+        Ok(Wait::Recv(3))
+    })
+    .on_wait_failed(|_, error| {
+        assert_eq!(error, WaitError::Busy(Wait::Send(4)));
+        Ok(Wait::Wake)
+    });
+    world.scheduler.spawn(second);
+    world.settle();
+    assert_eq!(world.table(), ["first: send fd 4", "second: wake"]);
+    assert_eq!(world.script.watched(), [(4, Side::Send)]);
+    assert_eq!(world.trace.take().len(), 3, "the deadline is withdrawn, too");
+}
+
+#[test]
+fn one_wait_said_twice_is_one_wait() {
+    let mut world = World::new();
+    world.spawn("task", |cx, n| {
+        cx.or(Wait::Recv(3));
+        cx.or(Wait::Recv(3));
+        Ok(if n > 1 { Wait::Done } else { Wait::Recv(3) })
+    });
+    world.turns(1);
+    world.fire(3, Side::Recv);
+    world.fire(3, Side::Recv);
+    assert_eq!(
+        world.trace.take(),
+        ["task: ready", "task: recv fd 3", "task: recv fd 3", "task ended: done", "task dropped"]
+    );
+    world.assert_empty();
+}
+
+#[test]
+fn or_a_turn_means_the_next_turn_and_or_done_means_nothing() {
+    let mut world = World::new();
+    world.spawn("task", |cx, n| {
+        cx.or(if n == 0 { Wait::Turn } else { Wait::Done });
+        Ok(Wait::Recv(3))
+    });
+    world.settle();
+    assert_eq!(world.trace.take(), ["task: ready", "task: ready"]);
+    assert_eq!(world.table(), ["task: recv fd 3"]);
+}
+
+#[test]
+fn what_fired_and_is_not_waited_for_again_is_not_watched_whatever_the_others_do() {
+    let mut world = World::new();
+    // Two waits of one descriptor are renewed; one of another is not.
+    both_sides(&mut world, 3);
+    world.spawn_waits("leaves", [Wait::Recv(4), Wait::Wake]);
+    world.turns(1);
+    for (fd, side) in [(3, Side::Recv), (3, Side::Send), (4, Side::Recv)] {
+        world.script.now(Happening::Ready(fd, side));
+    }
+    world.turns(2);
+    assert_eq!(world.script.watched(), [(3, Side::Recv), (3, Side::Send)]);
+    world.script.now(Happening::Drained(3, Side::Recv));
+    world.script.now(Happening::Drained(3, Side::Send));
+    world.settle();
+    assert_eq!(world.script.watched(), [(3, Side::Recv), (3, Side::Send)]);
+}
+
+#[test]
+fn a_task_may_change_what_it_waits_for_every_time() {
+    let mut world = World::new();
+    let waits = [Wait::Recv(3), Wait::Send(3), Wait::Send(4), Wait::Recv(3), Wait::Recv(4)];
+    world.spawn_waits("task", waits);
+    world.turns(1);
+    world.trace.take();
+    for wait in waits {
+        let (fd, side) = match wait {
+            Wait::Recv(fd) => (fd, Side::Recv),
+            Wait::Send(fd) => (fd, Side::Send),
+            _ => unreachable!("only descriptors are waited for"),
+        };
+        assert_eq!(world.script.watched(), [(fd, side)]);
+        world.fire(fd, side);
+        assert_eq!(world.trace.take()[0], format!("task: {wait}"));
+        world.poll_once();
+    }
+    world.assert_empty();
+}

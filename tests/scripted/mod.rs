@@ -1,0 +1,231 @@
+//! A scheduler in virtual time, tasks that do what a test says, and a trace of what happened. Used by the tests of the
+//! scheduler.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use fdtask::poller::{Happening, Sim, SimScript};
+use fdtask::{Context, End, Observer, Scheduler, Side, Task, TaskId, Wait, WaitError};
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// More turns than any test takes.
+const TURNS_MAX: usize = 10_000;
+
+/// What happened, a line each: `echo: recv fd 7` when a task was resumed for that, `echo! …` when it could not wait,
+/// `echo drains`, `echo dropped`, `echo ended: done`.
+#[derive(Clone, Default)]
+pub struct Trace(Rc<RefCell<Vec<String>>>);
+
+impl Trace {
+    pub fn add(&self, line: impl Into<String>) {
+        self.0.borrow_mut().push(line.into());
+    }
+
+    /// What has been added since this was last asked.
+    pub fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+}
+
+/// A scheduler on a [`Sim`], whose observer writes into a trace.
+pub struct World {
+    pub scheduler: Scheduler,
+    pub script: SimScript,
+    pub trace: Trace,
+}
+
+impl World {
+    pub fn new() -> World {
+        let (sim, script) = Sim::new();
+        let trace = Trace::default();
+        let mut scheduler = Scheduler::with_poller(Box::new(sim));
+        scheduler.observe(Scribe(trace.clone()));
+        World { scheduler, script, trace }
+    }
+
+    /// Adds a task that does at each resume what `resume` says, which is told how often that has happened before.
+    pub fn spawn(
+        &mut self,
+        name: &'static str,
+        resume: impl FnMut(&mut Context<'_>, usize) -> io::Result<Wait> + 'static,
+    ) -> TaskId {
+        self.scheduler.spawn(Scripted::new(name, &self.trace, resume))
+    }
+
+    /// Adds a task that returns these waits one after the other, and is done then.
+    pub fn spawn_waits(
+        &mut self,
+        name: &'static str,
+        waits: impl IntoIterator<Item = Wait, IntoIter: 'static>,
+    ) -> TaskId {
+        self.scheduler.spawn(waits_in_turn(name, &self.trace, waits))
+    }
+
+    /// Takes so many turns.
+    pub fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.scheduler.turn();
+        }
+    }
+
+    /// Takes turns until the scheduler sleeps for ever or has nothing left to do.
+    pub fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if !self.scheduler.turn() || self.script.is_asleep() {
+                return;
+            }
+        }
+        panic!("the scheduler spins: {:?}", self.trace.take());
+    }
+
+    /// Makes a side ready, and takes the turns that follow from it.
+    pub fn fire(&mut self, fd: RawFd, side: Side) {
+        self.script.now(Happening::Ready(fd, side));
+        self.scheduler.turn();
+        self.script.now(Happening::Drained(fd, side));
+        self.settle();
+    }
+
+    /// The tasks that are left, and what they wait for.
+    pub fn table(&self) -> Vec<String> {
+        self.scheduler.tasks().into_iter().map(|info| format!("{}: {}", info.name, info.state)).collect()
+    }
+
+    /// Asserts that nothing is left: no task and, once it has polled again, nothing that is watched.
+    pub fn assert_empty(&mut self) {
+        assert_eq!(self.table(), [""; 0]);
+        self.poll_once();
+        assert_eq!(self.script.watched(), []);
+    }
+
+    /// Makes the scheduler poll once, without sleeping. Leaves no trace.
+    pub fn poll_once(&mut self) {
+        let lines = self.trace.take();
+        self.spawn_waits("prober", [Wait::Turn]);
+        self.turns(2);
+        assert!(self.trace.take().ends_with(&["prober dropped".to_owned()]), "only the prober runs");
+        lines.into_iter().for_each(|line| self.trace.add(line));
+    }
+}
+
+/// Writes the ends of tasks into a trace.
+struct Scribe(Trace);
+
+impl Observer for Scribe {
+    fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, task: &dyn Task, end: &End) {
+        // A name may panic; that is a test of its own, and this observer's business.
+        let name = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.name().into_owned()));
+        let name = name.unwrap_or_else(|_| "?".to_owned());
+        self.0.add(match end {
+            End::Done => format!("{name} ended: done"),
+            End::Failed(error) => format!("{name} ended: {error}"),
+            End::Panicked(message) => format!("{name} ended: panicked: {message}"),
+            End::Cancelled => format!("{name} ended: cancelled"),
+        });
+    }
+
+    fn drop_panicked(&mut self, _id: TaskId, message: &str) {
+        self.0.add(format!("drop panicked: {message}"));
+    }
+
+    fn poll_failed(&mut self, error: &io::Error) {
+        self.0.add(format!("poll failed: {}", error.kind()));
+    }
+}
+
+type Failed = Box<dyn FnMut(&mut Context<'_>, WaitError) -> io::Result<Wait>>;
+
+/// A task that does what a test says.
+pub struct Scripted<F> {
+    name: &'static str,
+    trace: Trace,
+    resume: F,
+    resumes: usize,
+    wait_failed: Option<Failed>,
+    drain: Option<Box<dyn FnMut() -> bool>>,
+    dropped: Option<Box<dyn FnMut()>>,
+}
+
+impl<F: FnMut(&mut Context<'_>, usize) -> io::Result<Wait>> Scripted<F> {
+    pub fn new(name: &'static str, trace: &Trace, resume: F) -> Scripted<F> {
+        Scripted { name, trace: trace.clone(), resume, resumes: 0, wait_failed: None, drain: None, dropped: None }
+    }
+
+    /// What it does when it cannot wait, instead of ending with the error.
+    pub fn on_wait_failed(
+        mut self,
+        wait_failed: impl FnMut(&mut Context<'_>, WaitError) -> io::Result<Wait> + 'static,
+    ) -> Scripted<F> {
+        self.wait_failed = Some(Box::new(wait_failed));
+        self
+    }
+
+    /// What it says when a drain begins.
+    pub fn on_drain(mut self, drain: impl FnMut() -> bool + 'static) -> Scripted<F> {
+        self.drain = Some(Box::new(drain));
+        self
+    }
+
+    /// What it does when it is dropped.
+    pub fn on_drop(mut self, dropped: impl FnMut() + 'static) -> Scripted<F> {
+        self.dropped = Some(Box::new(dropped));
+        self
+    }
+}
+
+impl<F: FnMut(&mut Context<'_>, usize) -> io::Result<Wait>> Task for Scripted<F> {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        self.trace.add(format!("{}: {}", self.name, cx.why()));
+        self.resumes += 1;
+        (self.resume)(cx, self.resumes - 1)
+    }
+
+    fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
+        self.trace.add(format!("{}! {error}", self.name));
+        match &mut self.wait_failed {
+            Some(wait_failed) => wait_failed(cx, error),
+            None => Err(error.into()),
+        }
+    }
+
+    fn drain(&mut self) -> bool {
+        self.trace.add(format!("{} drains", self.name));
+        self.drain.as_mut().is_some_and(|drain| drain())
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.name)
+    }
+}
+
+impl<F> Drop for Scripted<F> {
+    fn drop(&mut self) {
+        self.trace.add(format!("{} dropped", self.name));
+        if let Some(dropped) = &mut self.dropped {
+            dropped();
+        }
+    }
+}
+
+/// A task that returns these waits one after the other, and is done then.
+pub fn waits_in_turn(
+    name: &'static str,
+    trace: &Trace,
+    waits: impl IntoIterator<Item = Wait, IntoIter: 'static>,
+) -> impl Task + 'static {
+    let mut waits = waits.into_iter();
+    Scripted::new(name, trace, move |_, _| Ok(waits.next().unwrap_or(Wait::Done)))
+}
+
+/// Somewhere for one task to leave something for another.
+pub fn shared<T: Copy>(value: T) -> Rc<Cell<T>> {
+    Rc::new(Cell::new(value))
+}
+
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
