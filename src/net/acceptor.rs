@@ -3,7 +3,7 @@
 use super::{Futile, Limit, Listener, Stream};
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
-use crate::net::limit::Permit;
+use crate::net::limit::{Permit, Permitted};
 use crate::observer::reason;
 use crate::sys;
 use crate::task::{Task, Wait};
@@ -68,9 +68,12 @@ where
 
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
-        let stream = Stream::new(cx, socket).with_permit(permit);
+        let stream = Stream::new(cx, socket);
         let task = (self.handler)(stream, peer);
-        cx.spawn(task);
+        match permit {
+            Some(permit) => cx.spawn(Permitted { task, _permit: permit }),
+            None => cx.spawn(task),
+        };
     }
 
     /// Says what is the matter, once a second at most.

@@ -34,6 +34,8 @@ pub struct Echo {
     stream: Stream,
     peer: SocketAddr,
     phase: Phase,
+    /// How much more of what is received is answered, once a drain has begun.
+    drain_budget_bytes: u32,
     /// What is left of an answer; absent almost always.
     unsent: Option<Box<Unsent>>,
     idle: Option<Box<Idle>>,
@@ -46,9 +48,11 @@ enum Phase {
     New,
     /// Receives and answers until the client ends the stream.
     Serving,
-    /// A drain has begun: answers what has been received, up to so many more bytes, then ends the stream itself.
-    /// A client from which nothing has been received yet is given [`DRAIN_GRACE`] to ask what it has connected for.
-    Draining { budget_bytes: u32, has_received: bool },
+    /// A drain has begun, and nothing has been received yet: gives the client [`DRAIN_GRACE`] to ask what it has connected
+    /// for.
+    DrainingNew,
+    /// A drain has begun: answers what has been received, up to a budget, then ends the stream itself.
+    Draining,
     /// Has ended the stream, and reads until the client does the same. To close earlier would make the kernel reset the
     /// connection if the client still sends, and so destroy the answers that are on their way to it.
     Lingering,
@@ -62,7 +66,15 @@ struct Unsent {
 impl Echo {
     /// Serves `stream`, whose other end is `peer`.
     pub fn new(stream: Stream, peer: SocketAddr) -> Echo {
-        Echo { stream, peer, phase: Phase::New, unsent: None, idle: None, futile: Futile::default() }
+        Echo {
+            stream,
+            peer,
+            phase: Phase::New,
+            drain_budget_bytes: 0,
+            unsent: None,
+            idle: None,
+            futile: Futile::default(),
+        }
     }
 
     /// Lets the connection go when nothing has moved for this long, in either direction: neither did a byte come, nor
@@ -100,12 +112,11 @@ impl Echo {
             self.unsent = Some(Box::new(Unsent { bytes: answer[sent..].into(), sent: 0 }));
         }
         self.phase = match self.phase {
-            Phase::New | Phase::Serving => Phase::Serving,
-            Phase::Draining { budget_bytes, .. } => {
-                Phase::Draining { budget_bytes: budget_bytes.saturating_sub(received as u32), has_received: true }
-            }
-            Phase::Lingering => Phase::Lingering,
+            Phase::New => Phase::Serving,
+            Phase::DrainingNew => Phase::Draining,
+            phase => phase,
         };
+        self.drain_budget_bytes = self.drain_budget_bytes.saturating_sub(received as u32);
         Ok(self.progress(cx))
     }
 
@@ -126,8 +137,8 @@ impl Echo {
             // The first resume waits, as the seed's handler does: a call that finds nothing would be wasted.
             (None, Phase::New) if cx.why() == Wait::Turn => Ok(self.progress(cx)),
             (None, Phase::Lingering) => Ok(self.linger(cx)),
-            (None, Phase::Draining { budget_bytes: 0, .. }) => self.end_stream(cx),
-            (None, Phase::New | Phase::Serving | Phase::Draining { .. }) => self.receive(cx),
+            (None, Phase::Draining) if self.drain_budget_bytes == 0 => self.end_stream(cx),
+            (None, Phase::New | Phase::Serving | Phase::DrainingNew | Phase::Draining) => self.receive(cx),
         }
     }
 
@@ -171,15 +182,15 @@ impl Echo {
             return Err(error);
         }
         let wait = match self.phase {
-            Phase::Draining { has_received, .. } if error.kind() == io::ErrorKind::WouldBlock => {
-                if has_received || cx.timed_out() {
-                    return self.end_stream(cx);
-                }
+            Phase::DrainingNew if error.kind() == io::ErrorKind::WouldBlock && !cx.timed_out() => {
                 cx.or(Wait::Until(cx.now() + DRAIN_GRACE));
                 return Ok(Wait::Recv(self.stream.as_raw_fd()));
             }
+            Phase::DrainingNew | Phase::Draining if error.kind() == io::ErrorKind::WouldBlock => {
+                return self.end_stream(cx);
+            }
             // Any other error says nothing about what was received.
-            Phase::Draining { .. } => Wait::Turn,
+            Phase::DrainingNew | Phase::Draining => Wait::Turn,
             Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(self.stream.as_raw_fd()),
         };
         let wait = self.futile.wait(cx, wait);
@@ -202,7 +213,7 @@ impl Echo {
         let wait = match self.phase {
             _ if self.unsent.is_some() => Wait::Send(fd),
             // The poller would not say when there is no more to receive; only trying does.
-            Phase::Draining { .. } => Wait::Turn,
+            Phase::DrainingNew | Phase::Draining => Wait::Turn,
             Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(fd),
         };
         self.with_deadline(cx, wait)
@@ -217,8 +228,8 @@ impl Echo {
 
     fn begin_to_drain(&mut self) {
         let received = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
-        let budget_bytes = u32::try_from(received).unwrap_or(u32::MAX);
-        self.phase = Phase::Draining { budget_bytes, has_received: matches!(self.phase, Phase::Serving) };
+        self.drain_budget_bytes = u32::try_from(received).unwrap_or(u32::MAX);
+        self.phase = if matches!(self.phase, Phase::New) { Phase::DrainingNew } else { Phase::Draining };
     }
 }
 

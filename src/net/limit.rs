@@ -3,7 +3,8 @@
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::sys;
-use crate::task::TaskId;
+use crate::task::{Task, TaskId, Wait, WaitError};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -20,8 +21,36 @@ struct Inner {
     waiting: RefCell<Vec<(Handle, TaskId)>>,
 }
 
-/// One of the connections of a [`Limit`]; dropped with its stream.
+/// One of the connections of a [`Limit`]; open until it is dropped.
 pub(crate) struct Permit(Limit);
+
+/// A connection's task, and its permit.
+pub(crate) struct Permitted<T> {
+    pub(crate) task: T,
+    pub(crate) _permit: Permit,
+}
+
+impl<T: Task> Task for Permitted<T> {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        self.task.resume(cx)
+    }
+
+    fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
+        self.task.wait_failed(cx, error)
+    }
+
+    fn drain(&mut self) -> bool {
+        self.task.drain()
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        self.task.name()
+    }
+
+    fn progress(&self) -> Cow<'_, str> {
+        self.task.progress()
+    }
+}
 
 impl Limit {
     /// At most `max` connections at a time.

@@ -2,7 +2,6 @@
 
 use crate::context::Context;
 use crate::handle::Descriptor;
-use crate::net::limit::Permit;
 use crate::sys;
 use std::io;
 use std::net::SocketAddr;
@@ -10,19 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A connected stream socket, non-blocking, closed by way of the scheduler (see [`Descriptor`]).
 #[derive(Debug)]
-pub struct Stream {
-    descriptor: Descriptor,
-    _permit: Option<Permit>,
-}
+pub struct Stream(Descriptor);
 
 impl Stream {
     /// Makes a stream of a connected socket, which must be non-blocking.
     pub fn new(cx: &Context<'_>, socket: impl Into<OwnedFd>) -> Stream {
-        Stream { descriptor: cx.adopt(socket), _permit: None }
-    }
-
-    pub(crate) fn with_permit(self, permit: Option<Permit>) -> Stream {
-        Stream { _permit: permit, ..self }
+        Stream(cx.adopt(socket))
     }
 
     /// Starts to connect to `address`. Wait for [`Wait::Send`](crate::Wait::Send) on the stream, preferably with a
@@ -80,12 +72,12 @@ impl Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
-        self.descriptor.as_raw_fd()
+        self.0.as_raw_fd()
     }
 }

@@ -1,0 +1,164 @@
+//! The figures that no noise can touch, counted over the release build and held against bars: user instructions, system
+//! calls and bytes. A change that makes the hot path longer fails here, whatever the machine is doing.
+//!
+//! `cargo build --release && cargo test --test figures -- --ignored --nocapture` prints them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// User instructions per message through the whole daemon, 16 connections. Where it is today, with little room: it may fall.
+const INSTRUCTIONS_MAX: f64 = 420.0;
+
+/// System calls per message beside the one poll that all share which fired together.
+const CALLS_MAX: f64 = 2.0;
+
+/// Resident bytes of the process for one more idle connection.
+const IDLE_BYTES_MAX: f64 = 200.0;
+
+const MESSAGE: [u8; 64] = [b'm'; 64];
+const ANSWER_BYTES: usize = 4 + MESSAGE.len();
+
+/// The daemon, behind a program that counts.
+struct Counted {
+    child: Child,
+    address: SocketAddr,
+    /// The daemon's own process, which may be a child of the program that counts.
+    pid: u32,
+}
+
+impl Counted {
+    fn start(counter: &[&str]) -> Counted {
+        let release = release_build();
+        let mut words = counter.iter().map(ToString::to_string).chain([release.display().to_string()]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).args(["--quiet", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let mut line = String::new();
+        let out = child.stdout.as_mut().expect("a pipe");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        let address = line.trim().strip_prefix("Listening on ").and_then(|text| text.parse().ok());
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(child.id());
+        Counted { address: address.expect("the address that it listens on"), pid, child }
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("the daemon runs")
+    }
+
+    /// Ends the daemon, and with it the program that counts.
+    fn end(mut self) {
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the daemon runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+fn release_build() -> PathBuf {
+    let test = std::env::current_exe().expect("this test is a file");
+    let target = test.ancestors().nth(3).expect("target/debug/deps/figures");
+    let path = target.join("release/fdtask");
+    assert!(path.exists(), "{} is missing: cargo build --release", path.display());
+    path
+}
+
+/// So many rounds in which each connection asks, and then each is answered.
+fn talk(connections: &mut [TcpStream], rounds: usize) {
+    for _ in 0..rounds {
+        for connection in &mut *connections {
+            connection.write_all(&MESSAGE).expect("room");
+        }
+        for connection in &mut *connections {
+            let mut answer = [0; ANSWER_BYTES];
+            connection.read_exact(&mut answer).expect("an answer");
+            assert_eq!(answer[4..], MESSAGE);
+        }
+    }
+}
+
+fn connect(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| TcpStream::connect(address).expect("a connection")).collect()
+}
+
+/// What callgrind counts for so many rounds with 16 connections, from start to end.
+fn instructions(rounds: usize) -> f64 {
+    let file = std::env::temp_dir().join(format!("fdtask-callgrind-{}-{rounds}", std::process::id()));
+    let out = format!("--callgrind-out-file={}", file.display());
+    let counted = Counted::start(&["valgrind", "--tool=callgrind", &out]);
+    talk(&mut connect(counted.address, 16), rounds);
+    counted.end();
+    let profile = fs::read_to_string(&file).expect("callgrind's file");
+    fs::remove_file(&file).expect("it is ours");
+    let totals = profile.lines().find_map(|line| line.strip_prefix("totals: ")).expect("the totals");
+    totals.trim().parse().expect("a number")
+}
+
+#[test]
+#[ignore = "needs valgrind and the release build"]
+fn a_message_costs_no_more_user_instructions_than_it_did() {
+    let (short, long) = (200, 1200);
+    let per_message = (instructions(long) - instructions(short)) / ((long - short) * 16) as f64;
+    println!("user instructions per message, 16 connections: {per_message:.0}");
+    assert!(per_message <= INSTRUCTIONS_MAX, "{per_message:.0} instructions per message");
+}
+
+#[test]
+#[ignore = "needs strace and the release build"]
+fn a_message_costs_two_system_calls_and_a_share_of_one_poll() {
+    let file = std::env::temp_dir().join(format!("fdtask-strace-{}", std::process::id()));
+    let counted = Counted::start(&["strace", "-f", "-c", "-o", &file.display().to_string()]);
+    let (connections, rounds) = (64, 200);
+    talk(&mut connect(counted.address, connections), rounds);
+    counted.end();
+    let table = fs::read_to_string(&file).expect("strace's file");
+    fs::remove_file(&file).expect("it is ours");
+    let calls = |name: &str| -> f64 {
+        let row = table.lines().find(|line| line.split_whitespace().last() == Some(name));
+        row.and_then(|row| row.split_whitespace().nth(3)?.parse().ok()).unwrap_or(0.0)
+    };
+    let messages = (connections * rounds) as f64;
+    // Connecting and ending cost a few calls each, too: one to receive the end of the stream, one for the log, …
+    let own = connections as f64 + 16.0;
+    let per_message = (calls("recvfrom") + calls("sendto") - own) / messages;
+    let polls = calls("poll");
+    let others = calls("epoll_ctl") + calls("epoll_wait") + calls("read") + calls("fstat");
+    println!("system calls per message, 64 connections: {per_message:.3}, and {:.3} polls", polls / messages);
+    assert!(per_message <= CALLS_MAX, "{per_message:.3} calls per message\n{table}");
+    assert!(polls < messages / 2.0, "{polls} polls for {messages} messages, which come 64 at a time\n{table}");
+    assert!(others < messages / 100.0, "{others} other calls\n{table}");
+}
+
+#[test]
+#[ignore = "needs 10,100 descriptors and the release build"]
+fn an_idle_connection_takes_two_hundred_bytes_at_most_and_wakes_nobody() {
+    let counted = Counted::start(&["env"]);
+    let mut connections = connect(counted.address, 16);
+    talk(&mut connections, 10);
+    let resident = || -> f64 {
+        let rollup = counted.proc("smaps_rollup");
+        let row = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("the resident memory");
+        row.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
+    };
+    let before = resident();
+    let idle = 10_000;
+    connections.extend(connect(counted.address, idle));
+    talk(&mut connections, 1);
+    let per_connection = (resident() - before) / idle as f64;
+    let switches = || -> u64 {
+        let status = counted.proc("status");
+        let row = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("the count");
+        row.trim().parse().expect("a number")
+    };
+    let asleep = switches();
+    // Time itself is under test: for so long nothing happens.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let wake_ups = switches() - asleep;
+    println!("bytes per idle connection, of 10,000: {per_connection:.0}; wake-ups in 2 s: {wake_ups}");
+    assert!(per_connection <= IDLE_BYTES_MAX, "{per_connection:.0} bytes per idle connection");
+    assert!(wake_ups <= 1, "{wake_ups} wake-ups in 2 s with 10,000 idle connections");
+    drop(connections);
+    counted.end();
+}
