@@ -4,7 +4,6 @@
 //! an instant that is too early: the newest deadline stands in the task's slot, and an entry that expires early is put
 //! back at the newest by the scheduler. Only a deadline that moves to the front costs an insertion.
 
-use crate::poller::Patience;
 use crate::task::TaskId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -83,43 +82,9 @@ impl Timers {
     }
 }
 
-/// `patience` as `poll(2)` wants it: in milliseconds, rounded up because to wake early would mean to ask again at once,
-/// over and over; clamped to what an `int` holds; negative for ever. Asks for the time only where it is needed.
-pub(crate) fn poll_timeout_ms(patience: Patience, now: impl FnOnce() -> Instant) -> i32 {
-    match patience {
-        Patience::Look => 0,
-        Patience::Forever => -1,
-        Patience::Until(until) => {
-            let ms = until.saturating_duration_since(now()).as_nanos().div_ceil(1_000_000);
-            i32::try_from(ms).unwrap_or(i32::MAX)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_deadline_is_rounded_up_to_milliseconds_and_clamped() {
-        let now = Instant::now();
-        let cases = [
-            (Duration::ZERO, 0),
-            (Duration::from_nanos(1), 1),
-            (Duration::from_micros(900), 1),
-            (Duration::from_millis(1), 1),
-            (Duration::from_nanos(1_000_001), 2),
-            (Duration::from_millis(i32::MAX as u64), i32::MAX),
-            (Duration::from_secs(3_000_000), i32::MAX),
-        ];
-        for (ahead, ms) in cases {
-            assert_eq!(poll_timeout_ms(Patience::Until(now + ahead), || now), ms, "{ahead:?} ahead");
-        }
-        assert_eq!(poll_timeout_ms(Patience::Forever, || now), -1);
-        assert_eq!(poll_timeout_ms(Patience::Look, || now), 0);
-        let later = now + Duration::from_millis(5);
-        assert_eq!(poll_timeout_ms(Patience::Until(now), || later), 0, "a deadline that has passed does not sleep");
-    }
 
     #[test]
     fn nanoseconds_since_the_epoch_never_read_as_never() {

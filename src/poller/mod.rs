@@ -81,6 +81,21 @@ pub enum Patience {
     Forever,
 }
 
+impl Patience {
+    /// As `poll(2)` wants it: in milliseconds, rounded up because to wake early would mean to ask again at once, over and
+    /// over; clamped to what an `int` holds; negative for ever. Asks for the time only where it is needed.
+    fn timeout_ms(self, now: impl FnOnce() -> Instant) -> i32 {
+        match self {
+            Patience::Look => 0,
+            Patience::Forever => -1,
+            Patience::Until(until) => {
+                let ms = until.saturating_duration_since(now()).as_nanos().div_ceil(1_000_000);
+                i32::try_from(ms).unwrap_or(i32::MAX)
+            }
+        }
+    }
+}
+
 /// A descriptor that fired, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fired {
@@ -100,4 +115,30 @@ pub fn default_poller() -> Box<dyn Poller> {
     return Box::new(Parked::new());
     #[cfg(not(target_os = "linux"))]
     Box::new(Poll::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_rounded_up_to_milliseconds_and_clamped() {
+        let now = Instant::now();
+        let cases = [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_micros(900), 1),
+            (Duration::from_millis(1), 1),
+            (Duration::from_nanos(1_000_001), 2),
+            (Duration::from_millis(i32::MAX as u64), i32::MAX),
+            (Duration::from_secs(3_000_000), i32::MAX),
+        ];
+        for (ahead, ms) in cases {
+            assert_eq!(Patience::Until(now + ahead).timeout_ms(|| now), ms, "{ahead:?} ahead");
+        }
+        assert_eq!(Patience::Forever.timeout_ms(|| now), -1);
+        assert_eq!(Patience::Look.timeout_ms(|| now), 0);
+        let later = now + Duration::from_millis(5);
+        assert_eq!(Patience::Until(now).timeout_ms(|| later), 0, "a deadline that has passed does not sleep");
+    }
 }

@@ -37,7 +37,6 @@ use super::array::{self, Array, bit};
 use super::poll::{Failures, INTERRUPTIONS_MAX};
 use super::{Fired, Patience, Poller, Side};
 use crate::sys::{self, Epoll, EpollEvent, POLLIN};
-use crate::timers::poll_timeout_ms;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
@@ -373,7 +372,7 @@ impl Poller for Parked {
         if self.is_looking_first() && self.look_at_parked(fired) > 0 {
             return Ok(());
         }
-        let timeout_ms = poll_timeout_ms(patience, Instant::now);
+        let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
         let Parked { array, lots, epoll, waits, .. } = self;
         let epoll_fd = epoll.as_ref().map_or(-1, AsRawFd::as_raw_fd);

@@ -17,7 +17,6 @@
 use super::array::{Array, bit};
 use super::{FAILURE_PAUSE, Fired, Patience, Poller, Side};
 use crate::sys;
-use crate::timers::poll_timeout_ms;
 use std::io;
 use std::os::fd::RawFd;
 use std::thread;
@@ -59,7 +58,7 @@ impl Poller for Poll {
     }
 
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
-        let timeout_ms = poll_timeout_ms(patience, Instant::now);
+        let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
         self.array.fired(count, |one| fired.push(one));
         Ok(())
