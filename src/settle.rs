@@ -3,7 +3,7 @@
 use crate::panics::catch;
 use crate::scheduler::Scheduler;
 use crate::slots::Reason;
-use crate::task::{End, Side};
+use crate::task::{End, Side, TaskId};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -25,10 +25,7 @@ impl Scheduler {
                 }
             }
             while let Some(id) = mailbox.next_cancelled() {
-                self.withdraw(id);
-                if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
-                    self.end(id, task, End::Cancelled);
-                }
+                self.end_waiting(id, End::Cancelled);
             }
             while let Some(fd) = mailbox.next_closing() {
                 let number = fd.as_raw_fd();
@@ -48,6 +45,14 @@ impl Scheduler {
         }
     }
 
+    /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
+    fn end_waiting(&mut self, id: TaskId, end: End) {
+        self.withdraw(id);
+        if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
+            self.end(id, task, end);
+        }
+    }
+
     fn begin_drain(&mut self, by: Instant) {
         let begins = self.core.drain_by.is_none();
         self.core.drain_by = Some(self.core.drain_by.map_or(by, |before| before.min(by)));
@@ -56,9 +61,10 @@ impl Scheduler {
         }
         for id in self.core.slots.ids() {
             let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
-            // A task that panics here is resumed, too, and has its own say about it.
-            if catch(|| task.drain()).unwrap_or(true) {
-                self.make_ready(id, Reason::TURN);
+            match catch(|| task.drain()) {
+                Ok(true) => self.make_ready(id, Reason::TURN),
+                Ok(false) => {}
+                Err(message) => self.end_waiting(id, End::Panicked(message)),
             }
         }
     }
