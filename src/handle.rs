@@ -5,7 +5,8 @@
 //! wait. This keeps each ordering rule in one place: *unregister, then close* and *cancel, then drop* are both in
 //! `Scheduler::settle`.
 
-use crate::task::TaskId;
+use crate::future::Futures;
+use crate::task::{Task, TaskId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,6 +31,16 @@ pub(crate) struct Mailbox {
     closing: RefCell<VecDeque<OwnedFd>>,
     woken: RefCell<VecDeque<TaskId>>,
     cancelled: RefCell<VecDeque<TaskId>>,
+    spawned: RefCell<VecDeque<Spawned>>,
+    /// What futures leave here for the tasks that poll them.
+    pub(crate) futures: Futures,
+}
+
+/// A task that is to be spawned, whether as a service, and by whom.
+pub(crate) struct Spawned {
+    pub(crate) task: Box<dyn Task>,
+    pub(crate) is_service: bool,
+    pub(crate) by: Option<TaskId>,
 }
 
 impl Mailbox {
@@ -53,6 +64,18 @@ impl Mailbox {
     pub(crate) fn next_cancelled(&self) -> Option<TaskId> {
         self.cancelled.borrow_mut().pop_front()
     }
+
+    pub(crate) fn next_spawned(&self) -> Option<Spawned> {
+        self.spawned.borrow_mut().pop_front()
+    }
+
+    fn spawn(&self, task: Box<dyn Task>, is_service: bool) {
+        // A scheduler that is gone will never take it out again, and the task may well hold the mailbox that holds it.
+        if !self.orphaned.get() {
+            let spawned = Spawned { task, is_service, by: self.futures.running() };
+            self.post(|mailbox| mailbox.spawned.borrow_mut().push_back(spawned));
+        }
+    }
 }
 
 /// A way to talk to a scheduler from its own thread: from its tasks, from its observer, from what they share.
@@ -73,6 +96,16 @@ impl Handle {
     /// itself; what it returns from that `resume` is ignored.
     pub fn cancel(&self, task: TaskId) {
         self.0.post(|mailbox| mailbox.cancelled.borrow_mut().push_back(task));
+    }
+
+    /// Makes a task; it runs in the next turn. For a scheduler that is gone, the task is dropped.
+    pub fn spawn(&self, task: impl Task + 'static) {
+        self.0.spawn(Box::new(task), false);
+    }
+
+    /// Makes a task that does not keep the scheduler running: `run` returns when only services are left.
+    pub fn spawn_service(&self, task: impl Task + 'static) {
+        self.0.spawn(Box::new(task), true);
     }
 
     /// Begins to drain: every task is told (see [`Task::drain`](crate::Task::drain)), and `run` returns when all have
@@ -122,6 +155,15 @@ impl Descriptor {
         mailbox.owned.borrow_mut().insert(number);
         mailbox.post(|mailbox| mailbox.adopted.borrow_mut().push_back(number));
         Descriptor { fd: Some(fd), mailbox }
+    }
+
+    /// A way to talk to the scheduler that closes this descriptor.
+    pub fn scheduler(&self) -> Handle {
+        Handle(Rc::clone(&self.mailbox))
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
     }
 }
 

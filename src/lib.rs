@@ -77,14 +77,19 @@
 
 #![deny(unsafe_code)]
 
+pub mod channel;
 mod context;
 mod filing;
+pub mod future;
+pub mod guide;
 mod handle;
 mod log;
 pub mod net;
+mod notify;
 mod observer;
 mod panics;
 pub mod poller;
+mod remote;
 mod scheduler;
 mod settle;
 mod signals;
@@ -98,7 +103,9 @@ mod wait_map;
 pub use context::Context;
 pub use handle::{Descriptor, Handle};
 pub use log::{LOG_QUEUE_BYTES, Log, LogWriter};
+pub use notify::{Notified, Notify};
 pub use observer::{Observer, reason};
+pub use remote::Remote;
 pub use scheduler::{SCRATCH_BYTES, Scheduler};
 pub use signals::{Signal, Signals};
 pub use table::{TaskInfo, TaskTable};

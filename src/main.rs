@@ -4,26 +4,22 @@
 
 mod daemon;
 
-use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, PollerKind, Request};
-use daemon::control::Control;
-use daemon::journal::Journal;
+use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
+use daemon::control::{self, Control};
+use daemon::fleet::Fleet;
 use daemon::manager::Manager;
-use fdtask::net::{Acceptor, Echo, Limit, Listener, raise_descriptor_limit};
-use fdtask::poller::{self, Poll, Poller};
-use fdtask::{Log, Scheduler, TaskId, reason};
-use std::cell::Cell;
+use daemon::worker::Worker;
+use fdtask::net::{Limit, Listener, raise_descriptor_limit};
+use fdtask::{Log, Wait, reason, task_fn};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::thread;
 
-/// How long the end of the program waits for the log's last lines to be read.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(80);
-
-/// How many descriptors the daemon needs beside its listeners and connections: the standard three, the logs', the
-/// signals', the poller's.
-const OWN_DESCRIPTORS: usize = 8;
+/// How many descriptors the daemon needs beside its listeners and connections: the standard three; for each worker its
+/// logs, its poller, and how others reach it; the signals.
+const OWN_DESCRIPTORS: usize = 4;
+const WORKER_DESCRIPTORS: usize = 6;
 
 fn main() -> ExitCode {
     let result = match arguments::parse(std::env::args_os().skip(1)) {
@@ -54,95 +50,115 @@ fn fail(code: u8, what: &str) -> ExitCode {
 fn serve(config: &Config) -> Result<ExitCode, String> {
     // First of all, while there is one thread and nobody else has descriptors.
     let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
-    let listeners = listeners(config, passed)?;
-    let manager =
-        Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
-    let mut scheduler = Scheduler::with_poller(poller(config.poller));
-    let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
-    let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
-    let control = Control::new(&scheduler.handle(), config.drain_timeout, diagnostics.clone(), manager);
-    let control = control.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
-    if let Err(error) = control.tell_ready() {
-        diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
+    let mut listeners = listeners(config, passed)?;
+    let manager = Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
+    let limit = config.max_connections.map(Limit::new);
+    let fleet = Fleet::default();
+
+    let own = listeners.remove(0);
+    let addresses: Vec<_> = own.iter().map(Listener::address).collect();
+    let mut first = Worker::new(config, own, limit.as_ref())?;
+    for address in addresses {
+        first.out.line(&format!("Listening on {address}"));
     }
-    let control = scheduler.spawn_service(control);
-    let acceptors = accept(config, listeners, &mut scheduler, &out);
-    check_descriptor_limit(config, &diagnostics);
-    let broken = Rc::new(Cell::new(false));
-    scheduler.observe(Journal {
-        out: out.clone(),
-        diagnostics: diagnostics.clone(),
-        quiet: config.quiet,
-        essential: acceptors.iter().copied().chain([control]).collect(),
-        acceptors,
-        broken: Rc::clone(&broken),
-        scheduler: scheduler.handle(),
+    check_descriptor_limit(config, &first.diagnostics);
+    let signals = control::signals(&first.scheduler.handle());
+    let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
+    start_others(config, listeners, limit.as_ref(), &fleet)?;
+    wait_for_others(&mut first, &fleet)?;
+    if let Err(error) = manager.ready() {
+        first.diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
+    }
+    let control = first.scheduler.spawn_service(Control {
+        signals,
         drain_timeout: config.drain_timeout,
-        next_poll_report: None,
+        diagnostics: first.diagnostics.clone(),
+        manager,
+        fleet: fleet.clone(),
+        tables: None,
     });
-    scheduler.run();
-    scheduler.cancel_all();
-    scheduler.spawn(out.flush(FLUSH_TIMEOUT));
-    scheduler.spawn(diagnostics.flush(FLUSH_TIMEOUT));
-    scheduler.run();
-    Ok(if broken.get() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    first.run(config, &fleet, Some(control));
+    Ok(if fleet.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn poller(kind: PollerKind) -> Box<dyn Poller> {
-    match kind {
-        PollerKind::Default => poller::default_poller(),
-        PollerKind::Poll => Box::new(Poll::new()),
-        #[cfg(target_os = "linux")]
-        PollerKind::Parked => Box::new(poller::Parked::new()),
+/// The listeners of each worker: those that were passed, and those for the addresses that were asked for; for the usual one
+/// if there is none.
+fn listeners(config: &Config, passed: Vec<Listener>) -> Result<Vec<Vec<Listener>>, String> {
+    let usual = [DEFAULT_ADDRESS];
+    let addresses = if passed.is_empty() && config.listen.is_empty() { &usual[..] } else { &config.listen };
+    let mut listeners: Vec<Vec<Listener>> = (0..config.workers).map(|_| Vec::new()).collect();
+    for listener in passed {
+        for others in &mut listeners[1..] {
+            others.push(listener.try_clone().map_err(|error| format!("cannot listen: {}", reason(&error)))?);
+        }
+        listeners[0].push(listener);
     }
+    for address in addresses {
+        let bound = match config.workers {
+            1 => Listener::bind(*address).map(|listener| vec![listener]),
+            count => Listener::bind_shared(*address, count),
+        };
+        let bound = bound.map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?;
+        listeners.iter_mut().zip(bound).for_each(|(worker, listener)| worker.push(listener));
+    }
+    Ok(listeners)
 }
 
-fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> Result<Log, String> {
-    let fd = fd.try_clone_to_owned().map_err(|error| format!("cannot write the {name}: {}", reason(&error)))?;
-    let (log, writer) = Log::new(scheduler.handle(), name, fd);
-    scheduler.spawn_service(writer);
-    Ok(log)
+/// Starts a thread for each further worker, and waits until all of them serve.
+fn start_others(
+    config: &Config,
+    listeners: Vec<Vec<Listener>>,
+    limit: Option<&Limit>,
+    fleet: &Fleet,
+) -> Result<(), String> {
+    let (tell, told) = mpsc::channel();
+    let count = listeners.len();
+    for own in listeners {
+        let (config, limit, fleet, tell) = (config.clone(), limit.cloned(), fleet.clone(), tell.clone());
+        let worker = move || {
+            let ready = Worker::new(&config, own, limit.as_ref()).and_then(|worker| {
+                let remote = worker.scheduler.remote();
+                Ok((remote.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?, worker))
+            });
+            match ready {
+                Ok((remote, worker)) => {
+                    fleet.join(remote);
+                    let _ = tell.send(Ok(()));
+                    worker.run(&config, &fleet, None);
+                    fleet.leave();
+                }
+                Err(what) => drop(tell.send(Err(what))),
+            }
+        };
+        let started = thread::Builder::new().name("worker".to_owned()).spawn(worker);
+        started.map_err(|error| format!("cannot start a worker: {}", reason(&error)))?;
+    }
+    told.into_iter().take(count).collect()
+}
+
+/// Makes the first worker, which receives the signals, run for as long as any other does.
+fn wait_for_others(first: &mut Worker, fleet: &Fleet) -> Result<(), String> {
+    if fleet.running() == 0 {
+        return Ok(());
+    }
+    let remote = first.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
+    let others = fleet.clone();
+    let task = task_fn("other workers", move |_| Ok(if others.running() == 0 { Wait::Done } else { Wait::Wake }));
+    fleet.wake_on_leave(remote, first.scheduler.spawn(task));
+    Ok(())
 }
 
 /// Says so if the system allows fewer descriptors than the connections asked for need. They are served as far as it goes;
 /// the others wait in the kernel's queue, as they do beyond any limit.
 fn check_descriptor_limit(config: &Config, diagnostics: &Log) {
     let Some(connections) = config.max_connections else { return };
-    let needed = connections.saturating_add(config.listen.len() + OWN_DESCRIPTORS);
-    match raise_descriptor_limit(needed) {
-        Ok(limit) if limit < needed => diagnostics.line(&format!(
+    let of_a_worker = WORKER_DESCRIPTORS + config.listen.len().max(1);
+    let needed = connections.saturating_add(OWN_DESCRIPTORS + config.workers * of_a_worker);
+    if let Ok(limit) = raise_descriptor_limit(needed)
+        && limit < needed
+    {
+        diagnostics.line(&format!(
             "fdtask: --max-connections {connections} is more than the descriptor limit of {limit} allows; raise it with 'ulimit -n'"
-        )),
-        _ => {}
+        ));
     }
-}
-
-/// The listeners that were passed, and those for the addresses that were asked for; for the usual one if there is none.
-fn listeners(config: &Config, mut listeners: Vec<Listener>) -> Result<Vec<Listener>, String> {
-    let usual = [DEFAULT_ADDRESS];
-    let addresses = if listeners.is_empty() && config.listen.is_empty() { &usual[..] } else { &config.listen };
-    for address in addresses {
-        let listener = Listener::bind(*address);
-        listeners.push(listener.map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?);
-    }
-    Ok(listeners)
-}
-
-/// Makes an acceptor for each listener, and says so.
-fn accept(config: &Config, listeners: Vec<Listener>, scheduler: &mut Scheduler, out: &Log) -> Vec<TaskId> {
-    let limit = config.max_connections.map(Limit::new);
-    let mut acceptors = Vec::new();
-    for listener in listeners {
-        out.line(&format!("Listening on {}", listener.address()));
-        let log = (!config.quiet).then(|| out.clone());
-        let idle_timeout = config.idle_timeout;
-        let acceptor = Acceptor::new(&scheduler.handle(), listener, move |stream, peer| {
-            if let Some(log) = &log {
-                log.line(&format!("Connection from {peer}"));
-            }
-            Echo::new(stream, peer).with_idle_timeout(idle_timeout)
-        });
-        acceptors.push(scheduler.spawn(acceptor.with_limit(limit.clone())));
-    }
-    acceptors
 }

@@ -24,6 +24,9 @@ impl Scheduler {
                     }
                 }
             }
+            while let Some(new) = mailbox.next_spawned() {
+                self.core.spawn(new.task, new.is_service, new.by);
+            }
             while let Some(id) = mailbox.next_cancelled() {
                 self.end_waiting(id, End::Cancelled);
             }

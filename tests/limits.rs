@@ -49,14 +49,11 @@ fn a_client_that_sends_and_never_reads_is_let_go() {
     let mut client = Client::connect_with_small_buffers(server.address());
     client.ask(b"here");
     let with_client = server.open_sockets();
-    let bytes = payload(24_000_000, 30);
-    thread::scope(|scope| {
-        // Stands still when every buffer is full, and fails when the server has closed the connection.
-        let sender = scope.spawn(|| client.stream.write_all(&bytes));
-        eventually("it is let go", LIMIT, || server.open_sockets() < with_client);
-        let sent = sender.join().expect("the sender does not panic");
-        assert!(sent.is_err(), "everything fit into the buffers; send more");
-    });
+    // Stands still when every buffer is full, and fails when the server has closed the connection.
+    let sender = thread::spawn(move || client.stream.write_all(&payload(24_000_000, 30)));
+    eventually("it is let go", LIMIT, || server.open_sockets() < with_client);
+    let sent = sender.join().expect("the sender does not panic");
+    assert!(sent.is_err(), "everything fit into the buffers; send more");
     server.stdout.wait_for_line(LIMIT, |line| line == "Connection closed");
 }
 

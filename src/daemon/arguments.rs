@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Where the seed listens.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25000);
 
+/// More threads than any machine that this is made for has cores.
+const WORKERS_MAX: usize = 256;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 Usage: fdtask [OPTIONS]
@@ -21,6 +24,8 @@ Options:
       --idle-timeout SECONDS   Let go of a client with which nothing moves for so long
       --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end
                                [default: 10]
+  -w, --workers N              Serve on N threads, each with a scheduler and a listener of
+                               its own [default: 1]
       --poller poll|parked     How to wait: parked keeps idle clients out of the array that
                                poll(2) is handed [default: parked, on Linux]
   -q, --quiet                  Log nothing about single connections
@@ -41,7 +46,7 @@ pub enum Request {
 }
 
 /// How to serve.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub listen: Vec<SocketAddr>,
     pub quiet: bool,
@@ -49,6 +54,7 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     pub drain_timeout: Duration,
     pub poller: PollerKind,
+    pub workers: usize,
 }
 
 /// Which poller to use.
@@ -77,6 +83,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         idle_timeout: None,
         drain_timeout: Duration::from_secs(10),
         poller: PollerKind::Default,
+        workers: 1,
     };
     let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
@@ -96,6 +103,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             "--max-connections" => config.max_connections = Some(count(name, &value("a number")?)?),
             "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
             "--drain-timeout" => config.drain_timeout = seconds(name, &value("seconds")?)?,
+            "-w" | "--workers" => config.workers = workers(name, &value("a number")?)?,
             "--poller" => config.poller = poller(&value("poll or parked")?)?,
             _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
             _ => return Err(format!("unexpected argument '{argument}'")),
@@ -108,6 +116,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("cannot listen on '{text}': not an address and a port, such as 127.0.0.1:25000 or [::1]:25000")
     })
+}
+
+fn workers(name: &str, text: &str) -> Result<usize, String> {
+    match count(name, text)? {
+        workers if workers <= WORKERS_MAX => Ok(workers),
+        _ => Err(format!("{name} '{text}': at most {WORKERS_MAX}")),
+    }
 }
 
 fn poller(text: &str) -> Result<PollerKind, String> {

@@ -1,37 +1,86 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
+use super::fleet::Fleet;
 use super::manager::Manager;
-use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
+use fdtask::{Context, Handle, Log, Remote, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a worker may take to show its tasks. One that is in the middle of something takes until it has done that.
+const TABLES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Waits for signals, and does what they stand for.
 pub struct Control {
-    signals: Signals,
-    drain_timeout: Duration,
-    diagnostics: Log,
-    manager: Manager,
+    pub signals: Signals,
+    pub drain_timeout: Duration,
+    pub diagnostics: Log,
+    pub manager: Manager,
+    pub fleet: Fleet,
+    pub tables: Option<Tables>,
+}
+
+/// The task tables of all workers, as they come in.
+pub struct Tables {
+    by: Instant,
+    parts: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+/// The signals that the daemon knows. Made early: a thread that is there already would go on taking them in the usual way.
+///
+/// # Errors
+/// What the system says.
+pub fn signals(scheduler: &Handle) -> io::Result<Signals> {
+    Signals::new(scheduler, &[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])
 }
 
 impl Control {
-    /// Receives the daemon's signals from now on.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn new(scheduler: &Handle, drain_timeout: Duration, diagnostics: Log, manager: Manager) -> io::Result<Control> {
-        let signals =
-            Signals::new(scheduler, &[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])?;
-        Ok(Control { signals, drain_timeout, diagnostics, manager })
+    fn drain(&mut self, cx: &mut Context<'_>) {
+        self.fleet.drain(&cx.handle(), cx.now() + self.drain_timeout);
+        if let Err(error) = self.manager.stopping() {
+            cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
+        }
     }
 
-    /// Tells the service manager that the daemon listens, and can be told to end.
-    ///
-    /// # Errors
-    /// The manager could not be told.
-    pub fn tell_ready(&self) -> io::Result<()> {
-        self.manager.ready()
+    /// Asks all workers for their tables.
+    fn collect_tables(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        let others: Vec<Remote> = self.fleet.others().clone();
+        let mut parts = vec![None; others.len() + 1];
+        parts[0] = Some(TaskTable(&cx.tasks()).to_string());
+        let parts = Arc::new(Mutex::new(parts));
+        for (index, other) in others.iter().enumerate() {
+            let (home, control, parts) = (cx.remote()?, cx.id(), Arc::clone(&parts));
+            other.call(move |cx| {
+                let table = TaskTable(&cx.tasks()).to_string();
+                parts.lock().unwrap_or_else(PoisonError::into_inner)[index + 1] = Some(table);
+                home.wake(control);
+            });
+        }
+        self.tables = Some(Tables { by: cx.now() + TABLES_TIMEOUT, parts });
+        Ok(())
+    }
+
+    /// Shows the tables, when all are there or no more time is left.
+    fn show_tables(&mut self, cx: &mut Context<'_>) {
+        let Some(tables) = self.tables.take() else { return };
+        let parts = tables.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if parts.contains(&None) && cx.now() < tables.by {
+            cx.or(Wait::Until(tables.by));
+            self.tables = Some(tables);
+            return;
+        }
+        let mut text = String::new();
+        let count = parts.len();
+        for (index, part) in parts.into_iter().enumerate() {
+            if count > 1 {
+                let _ = writeln!(text, "Worker {} of {count}", index + 1);
+            }
+            text.push_str(&part.unwrap_or_else(|| "(busy, or has ended)\n".to_owned()));
+        }
+        self.diagnostics.line(text.trim_end());
     }
 }
 
@@ -39,18 +88,17 @@ impl Task for Control {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         while let Some(signal) = self.signals.receive()? {
             match signal {
-                Signal::User1 => self.diagnostics.line(TaskTable(&cx.tasks()).to_string().trim_end()),
+                Signal::User1 => self.collect_tables(cx)?,
                 // The log has noticed by itself that it could not write.
                 Signal::FileSize => {}
-                _ if cx.is_draining() => cx.stop(),
-                _ => {
-                    cx.drain(cx.now() + self.drain_timeout);
-                    if let Err(error) = self.manager.stopping() {
-                        cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
-                    }
+                _ if cx.is_draining() => {
+                    self.fleet.stop_others();
+                    cx.stop();
                 }
+                _ => self.drain(cx),
             }
         }
+        self.show_tables(cx);
         Ok(Wait::Recv(self.signals.as_raw_fd()))
     }
 

@@ -1,9 +1,8 @@
 //! What the daemon tells about itself: the lines of the seed on standard output, diagnostics on standard error.
 
+use super::fleet::Fleet;
 use fdtask::{End, Handle, Log, Observer, Task, TaskId, reason};
-use std::cell::Cell;
 use std::io;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How often a trouble that goes on is reported, at most.
@@ -18,8 +17,7 @@ pub struct Journal {
     pub acceptors: Vec<TaskId>,
     /// The tasks without which the daemon cannot go on: the acceptors, and the one that receives signals.
     pub essential: Vec<TaskId>,
-    /// Set when the daemon cannot go on: a listener is broken.
-    pub broken: Rc<Cell<bool>>,
+    pub fleet: Fleet,
     pub scheduler: Handle,
     pub drain_timeout: Duration,
     pub next_poll_report: Option<Instant>,
@@ -50,8 +48,8 @@ impl Journal {
             End::Panicked(message) => format!("{} panicked: {message}", task.name()),
         };
         self.diagnose(&what);
-        self.broken.set(true);
-        self.scheduler.drain(Instant::now() + self.drain_timeout);
+        self.fleet.set_broken();
+        self.fleet.drain(&self.scheduler, Instant::now() + self.drain_timeout);
     }
 }
 

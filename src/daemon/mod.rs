@@ -2,5 +2,7 @@
 
 pub mod arguments;
 pub mod control;
+pub mod fleet;
 pub mod journal;
 pub mod manager;
+pub mod worker;

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::net::limit::{Permit, Permitted};
 use crate::observer::reason;
+use crate::remote::Remote;
 use crate::sys;
 use crate::task::{Task, Wait};
 use std::borrow::Cow;
@@ -33,6 +34,8 @@ pub struct Acceptor<H> {
     address: SocketAddr,
     handler: H,
     limit: Option<Limit>,
+    /// How the limit, which other threads may share, reaches this task.
+    remote: Option<Remote>,
     /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
     /// as accepting one, so this follows how many there usually are.
     burst: u32,
@@ -54,6 +57,7 @@ where
             address,
             handler,
             limit: None,
+            remote: None,
             burst: 1,
             futile: Futile::default(),
             next_report: None,
@@ -98,11 +102,16 @@ where
             // nobody does.
             return Ok(wait);
         }
+        if self.limit.is_some() && self.remote.is_none() {
+            self.remote = Some(cx.remote()?);
+        }
         for accepted in 0..self.burst {
-            let permit = match self.limit.as_ref().map(|limit| limit.permit(cx)) {
-                Some(None) => return Ok(Wait::Wake),
-                Some(permit) => permit,
-                None => None,
+            let permit = match (&self.limit, &self.remote) {
+                (Some(limit), Some(remote)) => match limit.permit(remote, cx.id()) {
+                    None => return Ok(Wait::Wake),
+                    permit => permit,
+                },
+                _ => None,
             };
             match sys::accept(self.listener.as_fd()) {
                 Ok((socket, peer)) => self.serve(cx, socket, peer, permit),

@@ -1,24 +1,24 @@
 //! How many connections may be open at a time.
 
 use crate::context::Context;
-use crate::handle::Handle;
+use crate::remote::Remote;
 use crate::sys;
 use crate::task::{Task, TaskId, Wait, WaitError};
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it. An acceptor that
-/// finds no room waits, without polling its listener, until one of the connections is closed.
+/// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it, on whichever
+/// thread they run. An acceptor that finds no room waits, without polling its listener, until one of the connections is
+/// closed.
 #[derive(Clone)]
-pub struct Limit(Rc<Inner>);
+pub struct Limit(Arc<Inner>);
 
 struct Inner {
     max: usize,
-    open: Cell<usize>,
-    waiting: RefCell<Vec<(Handle, TaskId)>>,
+    open: AtomicUsize,
+    waiting: Mutex<Vec<(Remote, TaskId)>>,
 }
 
 /// One of the connections of a [`Limit`]; open until it is dropped.
@@ -55,25 +55,31 @@ impl<T: Task> Task for Permitted<T> {
 impl Limit {
     /// At most `max` connections at a time.
     pub fn new(max: usize) -> Limit {
-        Limit(Rc::new(Inner { max, open: Cell::new(0), waiting: RefCell::default() }))
+        Limit(Arc::new(Inner { max, open: AtomicUsize::new(0), waiting: Mutex::default() }))
     }
 
     /// How many are open now.
     pub fn open(&self) -> usize {
-        self.0.open.get()
+        self.0.open.load(Ordering::Relaxed)
     }
 
-    /// Room for one more connection, if there is any; otherwise wakes the running task when there is.
-    pub(crate) fn permit(&self, cx: &Context<'_>) -> Option<Permit> {
-        if self.open() < self.0.max {
-            self.0.open.set(self.open() + 1);
-            return Some(Permit(self.clone()));
-        }
-        let mut waiting = self.0.waiting.borrow_mut();
-        if !waiting.iter().any(|(_, task)| *task == cx.id()) {
-            waiting.push((cx.handle(), cx.id()));
-        }
-        None
+    /// Room for one more connection, if there is any.
+    fn take(&self) -> Option<Permit> {
+        let more = |open| (open < self.0.max).then_some(open + 1);
+        self.0.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(|_| Permit(self.clone()))
+    }
+
+    /// Room for one more connection, if there is any; otherwise `task` is woken when there is.
+    pub(crate) fn permit(&self, scheduler: &Remote, task: TaskId) -> Option<Permit> {
+        self.take().or_else(|| {
+            self.waiting().push((scheduler.clone(), task));
+            // A connection that was closed before we stood in the list has told nobody.
+            self.take()
+        })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<(Remote, TaskId)>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,16 +95,11 @@ pub fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let limit = &self.0.0;
-        limit.open.set(limit.open.get() - 1);
-        for (handle, task) in limit.waiting.borrow_mut().drain(..) {
-            handle.wake(task);
+        let limit = &self.0;
+        limit.0.open.fetch_sub(1, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *limit.waiting());
+        for (scheduler, task) in waiting {
+            scheduler.wake(task);
         }
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Permit({} of {})", self.0.open(), self.0.0.max)
     }
 }

@@ -20,7 +20,29 @@ impl Listener {
     /// # Errors
     /// What `socket(2)`, `bind(2)` and `listen(2)` say: such as that the address is in use.
     pub fn bind(address: SocketAddr) -> io::Result<Listener> {
-        Listener::from_fd(sys::listen(address)?)
+        Listener::from_fd(sys::listen(address, false)?)
+    }
+
+    /// `count` listeners on one address, for as many schedulers on as many threads: the kernel spreads the connections over
+    /// them (`SO_REUSEPORT`).
+    ///
+    /// # Errors
+    /// As from [`bind`](Listener::bind).
+    pub fn bind_shared(address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> {
+        // A plain listener first: with `SO_REUSEPORT` alone a second daemon of the same user would get the port, too, and
+        // every other connection.
+        let taken = Listener::bind(address)?;
+        let address = taken.address();
+        drop(taken);
+        (0..count).map(|_| Listener::from_fd(sys::listen(address, true)?)).collect()
+    }
+
+    /// One more listener on the same queue, for another scheduler: whichever is first accepts.
+    ///
+    /// # Errors
+    /// What the system says: such as that no descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Listener> {
+        Ok(Listener { fd: self.fd.try_clone()?, address: self.address })
     }
 
     /// The sockets that the service manager has opened for this process and passed to it: systemd's socket activation, by

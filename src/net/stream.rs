@@ -1,7 +1,7 @@
 //! A connected socket.
 
 use crate::context::Context;
-use crate::handle::Descriptor;
+use crate::handle::{Descriptor, Handle};
 use crate::sys;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,14 @@ impl Stream {
     /// Makes a stream of a connected socket, which must be non-blocking.
     pub fn new(cx: &Context<'_>, socket: impl Into<OwnedFd>) -> Stream {
         Stream(cx.adopt(socket))
+    }
+
+    pub(crate) fn on(scheduler: &Handle, socket: impl Into<OwnedFd>) -> Stream {
+        Stream(scheduler.adopt(socket))
+    }
+
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.0
     }
 
     /// Starts to connect to `address`. Wait for [`Wait::Send`](crate::Wait::Send) on the stream, preferably with a

@@ -62,9 +62,15 @@ fn queue_bytes(fd: BorrowedFd<'_>, request: libc::c_ulong) -> usize {
 
 /// Makes a stream socket that listens on `address`: non-blocking, closed on exec, with `SO_REUSEADDR` (a restart does not
 /// wait for old connections to time out), and the longest backlog that the system allows (it clamps the number).
-pub(crate) fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+///
+/// With `is_shared` other sockets may listen on the same address (`SO_REUSEPORT`), if they say so, too; the kernel spreads the
+/// connections over them.
+pub(crate) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if is_shared {
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
     prepare_listener(&socket)?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` can then be listened on side by side, whatever the system's default is.

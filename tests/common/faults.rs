@@ -139,12 +139,17 @@ pub fn client_that_never_reads(address: SocketAddr, block: &[u8]) -> (Client, us
 /// How many bytes that the client has sent are still in its own kernel's queue, not yet received by the server's.
 #[track_caller]
 pub fn unreceived_bytes(server: &Server, client: &Client) -> usize {
+    const ESTABLISHED: &str = "01";
     let port = format!(":{:04X}", client.local_address().port());
+    let peer = client.stream.peer_addr().expect("a connected socket has a peer");
+    let peer = format!(":{:04X}", peer.port());
     let table = server.proc("net/tcp");
     let own = |line: &str| {
         // The columns of proc_net_tcp(5): number, local address, remote address, state, queues as `SEND:RECEIVE`.
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let queues = columns.get(4).filter(|_| columns[1].ends_with(&port))?;
+        // Others may use the same port at their end, and what has ended is listed for a while, too.
+        let is_own = columns[1].ends_with(&port) && columns[2].ends_with(&peer) && columns[3] == ESTABLISHED;
+        let queues = columns.get(4).filter(|_| is_own)?;
         usize::from_str_radix(queues.split(':').next()?, 16).ok()
     };
     table.lines().skip(1).find_map(own).expect("the client's connection is in the kernel's table")

@@ -1,0 +1,81 @@
+//! What the workers of one daemon have in common: whoever is told something tells the others.
+
+use fdtask::{Handle, Remote, TaskId};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The workers, each a scheduler on a thread of its own; the first is on the main thread, and has the signals.
+#[derive(Clone, Default)]
+pub struct Fleet(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// The schedulers of the workers but the first.
+    others: Mutex<Vec<Remote>>,
+    /// How many of these have not ended.
+    running: AtomicUsize,
+    /// The first worker's scheduler, and its task that waits for the others to end.
+    first: Mutex<Option<(Remote, TaskId)>>,
+    /// One of them cannot go on.
+    is_broken: AtomicBool,
+}
+
+impl Fleet {
+    /// Another worker has begun.
+    pub fn join(&self, worker: Remote) {
+        self.0.running.fetch_add(1, Ordering::SeqCst);
+        self.others().push(worker);
+    }
+
+    /// A worker that had joined has ended.
+    pub fn leave(&self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        if let Some((first, waiting)) = &*lock(&self.0.first) {
+            first.wake(*waiting);
+        }
+    }
+
+    /// How many workers beside the first have not ended.
+    pub fn running(&self) -> usize {
+        self.0.running.load(Ordering::SeqCst)
+    }
+
+    /// Wakes `task` of the first worker whenever another one ends.
+    pub fn wake_on_leave(&self, first: Remote, task: TaskId) {
+        *lock(&self.0.first) = Some((first, task));
+    }
+
+    /// The schedulers of the workers but the first.
+    pub fn others(&self) -> MutexGuard<'_, Vec<Remote>> {
+        lock(&self.0.others)
+    }
+
+    /// Drains all of them. `own` is the scheduler of the worker that says so.
+    pub fn drain(&self, own: &Handle, by: Instant) {
+        own.drain(by);
+        self.others().iter().for_each(|other| other.drain(by));
+        if let Some((first, _)) = &*lock(&self.0.first) {
+            first.drain(by);
+        }
+    }
+
+    /// Stops the workers but the first.
+    pub fn stop_others(&self) {
+        self.others().iter().for_each(Remote::stop);
+    }
+
+    /// Notes that a worker cannot go on.
+    pub fn set_broken(&self) {
+        self.0.is_broken.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a worker could not go on.
+    pub fn is_broken(&self) -> bool {
+        self.0.is_broken.load(Ordering::SeqCst)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,87 @@
+//! One worker of the daemon: a scheduler, its acceptors, its log.
+
+use super::arguments::{Config, PollerKind};
+use super::fleet::Fleet;
+use super::journal::Journal;
+use fdtask::net::{Acceptor, Echo, Limit, Listener};
+use fdtask::poller::{self, Poll, Poller};
+use fdtask::{Log, Scheduler, TaskId, reason};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// How long the end of the program waits for the log's last lines to be read.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(80);
+
+/// A worker that is ready to run, on the thread that has made it.
+pub struct Worker {
+    pub scheduler: Scheduler,
+    pub out: Log,
+    pub diagnostics: Log,
+    acceptors: Vec<TaskId>,
+}
+
+impl Worker {
+    /// A worker that accepts from `listeners`, as far as the limit has room.
+    ///
+    /// # Errors
+    /// A line that says why it cannot begin.
+    pub fn new(config: &Config, listeners: Vec<Listener>, limit: Option<&Limit>) -> Result<Worker, String> {
+        let mut scheduler = Scheduler::with_poller(poller(config.poller));
+        let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
+        let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
+        let mut worker = Worker { scheduler, out, diagnostics, acceptors: Vec::new() };
+        for listener in listeners {
+            worker.accept_from(config, listener, limit.cloned());
+        }
+        Ok(worker)
+    }
+
+    fn accept_from(&mut self, config: &Config, listener: Listener, limit: Option<Limit>) {
+        let log = (!config.quiet).then(|| self.out.clone());
+        let idle_timeout = config.idle_timeout;
+        let acceptor = Acceptor::new(&self.scheduler.handle(), listener, move |stream, peer| {
+            if let Some(log) = &log {
+                log.line(&format!("Connection from {peer}"));
+            }
+            Echo::new(stream, peer).with_idle_timeout(idle_timeout)
+        });
+        self.acceptors.push(self.scheduler.spawn(acceptor.with_limit(limit)));
+    }
+
+    /// Runs until everything has ended. `control` is the task that receives the signals, if this worker has it.
+    pub fn run(mut self, config: &Config, fleet: &Fleet, control: Option<TaskId>) {
+        self.scheduler.observe(Journal {
+            out: self.out.clone(),
+            diagnostics: self.diagnostics.clone(),
+            quiet: config.quiet,
+            essential: self.acceptors.iter().copied().chain(control).collect(),
+            acceptors: self.acceptors,
+            fleet: fleet.clone(),
+            scheduler: self.scheduler.handle(),
+            drain_timeout: config.drain_timeout,
+            next_poll_report: None,
+        });
+        self.scheduler.run();
+        self.scheduler.cancel_all();
+        self.scheduler.spawn(self.out.flush(FLUSH_TIMEOUT));
+        self.scheduler.spawn(self.diagnostics.flush(FLUSH_TIMEOUT));
+        self.scheduler.run();
+    }
+}
+
+fn poller(kind: PollerKind) -> Box<dyn Poller> {
+    match kind {
+        PollerKind::Default => poller::default_poller(),
+        PollerKind::Poll => Box::new(Poll::new()),
+        #[cfg(target_os = "linux")]
+        PollerKind::Parked => Box::new(poller::Parked::new()),
+    }
+}
+
+fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> Result<Log, String> {
+    let fd = fd.try_clone_to_owned().map_err(|error| format!("cannot write the {name}: {}", reason(&error)))?;
+    let (log, writer) = Log::new(scheduler.handle(), name, fd);
+    scheduler.spawn_service(writer);
+    Ok(log)
+}

@@ -1,0 +1,270 @@
+//! A task's result, and the work of another thread, awaited.
+
+use super::{FutureTask, task};
+use crate::context::Context;
+use crate::handle::Handle;
+use crate::notify::Notify;
+use crate::task::{TaskId, Wait};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll, Waker};
+use std::thread;
+
+/// Makes a task of a future, and returns what waits for its result. It runs in the next turn.
+///
+/// The task lives as long as somebody is interested in it: if the [`JoinHandle`] is dropped, it is cancelled, unless you
+/// [detach](JoinHandle::detach) it. So a task that is cancelled, or gives up at a timeout, takes those with it that it has
+/// spawned for itself. For a task whose result nobody needs, say [`Handle::spawn`]`(`[`task`]`(…))`: then the observer is told
+/// of its errors, too.
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     let sum = future::spawn(&handle, async { (1..=10).sum::<u32>() });
+///     assert_eq!(sum.await?, 55);
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// ```
+pub fn spawn<T, F>(scheduler: &Handle, future: F) -> JoinHandle<T>
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
+    let shared = Rc::new(Shared {
+        outcome: RefCell::new(None),
+        ended: Notify::new(scheduler),
+        task: Cell::new(None),
+        is_abandoned: Cell::new(false),
+        scheduler: scheduler.clone(),
+    });
+    let running = RunningTask { shared: Rc::clone(&shared) };
+    let name = std::any::type_name::<F>();
+    scheduler.spawn(joined(running, future).named(super::function_name(name)));
+    JoinHandle { shared, is_detached: false }
+}
+
+fn joined<T, F>(running: RunningTask<T>, future: F) -> FutureTask<impl Future<Output = io::Result<()>>>
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
+    task(async move {
+        let shared = &running.shared;
+        shared.task.set(shared.scheduler.0.futures.running());
+        if !shared.is_abandoned.get() {
+            let output = future.await;
+            shared.end(Ok(output));
+        }
+        Ok(())
+    })
+}
+
+struct Shared<T> {
+    outcome: RefCell<Option<Result<T, JoinError>>>,
+    ended: Notify,
+    /// Which task it is, once it runs.
+    task: Cell<Option<TaskId>>,
+    /// Nobody wants the result any more.
+    is_abandoned: Cell<bool>,
+    scheduler: Handle,
+}
+
+impl<T> Shared<T> {
+    fn end(&self, outcome: Result<T, JoinError>) {
+        let before = self.outcome.borrow_mut().replace(outcome);
+        drop(before);
+        self.ended.notify();
+    }
+}
+
+/// Is dropped with the task, however that ends.
+struct RunningTask<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> Drop for RunningTask<T> {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if shared.outcome.borrow().is_none() {
+            // A panic drops what the future holds while it unwinds; a cancelled task is dropped in peace.
+            shared.end(Err(if thread::panicking() { JoinError::Panicked } else { JoinError::Cancelled }));
+        }
+    }
+}
+
+/// Waits for a task's result. Made by [`spawn`]. Dropping it cancels the task.
+#[must_use = "dropping it cancels the task; see `detach`"]
+pub struct JoinHandle<T> {
+    shared: Rc<Shared<T>>,
+    is_detached: bool,
+}
+
+impl<T> JoinHandle<T> {
+    /// Lets the task go on by itself; its result is dropped.
+    pub fn detach(mut self) {
+        self.is_detached = true;
+    }
+
+    /// Cancels the task; the handle can then be awaited until it is gone, and yields [`JoinError::Cancelled`] unless the task
+    /// had ended already.
+    pub fn cancel(&self) {
+        self.shared.is_abandoned.set(true);
+        if let Some(task) = self.shared.task.get() {
+            self.shared.scheduler.cancel(task);
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_ended(&self) -> bool {
+        self.shared.outcome.borrow().is_some()
+    }
+
+    /// The wait for the task's end, for a hand-written task to return; then [`try_join`](JoinHandle::try_join).
+    pub fn wait(&self, cx: &Context<'_>) -> Wait {
+        self.shared.ended.wait(cx)
+    }
+
+    /// The task's result, if it has ended.
+    ///
+    /// # Errors
+    /// The handle itself: the task has not ended yet.
+    pub fn try_join(self) -> Result<Result<T, JoinError>, JoinHandle<T>> {
+        let outcome = self.shared.outcome.borrow_mut().take();
+        match outcome {
+            Some(outcome) => {
+                self.detach();
+                Ok(outcome)
+            }
+            None => Err(self),
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let outcome = self.shared.outcome.borrow_mut().take();
+        match outcome {
+            Some(outcome) => {
+                self.is_detached = true;
+                Poll::Ready(outcome)
+            }
+            None => {
+                self.shared.ended.register(cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if !self.is_detached {
+            self.cancel();
+        }
+    }
+}
+
+/// Why a task has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// It was cancelled, by whomever, or dropped with its scheduler.
+    Cancelled,
+    /// It panicked. The [`Observer`](crate::Observer) was told the message.
+    Panicked,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JoinError::Cancelled => "the task was cancelled",
+            JoinError::Panicked => "the task panicked",
+        })
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+/// Runs `work`, which may block, on a thread of its own, and waits for its result. If this is dropped first, the thread
+/// goes on to its end, and the result is dropped.
+///
+/// A thread each is the simplest thing that works, and right for what is rare and slow, such as looking up a name. A program
+/// that does much of it keeps a few threads and sends them work by a channel: see `examples/blocking_work.rs`.
+///
+/// # Errors
+/// [`JoinError::Panicked`]: the work panicked. [`JoinError::Cancelled`]: no thread could be made.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    let slot = Arc::new(Slot { done: Mutex::new(Done { outcome: None, waker: None }) });
+    let filling = Filling(Arc::clone(&slot));
+    let thread = thread::Builder::new().name("blocking work".to_owned()).spawn(move || {
+        let output = work();
+        filling.fill(Ok(output));
+    });
+    // Without a thread the closure is dropped, which fills the slot.
+    drop(thread);
+    poll_fn(|cx| slot.poll(cx)).await
+}
+
+/// Where a thread puts its result.
+struct Slot<T> {
+    done: Mutex<Done<T>>,
+}
+
+struct Done<T> {
+    outcome: Option<Result<T, JoinError>>,
+    waker: Option<Waker>,
+}
+
+impl<T> Slot<T> {
+    fn poll(&self, cx: &task::Context<'_>) -> Poll<Result<T, JoinError>> {
+        let waker = cx.waker().clone();
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        match done.outcome.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                done.waker = Some(waker);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Is dropped with the work, whether it has ended or panicked.
+struct Filling<T>(Arc<Slot<T>>);
+
+impl<T> Filling<T> {
+    fn fill(&self, outcome: Result<T, JoinError>) {
+        let mut done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if done.outcome.is_none() {
+            done.outcome = Some(outcome);
+        }
+        let waker = done.waker.take();
+        drop(done);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Filling<T> {
+    fn drop(&mut self) {
+        self.fill(Err(if thread::panicking() { JoinError::Panicked } else { JoinError::Cancelled }));
+    }
+}

@@ -1,0 +1,240 @@
+//! Tasks that the compiler writes: an `async` block is a state machine, and [`task`] makes a [`Task`] of it.
+//!
+//! `readable(&socket).await` is the seed's `yield 'recv', sock`: the block stops there, hands its wait to the scheduler,
+//! and goes on when that is what it is resumed for. There is no executor here beside the scheduler, and no second queue:
+//! to resume such a task is to poll its future once, and what the future waits for is the wait that the task returns.
+//! Hand-written tasks and futures stand in one ready deque, and cannot be told from each other.
+//!
+//! ```
+//! use fdtask::future::{self, readable};
+//! use fdtask::net::{Acceptor, Listener, Stream};
+//! use fdtask::Scheduler;
+//! use std::io;
+//!
+//! async fn echo(client: Stream) -> io::Result<()> {
+//!     let mut data = [0; 1000];
+//!     loop {
+//!         let len = future::recv(&client, &mut data).await?;
+//!         if len == 0 {
+//!             return Ok(());
+//!         }
+//!         future::send_all(&client, &data[..len]).await?;
+//!     }
+//! }
+//!
+//! let mut scheduler = Scheduler::new();
+//! let listener = Listener::bind("127.0.0.1:0".parse().unwrap())?;
+//! scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, |client, _| future::task(echo(client))));
+//! # scheduler.handle().stop();
+//! scheduler.run();
+//! # io::Result::Ok(())
+//! ```
+//!
+//! # What can be awaited
+//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`send_all`], [`connect`], [`Incoming::accept`].
+//! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`].
+//! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
+//! - Another thread: [`blocking`].
+//! - Whatever else wakes the [`Waker`](std::task::Waker) that it is polled with, from whichever thread: combinators such as
+//!   those of `futures-util`, channels such as `async-channel`'s. Crates that need their *own* runtime (`tokio`'s sockets,
+//!   say) do not run here, as they do not run anywhere else.
+//!
+//! # Waiting for several things in one task
+//! A combinator such as `select!` or `join!` polls several futures in one task, and the task then waits for all of them: the
+//! first that fires resumes it. Each resume withdraws the task's waits and files them anew, so the cost of one grows with
+//! their number: to serve a thousand sockets, [`spawn`] a thousand tasks.
+//!
+//! # Ending
+//! A future is dropped as soon as its task ends or is cancelled, and with it everything that it owns, wherever it
+//! stopped. A scheduler that is dropped drops all of them. The futures of this module withdraw their wait when they are
+//! dropped, so the one that lost a `select!` leaves nothing behind.
+
+mod alarm;
+mod join;
+mod socket;
+mod time;
+mod waits;
+
+pub use join::{JoinError, JoinHandle, blocking, spawn};
+pub use socket::{Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd};
+pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, now, sleep, sleep_until, timeout};
+pub(crate) use waits::Futures;
+
+use crate::context::Context;
+use crate::net::DESCRIPTORS_RETRY;
+use crate::remote::Remote;
+use crate::task::{Task, Wait, WaitError};
+use alarm::Alarm;
+use std::borrow::Cow;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::task::Poll;
+use std::time::Instant;
+use waits::Waits;
+
+/// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::time::Duration;
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     for _ in 0..3 {
+///         future::sleep(&handle, Duration::from_millis(10)).await;
+///     }
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// ```
+pub fn task<F>(future: F) -> FutureTask<F>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    FutureTask { future: Box::pin(future), name: None, polled: None }
+}
+
+/// A task that is a future. Made by [`task`].
+pub struct FutureTask<F> {
+    future: Pin<Box<F>>,
+    name: Option<Cow<'static, str>>,
+    /// What the task needs from its first resume on.
+    polled: Option<Polled>,
+}
+
+struct Polled {
+    waits: Rc<Waits>,
+    alarm: Arc<Alarm>,
+}
+
+/// How many hold the alarm when nobody holds a waker: the task itself, and the waker that its future is polled with.
+const OWN_ALARMS: usize = 2;
+
+impl<F> FutureTask<F> {
+    /// Gives the task a name, for logs and for the task table. Without it, it is called as its `async fn` is.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> FutureTask<F> {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl Polled {
+    fn new(cx: &Context<'_>) -> Polled {
+        let remote = cx.core.mailbox.futures.remote.get_or_init(Remote::unconnected);
+        let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
+        Polled { waits: Rc::new(Waits::new(&alarm, cx.id(), cx.now())), alarm }
+    }
+
+    /// Says that a poll has begun, then what it is for. Whoever is woken by that is polled with the rest, so it is no
+    /// reason to poll again afterwards.
+    #[inline]
+    fn begin(&self, fulfil: impl FnOnce(&Waits) -> bool) {
+        self.alarm.begin_poll();
+        if fulfil(&self.waits) {
+            self.alarm.begin_poll();
+        }
+    }
+
+    /// What the task waits for after its future has been polled.
+    #[inline]
+    fn end(&self, cx: &mut Context<'_>) -> Wait {
+        // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
+        // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
+        let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
+        fence(Ordering::Acquire);
+        let was_woken = self.alarm.end_poll();
+        let wait = self.waits.wait(|wait| cx.or(wait));
+        if has_wakers && let Some(retry) = self.listen(cx) {
+            cx.or(Wait::Until(retry));
+        }
+        match wait {
+            None if was_woken => Wait::Turn,
+            None => Wait::Wake,
+            Some(wait) if was_woken => {
+                // Not `Wait::Turn`, which would come before anybody has looked whether the other waits are fulfilled, over
+                // and over if the future keeps waking itself. A deadline that is over is looked at after them.
+                cx.or(wait);
+                Wait::Until(cx.now())
+            }
+            Some(wait) => wait,
+        }
+    }
+
+    /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
+    /// descriptor, the task has to look by itself at the instant that is returned.
+    #[cold]
+    fn listen(&self, cx: &Context<'_>) -> Option<Instant> {
+        let futures = &cx.core.mailbox.futures;
+        if !futures.listens.get() {
+            futures.listens.set(cx.remote().is_ok());
+        }
+        if futures.listens.get() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
+    }
+}
+
+impl<F> FutureTask<F>
+where
+    F: Future<Output = io::Result<()>>,
+{
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>, fulfil: impl FnOnce(&Waits) -> bool) -> io::Result<Wait> {
+        let polled = self.polled.get_or_insert_with(|| Polled::new(cx));
+        polled.begin(fulfil);
+        let poll = {
+            let _running = cx.core.mailbox.futures.enter(&polled.waits);
+            self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waits.waker))
+        };
+        match poll {
+            Poll::Pending => Ok(polled.end(cx)),
+            Poll::Ready(result) => result.map(|()| Wait::Done),
+        }
+    }
+}
+
+impl<F> Task for FutureTask<F>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let (why, now, is_draining) = (cx.why(), cx.now(), cx.is_draining());
+        self.poll(cx, |waits| waits.fulfil(why, now, is_draining))
+    }
+
+    fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
+        let now = cx.now();
+        self.poll(cx, |waits| waits.fail(error, now))
+    }
+
+    /// A future that wants to know awaits [`draining`]; the others find nothing changed, and wait again.
+    fn drain(&mut self) -> bool {
+        true
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        match &self.name {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Borrowed(function_name(std::any::type_name::<F>())),
+        }
+    }
+}
+
+impl<F> Drop for FutureTask<F> {
+    fn drop(&mut self) {
+        if let Some(polled) = &self.polled {
+            polled.alarm.silence();
+        }
+    }
+}
+
+/// The function whose body a future is: `echo` of `program::net::echo::{{closure}}`.
+fn function_name(path: &'static str) -> &'static str {
+    let generics = path.find('<').unwrap_or(path.len());
+    let path = path[..generics].trim_end_matches("::{{closure}}");
+    path.rfind("::").map_or(path, |colons| &path[colons + 2..])
+}

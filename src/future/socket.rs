@@ -1,0 +1,317 @@
+//! Descriptors and sockets, awaited.
+
+use super::time::sleep;
+use super::waits::{Request, Want};
+use crate::handle::{Descriptor, Handle, Mailbox};
+use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream, try_again};
+use crate::sys;
+use crate::task::{Side, WaitError};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// What has a descriptor that the scheduler closes, and so can be awaited: [`readable`].
+pub trait Source {
+    /// The descriptor.
+    fn descriptor(&self) -> &Descriptor;
+}
+
+impl Source for Descriptor {
+    fn descriptor(&self) -> &Descriptor {
+        self
+    }
+}
+
+impl Source for Stream {
+    fn descriptor(&self) -> &Descriptor {
+        Stream::descriptor(self)
+    }
+}
+
+/// The wait for one side of one descriptor.
+struct Ready {
+    side: Side,
+    fd: RawFd,
+    request: Request,
+}
+
+impl Ready {
+    fn poll(&mut self, mailbox: &Mailbox, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let wait = self.side.of(self.fd);
+        self.request.poll(mailbox, cx, |_| Want::Wait(wait)).map(|outcome| match outcome {
+            Some(outcome) => outcome.map_err(WaitError::into),
+            None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
+        })
+    }
+}
+
+/// Waits until this can be received from: the seed's `yield 'recv', sock`.
+///
+/// It is a hint, as in [`Wait::Recv`](crate::Wait::Recv): try, and wait again if there was nothing.
+///
+/// # Errors
+/// A [`WaitError`](crate::WaitError): another task waits for the same.
+///
+/// ```
+/// use fdtask::future::{self, readable};
+/// use std::{io, os::unix::net::UnixStream};
+///
+/// let (near, far) = UnixStream::pair()?;
+/// let mut scheduler = fdtask::Scheduler::new();
+/// let near = scheduler.adopt(near);
+/// scheduler.spawn(future::task(async move {
+///     readable(&near).await?; // The other end is closed, so this is the end of the stream.
+///     Ok(())
+/// }));
+/// drop(far);
+/// scheduler.run();
+/// # io::Result::Ok(())
+/// ```
+pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
+    let descriptor = source.descriptor();
+    Readable { descriptor, ready: Ready { side: Side::Recv, fd: descriptor.as_raw_fd(), request: Request::new() } }
+}
+
+/// Waits until this can be sent to: the seed's `yield 'send', sock`.
+///
+/// # Errors
+/// A [`WaitError`](crate::WaitError): another task waits for the same.
+///
+/// ```
+/// use fdtask::future::{self, writable};
+/// use std::{io, os::unix::net::UnixStream};
+///
+/// let (near, _far) = UnixStream::pair()?;
+/// let mut scheduler = fdtask::Scheduler::new();
+/// let near = scheduler.adopt(near);
+/// scheduler.spawn(future::task(async move { writable(&near).await }));
+/// scheduler.run();
+/// # io::Result::Ok(())
+/// ```
+pub fn writable<S: Source + ?Sized>(source: &S) -> Writable<'_> {
+    let descriptor = source.descriptor();
+    Writable { descriptor, ready: Ready { side: Side::Send, fd: descriptor.as_raw_fd(), request: Request::new() } }
+}
+
+/// Waits until something can be received from this descriptor. Made by [`readable`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Readable<'a> {
+    descriptor: &'a Descriptor,
+    ready: Ready,
+}
+
+impl Future for Readable<'_> {
+    type Output = io::Result<()>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.ready.poll(this.descriptor.mailbox(), cx)
+    }
+}
+
+/// Waits until something can be sent to this descriptor. Made by [`writable`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Writable<'a> {
+    descriptor: &'a Descriptor,
+    ready: Ready,
+}
+
+impl Future for Writable<'_> {
+    type Output = io::Result<()>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.ready.poll(this.descriptor.mailbox(), cx)
+    }
+}
+
+/// [`readable`] for a descriptor that the scheduler does not own, by its number: standard input, say.
+///
+/// # Errors
+/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open.
+///
+/// ```no_run
+/// use fdtask::{Scheduler, future};
+/// use std::{io, os::fd::AsRawFd};
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     future::readable_fd(&handle, io::stdin().as_raw_fd()).await?;
+///     println!("somebody has typed a line");
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// ```
+pub async fn readable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
+    ready_fd(scheduler, Side::Recv, fd).await
+}
+
+/// [`writable`] for a descriptor that the scheduler does not own, by its number.
+///
+/// # Errors
+/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open.
+pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
+    ready_fd(scheduler, Side::Send, fd).await
+}
+
+async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
+    let mut ready = Ready { side, fd, request: Request::new() };
+    poll_fn(|cx| ready.poll(&scheduler.0, cx)).await
+}
+
+/// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that
+/// is always false must not become a loop that never sleeps.
+#[derive(Default)]
+struct Futile(u8);
+
+impl Futile {
+    async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
+        if self.0 < FUTILE_RESUMES_MAX {
+            self.0 += 1;
+        } else {
+            sleep(&scheduler(), FUTILE_PAUSE).await;
+        }
+    }
+}
+
+/// Waits until something can be received, and receives it, up to the length of `buffer`; 0 is the end of the stream.
+///
+/// It always waits first, so a task that receives in a loop lets the others run in between.
+///
+/// # Errors
+/// What ends the connection, such as that the peer has reset it.
+pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut futile = Futile::default();
+    loop {
+        readable(stream).await?;
+        match stream.recv(buffer) {
+            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            result => return result,
+        }
+    }
+}
+
+/// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
+/// have been sent.
+///
+/// # Errors
+/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
+    let mut futile = Futile::default();
+    loop {
+        match stream.send(bytes) {
+            Ok(sent) if sent == bytes.len() => return Ok(()),
+            Ok(sent) => {
+                bytes = &bytes[sent..];
+                futile = Futile::default();
+            }
+            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            Err(error) => return Err(error),
+        }
+        writable(stream).await?;
+    }
+}
+
+/// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout).
+///
+/// # Errors
+/// Why the attempt failed: such as that the connection was refused.
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::{io, net::TcpListener, time::Duration};
+///
+/// let server = TcpListener::bind("127.0.0.1:0")?;
+/// let address = server.local_addr()?;
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     let connecting = future::connect(&handle, address);
+///     let stream = future::timeout(&handle, Duration::from_secs(20), connecting).await??;
+///     future::send_all(&stream, b"hello").await
+/// }));
+/// scheduler.run();
+/// # io::Result::Ok(())
+/// ```
+pub async fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stream> {
+    let stream = Stream::on(scheduler, sys::start_connect(address)?);
+    writable(&stream).await?;
+    stream.connected()?;
+    Ok(stream)
+}
+
+/// A listener whose connections are awaited one by one. Where each connection becomes a task, as in most servers, an
+/// [`Acceptor`](crate::net::Acceptor) does it already: its handler may return [`task`](super::task)`(async { … })`.
+///
+/// ```
+/// use fdtask::net::Listener;
+/// use fdtask::{Scheduler, future};
+/// use std::{io, net::TcpStream};
+///
+/// let listener = Listener::bind("127.0.0.1:0".parse().unwrap())?;
+/// let client = TcpStream::connect(listener.address())?;
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// let incoming = future::Incoming::new(&handle, listener);
+/// scheduler.spawn(future::task(async move {
+///     let (stream, peer) = incoming.accept().await?;
+///     handle.spawn(future::task(async move { future::send_all(&stream, b"hello").await }).named(format!("greet {peer}")));
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// # drop(client);
+/// # io::Result::Ok(())
+/// ```
+pub struct Incoming {
+    listener: Descriptor,
+    address: SocketAddr,
+}
+
+impl Incoming {
+    /// The connections to `listener`.
+    pub fn new(scheduler: &Handle, listener: Listener) -> Incoming {
+        let address = listener.address();
+        Incoming { listener: scheduler.adopt(listener), address }
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for a connection, and takes it. What a client or the network can do wrong between connecting and being
+    /// accepted is passed over; out of descriptors, the clients wait in the kernel's queue until there are some.
+    ///
+    /// # Errors
+    /// The listener is broken.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let scheduler = self.listener.scheduler();
+        let mut futile = Futile::default();
+        loop {
+            readable(&self.listener).await?;
+            let error = match sys::accept(self.listener.as_fd()) {
+                Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    sleep(&scheduler, DESCRIPTORS_RETRY).await;
+                }
+                Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
+                _ => futile.pause(|| scheduler.clone()).await,
+            }
+        }
+    }
+}
+
+impl Source for Incoming {
+    fn descriptor(&self) -> &Descriptor {
+        &self.listener
+    }
+}

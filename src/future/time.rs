@@ -1,0 +1,215 @@
+//! Time, turns and the drain, awaited.
+
+use super::waits::{Request, Want};
+use crate::handle::Handle;
+use crate::task::Wait;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What becomes of a future of this module that is polled where it cannot work.
+const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this scheduler";
+
+/// The time, as it was when this turn began, by the scheduler's clock.
+///
+/// # Panics
+/// If no future of this scheduler is being polled.
+pub fn now(scheduler: &Handle) -> Instant {
+    scheduler.0.futures.running_waits().expect(NOT_IN_A_TASK).now()
+}
+
+/// Waits for so long, counted from when it is first polled.
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::time::{Duration, Instant};
+///
+/// let begin = Instant::now();
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     future::sleep(&handle, Duration::from_millis(10)).await;
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// assert!(begin.elapsed() >= Duration::from_millis(10));
+/// ```
+pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
+    Sleep { scheduler: scheduler.clone(), until: Until::In(time), request: Request::new() }
+}
+
+/// Waits until this instant, or soon after it, and never before.
+pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
+    Sleep { scheduler: scheduler.clone(), until: Until::At(instant), request: Request::new() }
+}
+
+#[derive(Clone, Copy)]
+enum Until {
+    In(Duration),
+    At(Instant),
+}
+
+/// Waits for an instant. Made by [`sleep`] and [`sleep_until`]. It panics if it is polled by somebody who is not a task of
+/// the scheduler that it was made for.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sleep {
+    scheduler: Handle,
+    until: Until,
+    request: Request,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Sleep { scheduler, until, request } = self.get_mut();
+        let poll = request.poll(&scheduler.0, cx, |waits| {
+            let at = match *until {
+                // So far away that no clock shows it: as good as never.
+                Until::In(time) => waits.now().checked_add(time).unwrap_or_else(|| waits.now() + FAR_AWAY),
+                Until::At(at) => at,
+            };
+            *until = Until::At(at);
+            Want::Wait(Wait::Until(at))
+        });
+        poll.map(|outcome| {
+            outcome.expect(NOT_IN_A_TASK).expect("a deadline can always be waited for");
+        })
+    }
+}
+
+/// A century.
+const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Waits for a future, but no longer than this. The future that was too late is dropped.
+///
+/// # Errors
+/// It was too late; as an [`io::Error`] this is of the kind [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::time::Duration;
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     let never = future::timeout(&handle, Duration::from_millis(10), std::future::pending::<()>()).await;
+///     assert_eq!(never, Err(future::TimedOut));
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// ```
+pub async fn timeout<F: Future>(scheduler: &Handle, time: Duration, future: F) -> Result<F::Output, TimedOut> {
+    let mut future = pin!(future);
+    let mut sleep = pin!(sleep(scheduler, time));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| Err(TimedOut)),
+    })
+    .await
+}
+
+/// What was waited for took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out")
+    }
+}
+
+impl std::error::Error for TimedOut {}
+
+impl From<TimedOut> for io::Error {
+    fn from(error: TimedOut) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, error)
+    }
+}
+
+/// Waits for the next turn: everything else that is ready runs first, and the descriptors are looked at. The seed's bare
+/// `yield`, and [`Wait::Turn`].
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+///
+/// let mut scheduler = Scheduler::new();
+/// for name in ["a", "b"] {
+///     scheduler.spawn(future::task(async move {
+///         for step in 0..3 {
+///             println!("{name}{step}"); // a0 b0 a1 b1 a2 b2, a line each.
+///             future::next_turn().await;
+///         }
+///         Ok(())
+///     }));
+/// }
+/// scheduler.run();
+/// ```
+pub fn next_turn() -> NextTurn {
+    NextTurn { has_waited: false }
+}
+
+/// Waits for the next turn. Made by [`next_turn`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct NextTurn {
+    has_waited: bool,
+}
+
+impl Future for NextTurn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Waits until a drain begins (see [`Handle::drain`]): finish what was begun, and begin nothing new.
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::time::{Duration, Instant};
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task({
+///     let handle = handle.clone();
+///     async move {
+///         future::draining(&handle).await;
+///         Ok(())
+///     }
+/// }));
+/// handle.drain(Instant::now() + Duration::from_secs(10));
+/// scheduler.run();
+/// ```
+pub fn draining(scheduler: &Handle) -> Draining {
+    Draining { scheduler: scheduler.clone(), request: Request::new() }
+}
+
+/// Waits until a drain begins. Made by [`draining`]. It panics if it is polled by somebody who is not a task of the
+/// scheduler that it was made for.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Draining {
+    scheduler: Handle,
+    request: Request,
+}
+
+impl Future for Draining {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Draining { scheduler, request } = self.get_mut();
+        if scheduler.0.futures.is_draining() {
+            return Poll::Ready(());
+        }
+        request.poll(&scheduler.0, cx, |_| Want::Drain).map(|outcome| {
+            outcome.expect(NOT_IN_A_TASK).expect("a drain can always be waited for");
+        })
+    }
+}

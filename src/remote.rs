@@ -1,0 +1,271 @@
+//! A way into a scheduler from other threads, and how to run something that blocks.
+//!
+//! A scheduler is one thread's, and so is everything in it. What comes from elsewhere comes as a *message*: it is put into a
+//! queue behind a mutex, and a byte into a socket tells the scheduler to look. The receiving end is a service task that any
+//! user of this crate could have written: it waits to receive the byte, takes the queue, and passes the messages on.
+//!
+//! At most one byte is under way at a time, so a million messages cost as many system calls as the scheduler takes looks
+//! at them. None is lost: queue and byte change under the same lock, and a byte that lies in a socket wakes a poll that
+//! begins after it was sent as well as one that sleeps already.
+
+use crate::context::Context;
+use crate::handle::{Descriptor, Handle};
+use crate::scheduler::Scheduler;
+use crate::sys;
+use crate::task::{Task, TaskId, Wait, task_fn};
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Something to be done on the scheduler's thread.
+type Call = Box<dyn FnOnce(&mut Context<'_>) + Send>;
+
+/// A way to talk to a scheduler from any thread: [`Handle`] for those that are elsewhere.
+///
+/// What is said takes effect soon, in the order in which one thread says it. Saying it to a scheduler that is gone has no
+/// effect; what was to be called is then dropped, uncalled.
+///
+/// # How to run something that blocks
+/// On a thread of its own, which says when it is done. This task does not hold up any other while a name is looked up:
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::net::ToSocketAddrs;
+///
+/// let mut scheduler = Scheduler::new();
+/// scheduler.spawn(future::task(async move {
+///     let addresses = future::blocking(|| ("localhost", 80).to_socket_addrs().map(Vec::from_iter)).await??;
+///     assert!(addresses.iter().all(|address| address.port() == 80));
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Clone)]
+pub struct Remote(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    messages: Vec<Message>,
+    /// What the service waits on the other end of. Before there is a service, messages are kept for it.
+    bell: Option<UnixStream>,
+    /// A byte is under way.
+    has_rung: bool,
+    /// The scheduler is gone.
+    is_closed: bool,
+}
+
+enum Message {
+    Wake(TaskId),
+    Cancel(TaskId),
+    Drain(Instant),
+    Stop,
+    Call(Call),
+}
+
+impl Remote {
+    /// [`Handle::wake`].
+    pub fn wake(&self, task: TaskId) {
+        self.post(Message::Wake(task));
+    }
+
+    /// [`Handle::cancel`].
+    pub fn cancel(&self, task: TaskId) {
+        self.post(Message::Cancel(task));
+    }
+
+    /// [`Handle::drain`].
+    pub fn drain(&self, by: Instant) {
+        self.post(Message::Drain(by));
+    }
+
+    /// [`Handle::stop`].
+    pub fn stop(&self) {
+        self.post(Message::Stop);
+    }
+
+    /// Calls `what` on the scheduler's thread, in a task of its own: if it panics, that ends nothing else. There it may use
+    /// what no other thread may: a [`Handle`], a channel, whatever else is the scheduler's.
+    pub fn call(&self, what: impl FnOnce(&mut Context<'_>) + Send + 'static) {
+        self.post(Message::Call(Box::new(what)));
+    }
+
+    /// Spawns the task that `make` makes. It is made on the scheduler's thread, so it need not be [`Send`]: only what it is
+    /// made of.
+    pub fn spawn_with<T: Task + 'static>(&self, make: impl FnOnce(&mut Context<'_>) -> T + Send + 'static) {
+        self.call(move |cx| {
+            let task = make(cx);
+            cx.spawn(task);
+        });
+    }
+
+    /// Whether the scheduler is gone.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
+    pub(crate) fn unconnected() -> Remote {
+        Remote(Arc::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that can panic is done under the lock, and nothing that anybody else has written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, message: Message) {
+        let mut queue = self.lock();
+        if queue.is_closed {
+            // What a message holds may do anything when it is dropped, such as saying something here.
+            drop(queue);
+            drop(message);
+            return;
+        }
+        // A task that is woken over and over while the scheduler is busy is woken once.
+        if let (Message::Wake(task), Some(Message::Wake(last))) = (&message, queue.messages.last())
+            && task == last
+        {
+            return;
+        }
+        queue.messages.push(message);
+        queue.ring();
+    }
+
+    /// Makes sure that somebody receives the messages.
+    pub(crate) fn connect(&self, scheduler: &Handle) -> io::Result<()> {
+        let mut queue = self.lock();
+        if queue.bell.is_some() || queue.is_closed {
+            return Ok(());
+        }
+        let (bell, listener) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        listener.set_nonblocking(true)?;
+        queue.bell = Some(bell);
+        if !queue.messages.is_empty() {
+            queue.ring();
+        }
+        // For a scheduler that is gone the task is dropped at once, which takes the lock.
+        drop(queue);
+        scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt(listener) });
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Tells the service to look, unless it has been told.
+    fn ring(&mut self) {
+        let Some(bell) = self.bell.as_ref().filter(|_| !self.has_rung) else { return };
+        self.has_rung = true;
+        // There is room, because no other byte is under way. What can fail is a kernel without a page to spare, and
+        // then there is nothing better to do than to try again: a message must not be lost.
+        while let Err(error) = sys::send(bell.as_fd(), &[0]) {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                break;
+            }
+            if error.kind() != io::ErrorKind::Interrupted {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+/// The service that receives the messages.
+struct Receiver {
+    remote: Remote,
+    listener: Descriptor,
+}
+
+impl Receiver {
+    /// Takes the messages that are there. The byte is taken under the same lock, so there is one exactly when there are
+    /// messages.
+    fn take(&self) -> io::Result<Vec<Message>> {
+        let mut queue = self.remote.lock();
+        if queue.has_rung {
+            match sys::recv(self.listener.as_fd(), &mut [0]) {
+                Ok(_) => queue.has_rung = false,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(std::mem::take(&mut queue.messages))
+    }
+}
+
+impl Task for Receiver {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        for message in self.take()? {
+            match message {
+                Message::Wake(task) => cx.wake(task),
+                Message::Cancel(task) => cx.cancel(task),
+                Message::Drain(by) => cx.drain(by),
+                Message::Stop => cx.stop(),
+                Message::Call(call) => {
+                    let mut call = Some(call);
+                    cx.spawn(task_fn("call from another thread", move |cx| {
+                        if let Some(call) = call.take() {
+                            call(cx);
+                        }
+                        Ok(Wait::Done)
+                    }));
+                }
+            }
+        }
+        Ok(Wait::Recv(self.listener.as_raw_fd()))
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        "messages from other threads".into()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let mut queue = self.remote.lock();
+        queue.is_closed = true;
+        let (messages, bell) = (std::mem::take(&mut queue.messages), queue.bell.take());
+        drop(queue);
+        drop((messages, bell));
+    }
+}
+
+impl Handle {
+    /// A way to talk to the scheduler from other threads. The first one needs two descriptors and a service task; all
+    /// others are clones of it.
+    ///
+    /// # Errors
+    /// What the system says: such as that no descriptor is left.
+    pub fn remote(&self) -> io::Result<Remote> {
+        let remote = self.0.futures.remote.get_or_init(Remote::unconnected);
+        remote.connect(self)?;
+        Ok(remote.clone())
+    }
+}
+
+impl Scheduler {
+    /// [`Handle::remote`].
+    ///
+    /// # Errors
+    /// What the system says: such as that no descriptor is left.
+    pub fn remote(&self) -> io::Result<Remote> {
+        self.handle().remote()
+    }
+}
+
+impl Context<'_> {
+    /// [`Handle::remote`].
+    ///
+    /// # Errors
+    /// What the system says: such as that no descriptor is left.
+    pub fn remote(&self) -> io::Result<Remote> {
+        self.handle().remote()
+    }
+}
