@@ -107,6 +107,14 @@ impl Scheduler {
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool) -> Result<(), Reason> {
         let closed = Reason::closed(side, fd);
         let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
+        // A task that waits for both sides means the same file on both: its own wait is not stale, whatever was found out
+        // when it waited for this number before.
+        for side in [Side::Recv, Side::Send] {
+            let map = self.core.wait_map(side);
+            if !owned && map.get(fd) == Some(id.slot) {
+                map.set_checked(fd, Some((id, identity)));
+            }
+        }
         self.evict_stale(fd);
         let map = self.core.wait_map(side);
         match map.get(fd) {

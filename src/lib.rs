@@ -84,6 +84,8 @@ pub mod future;
 pub mod guide;
 mod handle;
 mod log;
+#[cfg(test)]
+mod model_test;
 pub mod net;
 mod notify;
 mod observer;

@@ -51,7 +51,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     // First of all, while there is one thread and nobody else has descriptors.
     let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
     let mut listeners = listeners(config, passed)?;
-    let manager = Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
+    let manager =
+        Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
     let limit = config.max_connections.map(Limit::new);
     let fleet = Fleet::default();
 

@@ -35,7 +35,7 @@ fn printed(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
-    let cases: [(&[&str], &str); 30] = [
+    let cases: [(&[&str], &str); 32] = [
         (&["--bogus"], "unknown option '--bogus'"),
         (&["--bogus=1"], "unknown option '--bogus=1'"),
         (&["-x"], "unknown option '-x'"),
@@ -65,6 +65,8 @@ fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
         (&["--idle-timeout", "NaN"], "'NaN'"),
         (&["--drain-timeout", "-0.5"], "'-0.5'"),
         (&["--drain-timeout", "inf"], "'inf'"),
+        (&["--poller"], "--poller needs a value"),
+        (&["--poller", "select"], "'select'"),
         (&["--quiet=yes"], "--quiet takes no value"),
     ];
     for (args, what) in cases {
@@ -106,6 +108,7 @@ fn help_names_every_option_and_the_default_port() {
             "--max-connections N",
             "--idle-timeout SECONDS",
             "--drain-timeout SECONDS",
+            "--poller",
             "-q, --quiet",
             "-h, --help",
             "-V, --version",
@@ -191,6 +194,20 @@ fn it_listens_on_ipv6_beside_ipv4_on_the_same_port() {
     assert_eq!(beside.address().port(), port);
     Client::connect((std::net::Ipv4Addr::LOCALHOST, port).into()).ask(b"to the second");
     Client::connect((std::net::Ipv6Addr::LOCALHOST, port).into()).ask(b"to the first");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn it_serves_with_either_poller() {
+    for poller in ["poll", "parked"] {
+        let server = Server::start(&["--poller", poller]);
+        let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(server.address())).collect();
+        for round in 0..3 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                client.ask(format!("client {number} round {round}").as_bytes());
+            }
+        }
+    }
 }
 
 #[test]

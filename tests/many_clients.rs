@@ -73,8 +73,17 @@ fn serve_and_let_go(count: usize) {
 
 #[test]
 fn two_thousand_silent_clients_cause_no_wakeups() {
-    need_descriptors(4_500);
-    let server = Server::start(&["--quiet"]);
+    be_silent(&["--quiet"]);
+}
+
+#[test]
+fn two_thousand_silent_clients_cause_no_wakeups_with_plain_poll_either() {
+    be_silent(&["--quiet", "--poller", "poll"]);
+}
+
+fn be_silent(args: &[&str]) {
+    need_descriptors(8_500);
+    let server = Server::start(args);
     let mut clients = connect(&server, 2_000);
     for client in &mut clients {
         client.ask(b"here");

@@ -56,7 +56,9 @@ mod time;
 mod waits;
 
 pub use join::{JoinError, JoinHandle, blocking, spawn};
-pub use socket::{Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd};
+pub use socket::{
+    Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd,
+};
 pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, now, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 
