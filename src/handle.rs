@@ -26,6 +26,8 @@ pub(crate) struct Mailbox {
     pub(crate) drain_by: Cell<Option<Instant>>,
     /// A drain has been asked for, and is not over.
     pub(crate) draining: Cell<bool>,
+    /// The time, as it was when this turn began.
+    pub(crate) now: Cell<Option<Instant>>,
     pub(crate) stopped: Cell<bool>,
     adopted: RefCell<VecDeque<RawFd>>,
     closing: RefCell<VecDeque<OwnedFd>>,
@@ -106,6 +108,11 @@ impl Handle {
     /// Makes a task that does not keep the scheduler running: `run` returns when only services are left.
     pub fn spawn_service(&self, task: impl Task + 'static) {
         self.0.spawn(Box::new(task), true);
+    }
+
+    /// The time, as it was when this turn began, by the scheduler's clock.
+    pub fn now(&self) -> Instant {
+        self.0.now.get().unwrap_or_else(Instant::now)
     }
 
     /// Begins to drain: every task is told (see [`Task::drain`](crate::Task::drain)), and `run` returns when all have

@@ -27,6 +27,8 @@ pub struct Scheduler {
     pub(crate) poller: Box<dyn Poller>,
     /// What fired in the last poll: watched until the next one, when whatever is not waited for again is unwatched.
     fired: Vec<Fired>,
+    /// Counts the polls, so as to begin elsewhere in the list of what fired with each.
+    polls: usize,
     /// How many sides fired in the last poll, and how many of these waits have been renewed since.
     fulfilled: usize,
     pub(crate) renewed: usize,
@@ -111,7 +113,8 @@ impl Scheduler {
             clock: 0,
             drain_by: None,
         };
-        Scheduler { core, poller, fired: Vec::new(), fulfilled: 0, renewed: 0, has_unwatched: false }
+        core.mailbox.now.set(Some(now));
+        Scheduler { core, poller, fired: Vec::new(), polls: 0, fulfilled: 0, renewed: 0, has_unwatched: false }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -227,17 +230,26 @@ impl Scheduler {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.now = self.poller.now();
+        self.core.mailbox.now.set(Some(self.core.now));
         self.core.clock = self.core.epoch.nanos(self.core.now);
     }
 
     fn wake_fired(&mut self) {
         let fired = std::mem::take(&mut self.fired);
-        for &Fired { fd, recv, send, closed } in &fired {
+        // A task that waits for several things is resumed for the first of them that is found here. Beginning elsewhere each
+        // time, one that always fires does not keep the others from ever being it.
+        self.polls = self.polls.wrapping_add(1);
+        let sends_first = self.polls & 1 == 0;
+        let (later, sooner) = fired.split_at(self.polls % fired.len().max(1));
+        for &Fired { fd, recv, send, closed } in sooner.iter().chain(later) {
             self.fulfilled += usize::from(recv) + usize::from(send);
+            if send && sends_first {
+                self.wake_waiter(Side::Send, fd, closed);
+            }
             if recv {
                 self.wake_waiter(Side::Recv, fd, closed);
             }
-            if send {
+            if send && !sends_first {
                 self.wake_waiter(Side::Send, fd, closed);
             }
         }

@@ -122,6 +122,38 @@ fn a_socket_that_nobody_reads_costs_lines_and_no_service() {
     expect_no_stall(&server, address, || Lines::read_from(ours));
 }
 
+/// What the shell does so that the daemon cannot open by name what it has no permission for, though it may be root's.
+const WITHOUT_OVERRIDE: &str =
+    "if [ \"$(id -u)\" = 0 ]; then exec setpriv --bounding-set=-dac_override,-dac_read_search \"$0\" \"$@\"; fi";
+
+#[test]
+fn a_pipe_that_cannot_be_opened_again_costs_lines_and_no_service() {
+    // A pipe that somebody else has made, as `sudo -u` and containers pass it on: its flags are not the daemon's to change, and
+    // a description of its own cannot be had. Standard output and standard error are the same pipe, and both have
+    // something to say in the same turn, for which there is room once.
+    let (mut reader, writer) = small_pipe();
+    rustix::fs::fchmod(&writer, rustix::fs::Mode::empty()).expect("a pipe has a mode");
+    let errors = writer.try_clone().expect("a descriptor can be cloned");
+    let server = Server::builder().args(["--listen", "127.0.0.1:0"]).after(WITHOUT_OVERRIDE).stdout(writer);
+    let mut server = server.stderr(errors).spawn();
+    let address = listening_address(&mut server);
+    let mut clients = served(address, 80);
+    rustix::io::ioctl_fionbio(&reader, true).expect("a pipe can be made non-blocking");
+    for _ in 0..30 {
+        while io::Read::read(&mut reader, &mut [0; 4096]).is_ok() {}
+        server.pause();
+        let mut client = Client::connect(address);
+        server.signal(Signal::USR1);
+        server.go_on();
+        client.ask(b"Is the log in your way?");
+        clients.push(client);
+    }
+    assert_idle(&server, "nobody reads the log");
+    rustix::io::ioctl_fionbio(&reader, false).expect("a pipe can be made blocking");
+    Lines::read_from(reader).wait_for_line(LIMIT, |line| line.contains("dropped") || line.contains("WAITS FOR"));
+    served(address, 3);
+}
+
 /// A pseudo-terminal: the side of whoever sits at it, and the side of the program.
 fn terminal() -> (OwnedFd, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("there are terminals");

@@ -61,7 +61,7 @@ fn a_hang_up_resumes_a_lone_waiter_once() {
         world.settle();
         assert_eq!(world.trace.take(), ["lone: ready".to_owned(), format!("lone: {wait}")]);
         assert!(world.script.waits() - waits <= 2, "it does not spin over what nobody waits for");
-        world.poll_once();
+        world.turn_awake();
         assert_eq!(world.script.watched(), []);
     }
 }
@@ -250,24 +250,29 @@ fn who_waited_for_a_number_before_does_not_count_against_who_waits_for_it_now() 
 }
 
 #[test]
-fn a_sender_does_not_keep_the_receiver_of_an_older_file_with_the_same_number() {
-    // The sender has waited for this number before, and its owner has put another file there meanwhile: the receiver
-    // still means the old one.
-    let mut world = World::new();
-    let script = world.script.clone();
-    world.spawn_waits("receiver", [Wait::Recv(7)]);
-    world.spawn("sender", move |_, n| {
-        if n == 1 {
-            script.now(Happening::Reused(7));
-        }
-        Ok(if n < 2 { Wait::Send(7) } else { Wait::Done })
-    });
-    world.turns(1);
-    world.fire(7, Side::Send);
-    world.trace.take();
-    world.fire(7, Side::Recv);
-    let lines = world.trace.take();
-    assert!(!lines.contains(&"receiver: recv fd 7".to_owned()), "what is there is for the new file: {lines:?}");
+fn a_task_that_reopens_its_own_number_may_wait_for_both_sides_of_it() {
+    for (first, second) in [(Wait::Recv(7), Wait::Send(7)), (Wait::Send(7), Wait::Recv(7))] {
+        let mut world = World::new();
+        let script = world.script.clone();
+        world.spawn("task", move |cx, n| {
+            if n == 1 {
+                // It closes its connection and opens another, which is given the same number.
+                script.now(Happening::Reused(7));
+                cx.or(second);
+            }
+            Ok(if n < 2 { first } else { Wait::Wake })
+        });
+        world.spawn_waits("other", std::iter::repeat(Wait::Recv(8)));
+        world.turns(1);
+        world.fire(7, if first == Wait::Recv(7) { Side::Recv } else { Side::Send });
+        assert_eq!(world.table()[0], format!("task: {first} or {second}"));
+        world.fire(7, if second == Wait::Recv(7) { Side::Recv } else { Side::Send });
+        let mut lines = world.trace.take();
+        lines.retain(|line| line.starts_with("task"));
+        assert_eq!(lines, ["task: ready".to_owned(), format!("task: {first}"), format!("task: {second}")]);
+        world.turn_awake();
+        assert_eq!(world.script.watched(), [(8, Side::Recv)]);
+    }
 }
 
 #[test]
@@ -305,7 +310,7 @@ fn of_several_waits_the_first_to_fire_resumes_once_and_the_rest_is_withdrawn() {
         world.fire(fd, side);
         assert_eq!(world.trace.take(), [format!("task: {wait}")]);
         assert_eq!(world.table(), ["task: wake"]);
-        world.poll_once();
+        world.turn_awake();
         assert_eq!(world.script.watched(), []);
     }
 }
@@ -458,7 +463,7 @@ fn a_task_may_change_what_it_waits_for_every_time() {
         assert_eq!(world.script.watched(), [(fd, side)]);
         world.fire(fd, side);
         assert_eq!(world.trace.take()[0], format!("task: {wait}"));
-        world.poll_once();
+        world.turn_awake();
     }
     world.assert_empty();
 }

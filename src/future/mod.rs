@@ -59,7 +59,7 @@ pub use join::{JoinError, JoinHandle, blocking, spawn};
 pub use socket::{
     Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd,
 };
-pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, now, sleep, sleep_until, timeout};
+pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 
 use crate::context::Context;
@@ -68,13 +68,14 @@ use crate::remote::Remote;
 use crate::task::{Task, Wait, WaitError};
 use alarm::Alarm;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 use waits::Waits;
 
@@ -110,12 +111,15 @@ pub struct FutureTask<F> {
 }
 
 struct Polled {
-    waits: Rc<Waits>,
+    /// In the scheduler's mailbox while the future is polled.
+    waits: Cell<Option<Rc<Waits>>>,
     alarm: Arc<Alarm>,
+    /// What the future is polled with.
+    waker: Waker,
 }
 
-/// How many hold the alarm when nobody holds a waker: the task itself, and the waker that its future is polled with.
-const OWN_ALARMS: usize = 2;
+/// How many hold the alarm when nobody else holds a waker: the fields above, and the waits.
+const OWN_ALARMS: usize = 3;
 
 impl<F> FutureTask<F> {
     /// Gives the task a name, for logs and for the task table. Without it, it is called as its `async fn` is.
@@ -130,47 +134,65 @@ impl Polled {
     fn new(cx: &Context<'_>) -> Polled {
         let remote = cx.core.mailbox.futures.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
-        Polled { waits: Rc::new(Waits::new(&alarm, cx.id(), cx.now())), alarm }
+        let waker = Waker::from(Arc::clone(&alarm));
+        let waits = Waits::new(waker.clone(), cx.id());
+        Polled { waits: Cell::new(Some(Rc::new(waits))), alarm, waker }
     }
 
     /// Says that a poll has begun, then what it is for. Whoever is woken by that is polled with the rest, so it is no
     /// reason to poll again afterwards.
     #[inline]
-    fn begin(&self, fulfil: impl FnOnce(&Waits) -> bool) {
+    fn begin(&mut self, fulfil: impl FnOnce(&Waits) -> bool) {
         self.alarm.begin_poll();
-        if fulfil(&self.waits) {
+        if let Some(waits) = self.waits.get_mut()
+            && fulfil(waits)
+        {
             self.alarm.begin_poll();
         }
     }
 
     /// What the task waits for after its future has been polled.
     #[inline]
-    fn end(&self, cx: &mut Context<'_>) -> Wait {
+    fn end(&mut self, cx: &mut Context<'_>) -> Wait {
         // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
         // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
         let was_woken = self.alarm.end_poll();
-        let wait = self.waits.wait(|wait| cx.or(wait));
-        if has_wakers && let Some(retry) = self.listen(cx) {
-            cx.or(Wait::Until(retry));
+        if let Some(wait) = self.waits.get_mut().as_ref().and_then(|waits| waits.only_wait())
+            && !has_wakers
+            && !was_woken
+        {
+            return wait;
         }
-        match wait {
-            None if was_woken => Wait::Turn,
-            None => Wait::Wake,
-            Some(wait) if was_woken => {
+        self.end_with_several(cx, has_wakers, was_woken)
+    }
+
+    /// [`end`](Polled::end), if there is more to say than that the task waits for one descriptor.
+    #[cold]
+    #[inline(never)]
+    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool, was_woken: bool) -> Wait {
+        let wait = self.waits.get_mut().as_ref().and_then(|waits| waits.wait(|wait| cx.or(wait)));
+        let look_again = match was_woken {
+            true => Some(cx.now()),
+            false if has_wakers => self.listen(cx),
+            false => None,
+        };
+        match (wait, look_again) {
+            (None, Some(_)) if was_woken => Wait::Turn,
+            (Some(wait), Some(at)) => {
                 // Not `Wait::Turn`, which would come before anybody has looked whether the other waits are fulfilled, over
                 // and over if the future keeps waking itself. A deadline that is over is looked at after them.
                 cx.or(wait);
-                Wait::Until(cx.now())
+                Wait::Until(at)
             }
-            Some(wait) => wait,
+            (None, Some(at)) => Wait::Until(at),
+            (wait, None) => wait.unwrap_or(Wait::Wake),
         }
     }
 
     /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
     /// descriptor, the task has to look by itself at the instant that is returned.
-    #[cold]
     fn listen(&self, cx: &Context<'_>) -> Option<Instant> {
         let futures = &cx.core.mailbox.futures;
         if !futures.listens.get() {
@@ -185,12 +207,12 @@ where
     F: Future<Output = io::Result<()>>,
 {
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>, fulfil: impl FnOnce(&Waits) -> bool) -> io::Result<Wait> {
+    fn poll(&mut self, cx: &mut Context<'_>, fulfil: impl FnOnce(&Waits, &Context<'_>) -> bool) -> io::Result<Wait> {
         let polled = self.polled.get_or_insert_with(|| Polled::new(cx));
-        polled.begin(fulfil);
+        polled.begin(|waits| fulfil(waits, cx));
         let poll = {
             let _running = cx.core.mailbox.futures.enter(&polled.waits);
-            self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waits.waker))
+            self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker))
         };
         match poll {
             Poll::Pending => Ok(polled.end(cx)),
@@ -204,13 +226,11 @@ where
     F: Future<Output = io::Result<()>> + 'static,
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let (why, now, is_draining) = (cx.why(), cx.now(), cx.is_draining());
-        self.poll(cx, |waits| waits.fulfil(why, now, is_draining))
+        self.poll(cx, Waits::fulfil)
     }
 
     fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
-        let now = cx.now();
-        self.poll(cx, |waits| waits.fail(error, now))
+        self.poll(cx, |waits, cx| waits.fail(cx.why, error))
     }
 
     /// A future that wants to know awaits [`draining`]; the others find nothing changed, and wait again.

@@ -1,11 +1,12 @@
 //! Descriptors and sockets, awaited.
 
 use super::time::sleep;
-use super::waits::{Request, Want};
-use crate::handle::{Descriptor, Handle, Mailbox};
+use super::waits::Request;
+use crate::handle::{Descriptor, Handle};
 use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream, try_again};
+use crate::slots::Reason;
 use crate::sys;
-use crate::task::{Side, WaitError};
+use crate::task::Side;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -28,23 +29,6 @@ impl Source for Descriptor {
 impl Source for Stream {
     fn descriptor(&self) -> &Descriptor {
         Stream::descriptor(self)
-    }
-}
-
-/// The wait for one side of one descriptor.
-struct Ready {
-    side: Side,
-    fd: RawFd,
-    request: Request,
-}
-
-impl Ready {
-    fn poll(&mut self, mailbox: &Mailbox, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let wait = self.side.of(self.fd);
-        self.request.poll(mailbox, cx, |_| Want::Wait(wait)).map(|outcome| match outcome {
-            Some(outcome) => outcome.map_err(WaitError::into),
-            None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
-        })
     }
 }
 
@@ -72,7 +56,7 @@ impl Ready {
 /// ```
 pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
     let descriptor = source.descriptor();
-    Readable { descriptor, ready: Ready { side: Side::Recv, fd: descriptor.as_raw_fd(), request: Request::new() } }
+    Readable { descriptor, request: Request::new() }
 }
 
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
@@ -93,14 +77,14 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
 /// ```
 pub fn writable<S: Source + ?Sized>(source: &S) -> Writable<'_> {
     let descriptor = source.descriptor();
-    Writable { descriptor, ready: Ready { side: Side::Send, fd: descriptor.as_raw_fd(), request: Request::new() } }
+    Writable { descriptor, request: Request::new() }
 }
 
 /// Waits until something can be received from this descriptor. Made by [`readable`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Readable<'a> {
     descriptor: &'a Descriptor,
-    ready: Ready,
+    request: Request,
 }
 
 impl Future for Readable<'_> {
@@ -109,7 +93,8 @@ impl Future for Readable<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.ready.poll(this.descriptor.mailbox(), cx)
+        this.request
+            .poll_ready(this.descriptor.mailbox(), cx, || Reason::ready(Side::Recv, this.descriptor.as_raw_fd()))
     }
 }
 
@@ -117,7 +102,7 @@ impl Future for Readable<'_> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Writable<'a> {
     descriptor: &'a Descriptor,
-    ready: Ready,
+    request: Request,
 }
 
 impl Future for Writable<'_> {
@@ -126,7 +111,8 @@ impl Future for Writable<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.ready.poll(this.descriptor.mailbox(), cx)
+        this.request
+            .poll_ready(this.descriptor.mailbox(), cx, || Reason::ready(Side::Send, this.descriptor.as_raw_fd()))
     }
 }
 
@@ -161,8 +147,8 @@ pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
 }
 
 async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
-    let mut ready = Ready { side, fd, request: Request::new() };
-    poll_fn(|cx| ready.poll(&scheduler.0, cx)).await
+    let mut request = Request::new();
+    poll_fn(|cx| request.poll_ready(&scheduler.0, cx, || Reason::ready(side, fd))).await
 }
 
 /// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that

@@ -13,15 +13,7 @@ use std::time::{Duration, Instant};
 /// What becomes of a future of this module that is polled where it cannot work.
 const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this scheduler";
 
-/// The time, as it was when this turn began, by the scheduler's clock.
-///
-/// # Panics
-/// If no future of this scheduler is being polled.
-pub fn now(scheduler: &Handle) -> Instant {
-    scheduler.0.futures.running_waits().expect(NOT_IN_A_TASK).now()
-}
-
-/// Waits for so long, counted from when it is first polled.
+/// Waits for so long, counted from the beginning of this turn (see [`Handle::now`]).
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
@@ -38,18 +30,14 @@ pub fn now(scheduler: &Handle) -> Instant {
 /// assert!(begin.elapsed() >= Duration::from_millis(10));
 /// ```
 pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
-    Sleep { scheduler: scheduler.clone(), until: Until::In(time), request: Request::new() }
+    let now = scheduler.now();
+    // What is so far away that no clock shows it is as good as never.
+    sleep_until(scheduler, now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
 }
 
 /// Waits until this instant, or soon after it, and never before.
 pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
-    Sleep { scheduler: scheduler.clone(), until: Until::At(instant), request: Request::new() }
-}
-
-#[derive(Clone, Copy)]
-enum Until {
-    In(Duration),
-    At(Instant),
+    Sleep { scheduler: scheduler.clone(), at: instant, request: Request::new() }
 }
 
 /// Waits for an instant. Made by [`sleep`] and [`sleep_until`]. It panics if it is polled by somebody who is not a task of
@@ -57,7 +45,7 @@ enum Until {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
     scheduler: Handle,
-    until: Until,
+    at: Instant,
     request: Request,
 }
 
@@ -65,16 +53,8 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Sleep { scheduler, until, request } = self.get_mut();
-        let poll = request.poll(&scheduler.0, cx, |waits| {
-            let at = match *until {
-                // So far away that no clock shows it: as good as never.
-                Until::In(time) => waits.now().checked_add(time).unwrap_or_else(|| waits.now() + FAR_AWAY),
-                Until::At(at) => at,
-            };
-            *until = Until::At(at);
-            Want::Wait(Wait::Until(at))
-        });
+        let Sleep { scheduler, at, request } = self.get_mut();
+        let poll = request.poll(&scheduler.0, cx, |_| Want::Wait(Wait::Until(*at)));
         poll.map(|outcome| {
             outcome.expect(NOT_IN_A_TASK).expect("a deadline can always be waited for");
         })
@@ -205,7 +185,7 @@ impl Future for Draining {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Draining { scheduler, request } = self.get_mut();
-        if scheduler.0.futures.is_draining() {
+        if scheduler.0.draining.get() {
             return Poll::Ready(());
         }
         request.poll(&scheduler.0, cx, |_| Want::Drain).map(|outcome| {

@@ -8,13 +8,14 @@
 //! what the contract of [`Future`](std::future::Future) asks for, and what combinators such as `FuturesUnordered` rely on:
 //! they poll a future again only when the waker says so that they gave to it.
 
-use super::alarm::Alarm;
+use crate::context::Context;
 use crate::handle::Mailbox;
 use crate::remote::Remote;
+use crate::slots::{Kind, Reason};
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ use std::time::Instant;
 #[derive(Default)]
 pub(crate) struct Futures {
     /// The waits of the task that polls its future right now.
-    running: RefCell<Option<Rc<Waits>>>,
+    running: Cell<Option<Rc<Waits>>>,
     /// The way into this scheduler from other threads, made when somebody first needs it.
     pub(crate) remote: OnceCell<Remote>,
     /// The messages that come that way are received.
@@ -32,38 +33,54 @@ pub(crate) struct Futures {
 impl Futures {
     /// Which task polls its future right now.
     pub(crate) fn running(&self) -> Option<TaskId> {
-        self.running.borrow().as_ref().map(|waits| waits.id)
+        self.running_waits().map(|waits| waits.id)
     }
 
     /// The waits of the task that polls its future right now.
-    pub(super) fn running_waits(&self) -> Option<Rc<Waits>> {
-        self.running.borrow().clone()
-    }
-
-    /// Whether the task that polls its future right now has been told of a drain.
-    pub(super) fn is_draining(&self) -> bool {
-        self.running.borrow().as_ref().is_some_and(|waits| waits.is_draining.get())
+    fn running_waits(&self) -> Option<Rc<Waits>> {
+        let waits = self.running.take();
+        self.running.set(waits.clone());
+        waits
     }
 
     /// The task that polls its future right now, if `cx` is what that task gave to it: then it can be woken by its id.
     /// `None` if somebody stands between, who is to be woken in the task's stead.
     pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
-        self.running.borrow().as_ref().filter(|waits| waits.waker.will_wake(cx.waker())).map(|waits| waits.id)
+        self.running_waits().filter(|waits| waits.waker.will_wake(cx.waker())).map(|waits| waits.id)
     }
 
-    /// The task with these waits polls its future, until what is returned is dropped.
-    pub(super) fn enter(&self, waits: &Rc<Waits>) -> Running<'_> {
-        self.running.replace(Some(Rc::clone(waits)));
-        Running(self)
+    /// Makes this the one wait of the task that polls its future right now, if it has none and `cx` is its own.
+    #[inline(always)]
+    fn stand_alone(&self, cx: &task::Context<'_>, what: Reason) -> Option<Rc<Waits>> {
+        let waits = self.running.take()?;
+        let is_free = waits.one.get() == FREE && waits.waker.will_wake(cx.waker());
+        if is_free {
+            waits.one.set(what);
+        }
+        let standing = is_free.then(|| Rc::clone(&waits));
+        // Nothing is dropped by this, which the compiler does not know.
+        std::mem::forget(self.running.replace(Some(waits)));
+        standing
+    }
+
+    /// The task with these waits polls its future, until what is returned is dropped; so long they are here.
+    #[inline]
+    pub(super) fn enter<'a>(&'a self, waits: &'a Cell<Option<Rc<Waits>>>) -> Running<'a> {
+        std::mem::forget(self.running.replace(waits.take()));
+        Running { futures: self, waits }
     }
 }
 
 /// While this lives, a task polls its future.
-pub(super) struct Running<'a>(&'a Futures);
+pub(super) struct Running<'a> {
+    futures: &'a Futures,
+    waits: &'a Cell<Option<Rc<Waits>>>,
+}
 
 impl Drop for Running<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.running.take();
+        std::mem::forget(self.waits.replace(self.futures.running.take()));
     }
 }
 
@@ -72,13 +89,21 @@ pub(super) struct Waits {
     pub(super) id: TaskId,
     /// The task's own waker: what its future is polled with.
     pub(super) waker: Waker,
-    /// The time of the resume, by the scheduler's clock.
-    now: Cell<Instant>,
-    is_draining: Cell<bool>,
+    /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
+    /// it waits for, [`MET`], or an error. [`FREE`] if there is none.
+    one: Cell<Reason>,
+    /// All others.
     entries: RefCell<Vec<Entry>>,
-    /// How many entries wait for something that the scheduler can be asked for.
-    waiting: Cell<usize>,
+    /// How many entries are not free.
+    used: Cell<usize>,
 }
+
+/// There is no such wait.
+const FREE: Reason = Reason::TURN;
+/// The wait is fulfilled.
+const MET: Reason = Reason::WAKE;
+/// The index of the wait that is no entry.
+const ONE: usize = usize::MAX;
 
 struct Entry {
     state: State,
@@ -103,37 +128,37 @@ pub(super) enum Want {
 }
 
 impl Waits {
-    pub(super) fn new(alarm: &Arc<Alarm>, id: TaskId, now: Instant) -> Waits {
-        Waits {
-            id,
-            waker: Waker::from(Arc::clone(alarm)),
-            now: Cell::new(now),
-            is_draining: Cell::new(false),
-            entries: RefCell::default(),
-            waiting: Cell::new(0),
-        }
-    }
-
-    pub(super) fn now(&self) -> Instant {
-        self.now.get()
+    pub(super) fn new(waker: Waker, id: TaskId) -> Waits {
+        Waits { id, waker, one: Cell::new(FREE), entries: RefCell::default(), used: Cell::new(0) }
     }
 
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
-    pub(super) fn fulfil(&self, why: Wait, now: Instant, is_draining: bool) -> bool {
-        self.now.set(now);
-        self.is_draining.set(is_draining);
+    #[inline]
+    pub(super) fn fulfil(&self, cx: &Context<'_>) -> bool {
+        let why = cx.why;
+        if self.one.get() == why && matches!(why.kind, Kind::Recv | Kind::Send) {
+            self.one.set(MET);
+        }
+        self.used.get() > 0 && self.fulfil_entries(why, cx.core.now, cx.is_draining())
+    }
+
+    #[cold]
+    fn fulfil_entries(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
         self.fulfil_where(Ok(()), |state| match state {
             State::Waiting(Wait::Until(at)) => *at <= now,
-            State::Waiting(wait) => *wait == why,
+            State::Waiting(wait) => Reason::from(*wait) == why,
             State::WaitingForDrain => is_draining,
             State::Free | State::Fulfilled(_) => false,
         })
     }
 
     /// Gives an error to whoever waits for what cannot be waited for.
-    pub(super) fn fail(&self, error: WaitError, now: Instant) -> bool {
+    #[cold]
+    pub(super) fn fail(&self, why: Reason, error: WaitError) -> bool {
         let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
-        self.now.set(now);
+        if self.one.get() == Reason::from(wait) {
+            self.one.set(why);
+        }
         self.fulfil_where(Err(error), |state| matches!(state, State::Waiting(waiting) if *waiting == wait))
     }
 
@@ -164,28 +189,34 @@ impl Waits {
         if !is_met(&entry.state) {
             return Some(None);
         }
-        if matches!(entry.state, State::Waiting(_)) {
-            self.waiting.set(self.waiting.get() - 1);
-        }
         entry.state = State::Fulfilled(outcome);
         Some(entry.waker.take())
     }
 
+    /// The descriptor that is waited for, if that is all.
+    #[inline]
+    pub(super) fn only_wait(&self) -> Option<Wait> {
+        let one = self.one.get();
+        match one.kind {
+            Kind::Recv if self.used.get() == 0 => Some(Wait::Recv(one.fd)),
+            Kind::Send if self.used.get() == 0 => Some(Wait::Send(one.fd)),
+            _ => None,
+        }
+    }
+
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
     pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
-        let mut left = self.waiting.get();
-        let mut first = None;
+        let one = self.one.get();
+        let mut first = match one.kind {
+            Kind::Recv => Some(Wait::Recv(one.fd)),
+            Kind::Send => Some(Wait::Send(one.fd)),
+            _ => None,
+        };
         for entry in self.entries.borrow().iter() {
-            if left == 0 {
-                break;
-            }
-            if let State::Waiting(wait) = entry.state {
-                left -= 1;
-                if first.is_none() {
-                    first = Some(wait);
-                } else {
-                    or(wait);
-                }
+            let State::Waiting(wait) = entry.state else { continue };
+            match first {
+                None => first = Some(wait),
+                Some(_) => or(wait),
             }
         }
         first
@@ -198,11 +229,9 @@ impl Waits {
     }
 
     fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
+        self.used.set(self.used.get() + 1);
         let state = match want {
-            Want::Wait(wait) => {
-                self.waiting.set(self.waiting.get() + 1);
-                State::Waiting(wait)
-            }
+            Want::Wait(wait) => State::Waiting(wait),
             Want::Drain => State::WaitingForDrain,
         };
         let mut entries = self.entries.borrow_mut();
@@ -223,6 +252,13 @@ impl Waits {
     /// Withdraws the wait, and returns what had become of it.
     #[inline]
     fn remove(&self, index: usize) -> Option<Result<(), WaitError>> {
+        if index == ONE {
+            return match self.one.replace(FREE) {
+                MET => Some(Ok(())),
+                one => one.error().map(Err),
+            };
+        }
+        self.used.set(self.used.get() - 1);
         let (state, waker) = {
             let mut entries = self.entries.borrow_mut();
             let entry = &mut entries[index];
@@ -231,17 +267,16 @@ impl Waits {
         // Dropping a waker may do anything, so the list is not borrowed any more.
         drop(waker);
         match state {
-            State::Waiting(_) => {
-                self.waiting.set(self.waiting.get() - 1);
-                None
-            }
-            State::Free | State::WaitingForDrain => None,
+            State::Waiting(_) | State::WaitingForDrain | State::Free => None,
             State::Fulfilled(outcome) => Some(outcome),
         }
     }
 
-    #[inline]
     fn is_fulfilled(&self, index: usize) -> bool {
+        if index == ONE {
+            let one = self.one.get();
+            return one == MET || one.is_error();
+        }
         matches!(self.entries.borrow()[index].state, State::Fulfilled(_))
     }
 
@@ -262,11 +297,45 @@ impl Request {
         Request { standing: None }
     }
 
-    /// Asks for `want`, once; ready when that is what the task was resumed for.
-    ///
-    /// # Errors
-    /// `None` if this was not polled by a task of the scheduler whose mailbox this is.
-    #[inline]
+    /// Asks for a descriptor, once; ready when that is what the task was resumed for. This is what almost every poll comes
+    /// to: the task waits for one thing, and polls its future itself.
+    #[inline(always)]
+    pub(super) fn poll_ready(
+        &mut self,
+        mailbox: &Mailbox,
+        cx: &task::Context<'_>,
+        what: impl Fn() -> Reason,
+    ) -> Poll<io::Result<()>> {
+        match &self.standing {
+            Some((waits, ONE)) if waits.one.get() == MET => {
+                waits.one.set(FREE);
+                drop(self.standing.take());
+                return Poll::Ready(Ok(()));
+            }
+            None => {
+                if let Some(waits) = mailbox.futures.stand_alone(cx, what()) {
+                    self.standing = Some((waits, ONE));
+                    return Poll::Pending;
+                }
+            }
+            Some(_) => {}
+        }
+        self.poll_any(mailbox, cx, what())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_any(&mut self, mailbox: &Mailbox, cx: &task::Context<'_>, what: Reason) -> Poll<io::Result<()>> {
+        let wait = if what.kind == Kind::Recv { Wait::Recv(what.fd) } else { Wait::Send(what.fd) };
+        self.poll(mailbox, cx, |_| Want::Wait(wait)).map(|outcome| match outcome {
+            Some(outcome) => outcome.map_err(WaitError::into),
+            None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
+        })
+    }
+
+    /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
+    /// the scheduler whose mailbox this is.
+    #[cold]
     pub(super) fn poll(
         &mut self,
         mailbox: &Mailbox,
@@ -288,8 +357,9 @@ impl Request {
     fn stand(&mut self, running: Rc<Waits>, cx: &task::Context<'_>, want: impl FnOnce(&Waits) -> Want) {
         let waker = running.stranger(cx);
         match &self.standing {
-            Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
-            // Not yet, or the future has been moved to another task.
+            Some((waits, ONE)) if Rc::ptr_eq(waits, &running) && waker.is_none() => {}
+            Some((waits, index)) if Rc::ptr_eq(waits, &running) && *index != ONE => waits.set_waker(*index, waker),
+            // Not yet, or the future has been moved: to another task, or to where somebody else polls it.
             _ => {
                 self.withdraw();
                 let index = running.insert(want(&running), waker);
@@ -306,6 +376,7 @@ impl Request {
 }
 
 impl Drop for Request {
+    #[inline]
     fn drop(&mut self) {
         self.withdraw();
     }

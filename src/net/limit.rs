@@ -89,8 +89,7 @@ impl Limit {
 /// # Errors
 /// What `getrlimit(2)` says.
 pub fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
-    let limit = sys::raise_descriptor_limit(wanted as u64)?;
-    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+    sys::raise_descriptor_limit(wanted)
 }
 
 impl Drop for Permit {

@@ -58,10 +58,12 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// How many descriptors the process may have open (`RLIMIT_NOFILE`), after raising that to `wanted`, or as near to it as
 /// the system lets us.
-pub(crate) fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
+pub(crate) fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live `rlimit`.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    // The type is signed on some systems.
+    let wanted = libc::rlim_t::try_from(wanted).unwrap_or(libc::rlim_t::MAX);
     if limit.rlim_cur < wanted {
         let raised = libc::rlimit { rlim_cur: wanted.min(limit.rlim_max), ..limit };
         // SAFETY: the pointer is to a live `rlimit`.
@@ -69,5 +71,5 @@ pub(crate) fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
             limit = raised;
         }
     }
-    Ok(limit.rlim_cur)
+    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }

@@ -1,0 +1,427 @@
+//! What can be said to a scheduler while it runs: wake, cancel, drain; from the task itself, from another, from outside.
+
+mod scripted;
+
+use fdtask::poller::Happening;
+use fdtask::{Side, TaskId, Wait};
+use scripted::{Scripted, World, ms, shared};
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// A task that does something once, when it is woken, to the task in the cell.
+fn speaker(
+    world: &mut World,
+    says: impl Fn(&mut fdtask::Context<'_>, TaskId) + 'static,
+) -> (TaskId, Rc<Cell<Option<TaskId>>>) {
+    let to = shared(None);
+    let listener = to.clone();
+    let id = world.spawn("speaker", move |cx, n| {
+        if n > 0 {
+            says(cx, listener.get().expect("the test has said to whom"));
+        }
+        Ok(Wait::Wake)
+    });
+    (id, to)
+}
+
+fn lines_of(world: &World, name: &str) -> Vec<String> {
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.starts_with(name));
+    lines
+}
+
+#[test]
+fn a_wake_resumes_a_task_whatever_it_waits_for_and_withdraws_that() {
+    let waits: [fn(&mut fdtask::Context<'_>) -> Wait; 5] = [
+        |_| Wait::Wake,
+        |_| Wait::Recv(3),
+        |_| Wait::Send(3),
+        |cx| Wait::Until(cx.now() + ms(10)),
+        |cx| {
+            cx.or(Wait::Send(4));
+            cx.or(Wait::Until(cx.now() + ms(10)));
+            Wait::Recv(3)
+        },
+    ];
+    for waits in waits {
+        let mut world = World::new();
+        let sleeper = world.spawn("sleeper", move |cx, n| {
+            if n == 0 {
+                return Ok(waits(cx));
+            }
+            assert!(!cx.timed_out());
+            Ok(Wait::Wake)
+        });
+        let (speaker, to) = speaker(&mut world, |cx, to| cx.wake(to));
+        to.set(Some(sleeper));
+        // Keeps the turns from sleeping.
+        world.spawn_waits("busy", [Wait::Turn; 4]);
+        world.turns(1);
+        world.scheduler.handle().wake(speaker);
+        world.turns(3);
+        assert_eq!(lines_of(&world, "sleeper"), ["sleeper: ready", "sleeper: wake"]);
+        world.settle();
+        assert_eq!(world.trace.take().iter().filter(|line| line.starts_with("sleeper")).count(), 0);
+        world.turn_awake();
+        assert_eq!(world.script.watched(), []);
+    }
+}
+
+#[test]
+fn a_task_that_is_ready_anyway_is_resumed_once_however_often_it_is_woken() {
+    let mut world = World::new();
+    let task = world.spawn_waits("task", [Wait::Turn, Wait::Wake]);
+    for _ in 0..3 {
+        world.scheduler.handle().wake(task);
+    }
+    world.turns(1);
+    for _ in 0..3 {
+        world.scheduler.handle().wake(task);
+    }
+    world.settle();
+    assert_eq!(lines_of(&world, "task"), ["task: ready", "task: ready"]);
+    for _ in 0..3 {
+        world.scheduler.handle().wake(task);
+    }
+    world.settle();
+    assert_eq!(lines_of(&world, "task"), ["task: wake", "task ended: done", "task dropped"]);
+}
+
+#[test]
+fn a_task_that_wakes_itself_is_resumed_in_the_next_turn() {
+    let mut world = World::new();
+    world.spawn("task", |cx, n| {
+        cx.wake(cx.id());
+        Ok(if n < 3 { Wait::Recv(3) } else { Wait::Done })
+    });
+    world.scheduler.run();
+    assert_eq!(
+        world.trace.take(),
+        ["task: ready", "task: wake", "task: wake", "task: wake", "task ended: done", "task dropped"]
+    );
+    assert_eq!(world.script.elapsed(), ms(0));
+    world.assert_empty();
+}
+
+#[test]
+fn a_wake_that_is_said_while_the_other_is_ready_or_gone_is_not_kept_for_later() {
+    let mut world = World::new();
+    let task = world.spawn_waits("task", [Wait::Recv(3), Wait::Wake]);
+    world.turns(1);
+    world.script.now(Happening::Ready(3, Side::Recv));
+    world.turns(1);
+    // It is ready because it fired; the wake finds it so.
+    world.scheduler.handle().wake(task);
+    world.settle();
+    assert_eq!(world.trace.take(), ["task: ready", "task: recv fd 3"]);
+    world.scheduler.handle().cancel(task);
+    world.scheduler.handle().wake(task);
+    world.settle();
+    assert_eq!(world.trace.take(), ["task ended: cancelled", "task dropped"]);
+}
+
+#[test]
+fn a_cancelled_task_is_withdrawn_and_dropped_wherever_it_is() {
+    let places: [fn(&mut fdtask::Context<'_>) -> Wait; 6] = [
+        |_| Wait::Turn,
+        |_| Wait::Wake,
+        |_| Wait::Recv(3),
+        |_| Wait::Send(3),
+        |cx| Wait::Until(cx.now() + ms(10)),
+        |cx| {
+            cx.or(Wait::Until(cx.now() + ms(10)));
+            cx.or(Wait::Send(4));
+            Wait::Recv(3)
+        },
+    ];
+    for place in places {
+        for from_another in [false, true] {
+            let mut world = World::new();
+            let (speaker, to) = speaker(&mut world, |cx, to| {
+                cx.cancel(to);
+                cx.cancel(to);
+            });
+            let victim = world.spawn("victim", move |cx, _| Ok(place(cx)));
+            world.spawn_waits("busy", [Wait::Turn; 4]);
+            to.set(Some(victim));
+            world.turns(1);
+            world.trace.take();
+            if from_another {
+                world.scheduler.handle().wake(speaker);
+            } else {
+                world.scheduler.handle().cancel(victim);
+            }
+            world.turns(2);
+            let mut lines = lines_of(&world, "victim");
+            // A task that is always ready may come before the speaker in the deque.
+            lines.retain(|line| line != "victim: ready");
+            assert_eq!(lines, ["victim ended: cancelled", "victim dropped"]);
+            world.settle();
+            assert_eq!(world.table(), ["speaker: wake"]);
+            assert_eq!(lines_of(&world, "victim"), [""; 0]);
+            world.turn_awake();
+            assert_eq!(world.script.watched(), []);
+        }
+    }
+}
+
+#[test]
+fn a_task_that_fired_and_is_cancelled_before_its_turn_is_not_resumed() {
+    let mut world = World::new();
+    // The first in the deque cancels the second; both have fired.
+    let victim = shared(None);
+    let to = victim.clone();
+    world.spawn("first", move |cx, n| {
+        to.get().filter(|_| n > 0).into_iter().for_each(|to| cx.cancel(to));
+        Ok(Wait::Recv(3))
+    });
+    victim.set(Some(world.spawn_waits("victim", std::iter::repeat(Wait::Recv(4)))));
+    world.turns(1);
+    world.trace.take();
+    world.script.now(Happening::Ready(3, Side::Recv));
+    world.script.now(Happening::Ready(4, Side::Recv));
+    world.turns(2);
+    assert_eq!(world.trace.take(), ["first: recv fd 3", "victim ended: cancelled", "victim dropped"]);
+    assert_eq!(world.script.watched(), [(3, Side::Recv)]);
+}
+
+#[test]
+fn a_task_that_cancels_itself_ends_whatever_it_returns() {
+    let returns: [fn() -> io::Result<Wait>; 4] =
+        [|| Ok(Wait::Recv(3)), || Ok(Wait::Turn), || Ok(Wait::Wake), || Ok(Wait::Recv(-1))];
+    for returns in returns {
+        let mut world = World::new();
+        world.spawn("task", move |cx, _| {
+            cx.cancel(cx.id());
+            returns()
+        });
+        world.scheduler.run();
+        assert_eq!(world.trace.take(), ["task: ready", "task ended: cancelled", "task dropped"]);
+        world.assert_empty();
+    }
+    // Unless it has ended already by what it returned: it ends once.
+    let mut world = World::new();
+    world.spawn("done", |cx, _| {
+        cx.cancel(cx.id());
+        Ok(Wait::Done)
+    });
+    world.scheduler.run();
+    assert_eq!(world.trace.take(), ["done: ready", "done ended: done", "done dropped"]);
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_is_dropped_or_cancels_others_then_ends_once() {
+    let mut world = World::new();
+    let handle = world.scheduler.handle();
+    let ids = Rc::new(Cell::new([None; 3]));
+    let mut spawned = [None; 3];
+    for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let (handle, ids) = (handle.clone(), ids.clone());
+        // Each cancels all three when it is dropped.
+        let task = Scripted::new(name, &world.trace, |_, _| Ok(Wait::Wake))
+            .on_drop(move || ids.get().into_iter().flatten().for_each(|id| handle.cancel(id)));
+        spawned[index] = Some(world.scheduler.spawn(task));
+    }
+    ids.set(spawned);
+    world.turns(1);
+    world.trace.take();
+    spawned[1].into_iter().for_each(|id| handle.cancel(id));
+    world.scheduler.run();
+    assert_eq!(
+        world.trace.take(),
+        ["b ended: cancelled", "b dropped", "a ended: cancelled", "a dropped", "c ended: cancelled", "c dropped"]
+    );
+    world.assert_empty();
+}
+
+#[test]
+fn what_a_cancelled_task_owned_is_closed_before_anybody_else_is_resumed() {
+    let mut world = World::new();
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let descriptor = world.scheduler.adopt(writer);
+    let victim = world.spawn("victim", move |_, _| {
+        let _owned = &descriptor;
+        Ok(Wait::Wake)
+    });
+    world.spawn("canceller", move |cx, _| {
+        cx.cancel(victim);
+        Ok(Wait::Done)
+    });
+    let end_of_stream = shared(false);
+    let seen = end_of_stream.clone();
+    world.spawn("next", move |_, _| {
+        // The writing end is closed by now, so this does not block.
+        seen.set((&reader).read(&mut [0]).expect("the end of the stream") == 0);
+        Ok(Wait::Done)
+    });
+    world.scheduler.run();
+    assert!(end_of_stream.get());
+    world.assert_empty();
+}
+
+#[test]
+fn a_drain_tells_each_task_once_and_resumes_those_who_want_it_once() {
+    let mut world = World::new();
+    let waits: [(&str, Wait); 4] =
+        [("receiver", Wait::Recv(3)), ("sender", Wait::Send(3)), ("asleep", Wait::Wake), ("busy", Wait::Turn)];
+    for (name, wait) in waits {
+        let task = Scripted::new(name, &world.trace, move |cx, _| {
+            Ok(if cx.is_draining() && name != "busy" { Wait::Done } else { wait })
+        });
+        world.scheduler.spawn(task.on_drain(|| true));
+    }
+    world.turns(1);
+    world.trace.take();
+    let by = std::time::Instant::now() + ms(100_000);
+    world.spawn("drainer", move |cx, n| {
+        cx.drain(by);
+        cx.drain(by);
+        Ok(if n == 0 { Wait::Turn } else { Wait::Done })
+    });
+    world.turns(1);
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.ends_with("drains"));
+    assert_eq!(lines, ["receiver drains", "sender drains", "asleep drains", "busy drains", "drainer drains"]);
+    world.turns(1);
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.contains(": ") && !line.contains("ended"));
+    lines.sort();
+    assert_eq!(lines, ["asleep: ready", "busy: ready", "drainer: ready", "receiver: ready", "sender: ready"]);
+    world.turns(3);
+    assert_eq!(world.table(), ["busy: ready"]);
+    assert!(world.trace.take().iter().all(|line| !line.ends_with("drains")), "nobody is told twice");
+    world.turn_awake();
+    assert_eq!(world.script.watched(), []);
+}
+
+#[test]
+fn a_task_that_says_no_to_a_drain_stays_in_its_wait_until_the_deadline_ends_it() {
+    let mut world = World::new();
+    let now = shared(None);
+    let seen = now.clone();
+    world.spawn("clock", move |cx, _| {
+        seen.set(Some(cx.now()));
+        Ok(Wait::Done)
+    });
+    world.spawn_waits("stubborn", [Wait::Recv(3), Wait::Recv(3), Wait::Recv(3)]);
+    world.turns(1);
+    world.trace.take();
+    world.scheduler.handle().drain(now.get().expect("the clock ran") + ms(50));
+    // It still serves what it waits for.
+    world.script.after(ms(20), Happening::Ready(3, Side::Recv));
+    world.script.after(ms(20), Happening::Signal);
+    let script = world.script.clone();
+    world.spawn("drains the descriptor", move |cx, n| {
+        script.now(Happening::Drained(3, Side::Recv));
+        Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(20)) })
+    });
+    world.scheduler.run();
+    assert_eq!(world.script.elapsed(), ms(50));
+    let lines = lines_of(&world, "stubborn");
+    assert_eq!(lines, ["stubborn drains", "stubborn: recv fd 3", "stubborn ended: cancelled", "stubborn dropped"]);
+    world.assert_empty();
+}
+
+#[test]
+fn a_drain_ends_a_run_as_soon_as_the_last_task_has_ended() {
+    let mut world = World::new();
+    let task =
+        Scripted::new("quick", &world.trace, |cx, _| Ok(if cx.is_draining() { Wait::Done } else { Wait::Recv(3) }));
+    world.scheduler.spawn(task.on_drain(|| true));
+    let trace = world.trace.clone();
+    world.scheduler.spawn_service(scripted::waits_in_turn("service", &trace, std::iter::repeat(Wait::Recv(4))));
+    world.turns(1);
+    world.scheduler.handle().drain(std::time::Instant::now() + ms(1_000_000));
+    world.scheduler.run();
+    assert_eq!(world.script.elapsed(), ms(0));
+    assert_eq!(world.table(), ["service: recv fd 4"]);
+}
+
+#[test]
+fn saying_drain_again_can_only_move_its_deadline_forward() {
+    for (first, second, ends) in [(100, 30, 30), (30, 100, 30)] {
+        let mut world = World::new();
+        world.spawn("stubborn", move |cx, n| {
+            // The second time it says it in a later turn.
+            if n == 0 {
+                cx.drain(cx.now() + ms(first));
+                cx.drain(cx.now() + ms(200));
+                return Ok(Wait::Turn);
+            }
+            if n == 1 {
+                cx.drain(cx.now() + ms(second));
+            }
+            Ok(Wait::Recv(3))
+        });
+        world.scheduler.run();
+        assert_eq!(world.script.elapsed(), ms(ends));
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_drain_deadline_ends_tasks_that_never_stop_being_ready() {
+    let mut world = World::new();
+    let script = world.script.clone();
+    world.spawn("busy", move |_, n| {
+        assert!(n < 100, "the drain never ends");
+        script.advance(ms(1));
+        Ok(Wait::Turn)
+    });
+    world.spawn("drainer", |cx, _| {
+        cx.drain(cx.now() + ms(10));
+        Ok(Wait::Done)
+    });
+    world.scheduler.run();
+    let lines = lines_of(&world, "busy ended");
+    assert_eq!(lines, ["busy ended: cancelled"]);
+    world.assert_empty();
+}
+
+#[test]
+fn who_is_spawned_during_a_drain_can_see_it_and_is_ended_with_the_others() {
+    let mut world = World::new();
+    let trace = world.trace.clone();
+    world.spawn("parent", move |cx, n| {
+        let trace = trace.clone();
+        if n == 0 {
+            cx.drain(cx.now() + ms(10));
+            assert!(cx.is_draining(), "from the moment that it is said");
+            return Ok(Wait::Turn);
+        }
+        cx.spawn(Scripted::new("child", &trace, |cx, _| {
+            assert!(cx.is_draining());
+            Ok(Wait::Recv(3))
+        }));
+        Ok(Wait::Done)
+    });
+    world.scheduler.run();
+    assert_eq!(lines_of(&world, "child"), ["child: ready", "child ended: cancelled", "child dropped"]);
+    assert_eq!(world.script.elapsed(), ms(10));
+}
+
+#[test]
+fn after_a_drain_a_scheduler_can_be_used_again() {
+    for is_obedient in [true, false] {
+        let mut world = World::new();
+        let task =
+            Scripted::new("task", &world.trace, |cx, _| Ok(if cx.is_draining() { Wait::Done } else { Wait::Recv(3) }));
+        world.scheduler.spawn(task.on_drain(move || is_obedient));
+        world.turns(1);
+        world.scheduler.handle().drain(std::time::Instant::now() + ms(50));
+        world.scheduler.run();
+        assert_eq!(world.table(), [""; 0]);
+        // The next run is not part of that drain.
+        let draining = shared(None);
+        let seen = draining.clone();
+        world.spawn("next", move |cx, n| {
+            seen.set(Some(cx.is_draining()));
+            Ok(if n == 0 { Wait::Until(cx.now() + ms(500_000)) } else { Wait::Done })
+        });
+        world.trace.take();
+        world.scheduler.run();
+        assert_eq!(draining.get(), Some(false), "the drain is over: {is_obedient}");
+        assert_eq!(world.trace.take()[1], "next: until");
+    }
+}
