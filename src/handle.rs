@@ -7,6 +7,7 @@
 
 use crate::future::Futures;
 use crate::task::{Task, TaskId};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,6 +32,8 @@ pub(crate) struct Mailbox {
     pub(crate) stopped: Cell<bool>,
     adopted: RefCell<VecDeque<RawFd>>,
     closing: RefCell<VecDeque<OwnedFd>>,
+    /// What is to be dropped only when everything in `closing` is closed.
+    after_closing: RefCell<Vec<Box<dyn Any>>>,
     woken: RefCell<VecDeque<TaskId>>,
     cancelled: RefCell<VecDeque<TaskId>>,
     spawned: RefCell<VecDeque<Spawned>>,
@@ -57,6 +60,17 @@ impl Mailbox {
 
     pub(crate) fn next_closing(&self) -> Option<OwnedFd> {
         self.closing.borrow_mut().pop_front()
+    }
+
+    /// Drops `what` when the descriptors that are dropped together with it have been closed.
+    pub(crate) fn drop_after_closing(&self, what: Box<dyn Any>) {
+        if !self.orphaned.get() {
+            self.post(|mailbox| mailbox.after_closing.borrow_mut().push(what));
+        }
+    }
+
+    pub(crate) fn next_after_closing(&self) -> Option<Box<dyn Any>> {
+        self.after_closing.borrow_mut().pop()
     }
 
     pub(crate) fn next_woken(&self) -> Option<TaskId> {

@@ -7,13 +7,13 @@
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::net::Futile;
-use crate::sys;
+use crate::sys::Output;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,9 +50,7 @@ impl Log {
         let queue =
             Queue { handle, writer: None, flushing: None, bytes: VecDeque::new(), dropped_lines: 0, noticed_lines: 0 };
         let log = Log(Rc::new(RefCell::new(queue)));
-        let own = sys::open_own_description(fd.as_fd());
-        let is_own = own.is_some();
-        let writer = LogWriter { log: log.clone(), name, fd: own.unwrap_or(fd), is_own, futile: Futile::default() };
+        let writer = LogWriter { log: log.clone(), name, output: Output::new(fd), futile: Futile::default() };
         (log, writer)
     }
 
@@ -99,10 +97,7 @@ impl Log {
 pub struct LogWriter {
     log: Log,
     name: &'static str,
-    fd: OwnedFd,
-    /// Whether `fd` is an open file description of our own, and so non-blocking. One that is shared with other programs
-    /// is left as it is, and written to only when `poll` says that there is room, no more than a pipe then takes.
-    is_own: bool,
+    output: Output,
     futile: Futile,
 }
 
@@ -164,18 +159,14 @@ impl Task for LogWriter {
             queue.wake_flushing();
             return Ok(Wait::Wake);
         }
-        let room = Wait::Send(self.fd.as_raw_fd());
-        if !self.is_own && cx.why() != room {
-            return Ok(room);
-        }
-        match sys::write(self.fd.as_fd(), queue.next_chunk()) {
+        match self.output.write(queue.next_chunk()) {
             Ok(written) => {
                 queue.written(written);
                 self.futile.reset();
                 Ok(Wait::Turn)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(self.futile.wait(cx, room))
+                Ok(self.futile.wait(cx, Wait::Send(self.output.as_raw_fd())))
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 queue.writer = None;

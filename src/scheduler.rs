@@ -165,7 +165,13 @@ impl Scheduler {
                 }
             }
         }
-        if self.core.mailbox.stopped.replace(false) || self.is_finished() {
+        if self.core.mailbox.stopped.replace(false) {
+            return false;
+        }
+        if self.is_finished() {
+            if self.core.slots.foreground() == 0 {
+                self.end_drain();
+            }
             return false;
         }
         // 3. Sleep until something fires or the next deadline; if something is ready, only look.
@@ -293,11 +299,25 @@ impl Scheduler {
     }
 
     /// Whether no task is left but services, or nothing can ever be resumed again.
-    fn is_finished(&self) -> bool {
-        let core = &self.core;
+    fn is_finished(&mut self) -> bool {
+        let core = &mut self.core;
+        if core.slots.foreground() == 0 {
+            return true;
+        }
         let waits = core.recv_wait.len() + core.send_wait.len();
-        let can_go_on = !core.ready.is_empty() || waits > 0 || core.timers.next().is_some();
-        core.slots.foreground() == 0 || !can_go_on
+        if !core.ready.is_empty() || waits > 0 {
+            return false;
+        }
+        // Only a deadline can go on from here: one that somebody still has.
+        core.timers.discard_while(|entry| match core.slots.get_mut(entry.task()) {
+            Some(slot) if slot.queued == entry.at && slot.deadline == NEVER => {
+                slot.queued = NEVER;
+                true
+            }
+            Some(slot) => slot.queued != entry.at,
+            None => true,
+        });
+        core.timers.next().is_none()
     }
 
     /// Frees a task's slot, tells the observer, and drops it.

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 impl Scheduler {
-    /// Carries out what was said during a resume. The one home of two orders: *cancel, then drop*, and *unregister, then
-    /// close*. Carrying out one thing may say another: a task that is dropped has descriptors to close.
+    /// Carries out what was said during a resume. The one home of three orders: *cancel, then drop*; *unregister, then
+    /// close*; *close, then say that there is room*. Carrying out one thing may say another: a task that is dropped has descriptors to close.
     pub(crate) fn settle(&mut self) {
         while self.core.mailbox.pending.replace(false) {
             let mailbox = Rc::clone(&self.core.mailbox);
@@ -38,6 +38,9 @@ impl Scheduler {
                 self.poller.forget(number);
                 mailbox.owned.borrow_mut().remove(number);
                 drop(fd);
+            }
+            while let Some(what) = mailbox.next_after_closing() {
+                drop(what);
             }
             while let Some(id) = mailbox.next_woken() {
                 self.make_ready(id, Reason::WAKE);
@@ -80,6 +83,11 @@ impl Scheduler {
             }
         }
         self.settle();
+        self.end_drain();
+    }
+
+    /// A drain is over when nobody is left whom it concerns: what is spawned from now on is not part of it.
+    pub(crate) fn end_drain(&mut self) {
         self.core.drain_by = None;
         self.core.mailbox.draining.set(false);
     }

@@ -73,6 +73,13 @@ impl Timers {
         self.queue.pop().map(|Reverse(entry)| entry)
     }
 
+    /// Throws out the soonest entries for as long as they are stale.
+    pub(crate) fn discard_while(&mut self, mut is_stale: impl FnMut(Entry) -> bool) {
+        while self.queue.peek().is_some_and(|Reverse(entry)| is_stale(*entry)) {
+            self.queue.pop();
+        }
+    }
+
     /// Throws out the entries that `is_live` disowns, once they could be the greater part. Entries go stale when a task
     /// ends before its deadline, or is given a sooner one.
     pub(crate) fn tidy(&mut self, live_tasks: usize, is_live: impl Fn(Entry) -> bool) {

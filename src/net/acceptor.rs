@@ -75,7 +75,7 @@ where
         let stream = Stream::new(cx, socket);
         let task = (self.handler)(stream, peer);
         match permit {
-            Some(permit) => cx.spawn(Permitted { task, _permit: permit }),
+            Some(permit) => cx.spawn(Permitted::new(task, permit, cx.handle())),
             None => cx.spawn(task),
         };
     }

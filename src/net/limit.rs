@@ -1,6 +1,7 @@
 //! How many connections may be open at a time.
 
 use crate::context::Context;
+use crate::handle::Handle;
 use crate::remote::Remote;
 use crate::sys;
 use crate::task::{Task, TaskId, Wait, WaitError};
@@ -24,10 +25,26 @@ struct Inner {
 /// One of the connections of a [`Limit`]; open until it is dropped.
 pub(crate) struct Permit(Limit);
 
-/// A connection's task, and its permit.
+/// A connection's task, and its permit, which is given back when the connection has been closed: not before, or whoever is
+/// waiting for it could open one connection too many.
 pub(crate) struct Permitted<T> {
-    pub(crate) task: T,
-    pub(crate) _permit: Permit,
+    task: T,
+    permit: Option<Permit>,
+    scheduler: Handle,
+}
+
+impl<T> Permitted<T> {
+    pub(crate) fn new(task: T, permit: Permit, scheduler: Handle) -> Permitted<T> {
+        Permitted { task, permit: Some(permit), scheduler }
+    }
+}
+
+impl<T> Drop for Permitted<T> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.scheduler.0.drop_after_closing(Box::new(permit));
+        }
+    }
 }
 
 impl<T: Task> Task for Permitted<T> {

@@ -19,7 +19,7 @@ mod epoll;
 pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use inherit::take_passed_listeners;
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
-pub(crate) use process::{file_identity, open_own_description, raise_descriptor_limit, write};
+pub(crate) use process::{Output, file_identity, raise_descriptor_limit};
 pub(crate) use signal::{receive_signal, signal_source};
 pub(crate) use socket::{
     accept, bound_address, connect_error, listen, recv, recv_queue_bytes, send, send_queue_bytes, shutdown_send,

@@ -1,10 +1,10 @@
 //! What concerns the process and its descriptors rather than sockets: which file a number names, writing to standard
 //! output without ever sleeping in it, and signals as something that can be received.
 
-use super::{check, check_len};
+use super::{POLLOUT, PollEntry, check, check_len, poll};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Which open file the number `fd` names: two different numbers, equal for as long as the descriptor stays the same file.
 /// Sockets and pipes have a number of their own each; all eventfds, timerfds and the like share one.
@@ -23,37 +23,94 @@ fn file_status(fd: RawFd) -> io::Result<libc::stat> {
     Ok(unsafe { status.assume_init() })
 }
 
-/// Opens the file behind `fd` once more for writing, as an open file description of our own, so that making it
-/// non-blocking is nobody else's surprise: the flag belongs to the description, and a shell shares its terminal's with
-/// every program that it starts.
+/// A descriptor to write to that may be shared with other programs, and how to do so without ever sleeping in it.
 ///
-/// `None` where that is not possible, or not sensible: a regular file never blocks (and has its position in the shared
-/// description), and a socket cannot be opened by its path.
-pub(crate) fn open_own_description(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let kind = file_status(fd.as_raw_fd()).ok()?.st_mode & libc::S_IFMT;
-    if kind != libc::S_IFIFO && kind != libc::S_IFCHR {
-        return None;
+/// Making it non-blocking would be everybody else's surprise: the flag belongs to the *open file description*, and a shell
+/// shares its terminal's with every program that it starts.
+pub(crate) struct Output {
+    fd: OwnedFd,
+    kind: OutputKind,
+}
+
+enum OutputKind {
+    /// A pipe or a terminal that we have opened once more: a description of our own, and non-blocking.
+    Own,
+    /// A socket, which can be told not to wait with each call.
+    Socket,
+    /// A pipe or a terminal that cannot be opened once more, for want of permission.
+    Shared,
+    /// A regular file and the like, which never blocks.
+    File,
+}
+
+impl Output {
+    pub(crate) fn new(fd: OwnedFd) -> Output {
+        let kind = file_status(fd.as_raw_fd()).map_or(libc::S_IFREG, |status| status.st_mode & libc::S_IFMT);
+        match kind {
+            libc::S_IFSOCK => Output { fd, kind: OutputKind::Socket },
+            libc::S_IFIFO | libc::S_IFCHR => match open_own_description(fd.as_fd()) {
+                Some(own) => Output { fd: own, kind: OutputKind::Own },
+                None => Output { fd, kind: OutputKind::Shared },
+            },
+            _ => Output { fd, kind: OutputKind::File },
+        }
     }
+
+    /// Writes as much of `bytes` as there is room for, without waiting for more.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.kind {
+            OutputKind::Own | OutputKind::File => self.write_now(bytes),
+            OutputKind::Socket => {
+                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+                // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
+                check_len(unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+            }
+            OutputKind::Shared => self.write_shared(bytes),
+        }
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
+        check_len(unsafe { libc::write(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+    }
+
+    /// Asks whether there is room right before writing. Another of our threads, or another program, may take the room in
+    /// between; Linux has a call that cannot be fooled, for pipes.
+    fn write_shared(&self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        {
+            let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            // SAFETY: `part` describes one borrowed slice, which the kernel only reads; -1 is the position that the file
+            // has, where it has one.
+            let written =
+                check_len(unsafe { libc::pwritev2(self.fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
+            match written {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {}
+                written => return written,
+            }
+        }
+        let mut entry = [PollEntry::new(self.fd.as_raw_fd(), POLLOUT)];
+        if poll(&mut entry, 0)? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.write_now(bytes)
+    }
+}
+
+impl AsRawFd for Output {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Opens the pipe or terminal behind `fd` once more for writing.
+fn open_own_description(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     let path = std::ffi::CString::new(format!("/dev/fd/{}", fd.as_raw_fd())).ok()?;
     let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: `path` is a live C string.
     let fd = check(unsafe { libc::open(path.as_ptr(), flags) }).ok()?;
     // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Writes as much of `bytes` as there is room for. A socket is never waited for, whatever its flags are.
-pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
-    let sent = check_len(unsafe {
-        libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    });
-    match sent {
-        Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
-        sent => return sent,
-    }
-    // SAFETY: as above.
-    check_len(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
 }
 
 /// How many descriptors the process may have open (`RLIMIT_NOFILE`), after raising that to `wanted`, or as near to it as
