@@ -3,7 +3,7 @@
 use fdtask::{Handle, Remote, TaskId};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The workers, each a scheduler on a thread of its own; the first is on the main thread, and has the signals.
 #[derive(Clone, Default)]
@@ -19,7 +19,12 @@ struct Shared {
     first: Mutex<Option<(Remote, TaskId)>>,
     /// One of them cannot go on.
     is_broken: AtomicBool,
+    /// What trouble was last reported when.
+    reports: Mutex<Vec<(String, Instant)>>,
 }
+
+/// How often the same trouble is reported, at most, by however many workers.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fleet {
     /// Another worker has begun.
@@ -63,6 +68,18 @@ impl Fleet {
     /// Stops the workers but the first.
     pub fn stop_others(&self) {
         self.others().iter().for_each(Remote::stop);
+    }
+
+    /// Whether this is to be reported now: unless it has been within the last second.
+    pub fn may_report(&self, what: &str) -> bool {
+        let now = Instant::now();
+        let mut reports = lock(&self.0.reports);
+        reports.retain(|(_, at)| now.duration_since(*at) < REPORT_INTERVAL);
+        let is_new = !reports.iter().any(|(before, _)| before == what);
+        if is_new {
+            reports.push((what.to_owned(), now));
+        }
+        is_new
     }
 
     /// Notes that a worker cannot go on.

@@ -5,9 +5,6 @@ use fdtask::{End, Handle, Log, Observer, Task, TaskId, reason};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How often a trouble that goes on is reported, at most.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The observer of the daemon.
 pub struct Journal {
     pub out: Log,
@@ -20,7 +17,6 @@ pub struct Journal {
     pub fleet: Fleet,
     pub scheduler: Handle,
     pub drain_timeout: Duration,
-    pub next_poll_report: Option<Instant>,
 }
 
 impl Journal {
@@ -55,7 +51,9 @@ impl Journal {
 
 impl Observer for Journal {
     fn reported(&mut self, _id: TaskId, message: &str) {
-        self.diagnose(message);
+        if self.fleet.may_report(message) {
+            self.diagnose(message);
+        }
     }
 
     fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {
@@ -71,10 +69,9 @@ impl Observer for Journal {
     }
 
     fn poll_failed(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        if self.next_poll_report.is_none_or(|at| at <= now) {
-            self.next_poll_report = Some(now + REPORT_INTERVAL);
-            self.diagnose(&format!("cannot poll: {}; retrying", reason(error)));
+        let message = format!("cannot poll: {}; retrying", reason(error));
+        if self.fleet.may_report(&message) {
+            self.diagnose(&message);
         }
     }
 }

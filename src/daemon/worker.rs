@@ -60,7 +60,6 @@ impl Worker {
             fleet: fleet.clone(),
             scheduler: self.scheduler.handle(),
             drain_timeout: config.drain_timeout,
-            next_poll_report: None,
         });
         self.scheduler.run();
         self.scheduler.cancel_all();
