@@ -18,6 +18,9 @@ pub(crate) struct Idle {
 /// looks counts from the second, so the timeout is that much too long at most, and never too short.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
+/// The first look comes sooner: most queues are empty by then, and that much is then all that the timeout is too long.
+const FIRST_LOOK_PART: u32 = 16;
+
 impl Idle {
     /// Begins to count at the first [`progress`](Idle::progress).
     pub(crate) fn new(timeout: Duration) -> Idle {
@@ -30,10 +33,9 @@ impl Idle {
         let look = match self.looked {
             // Nothing is in the queue, and so nothing can move unnoticed.
             Some((_, 0)) => None,
-            Some((at, _)) => Some(at),
-            None => Some(since),
+            Some((at, _)) => at.checked_add(self.timeout / LOOKS_PER_TIMEOUT),
+            None => since.checked_add(self.timeout / FIRST_LOOK_PART),
         };
-        let look = look.and_then(|at| at.checked_add(self.timeout / LOOKS_PER_TIMEOUT));
         since.checked_add(self.timeout).into_iter().chain(look).min()
     }
 
