@@ -37,16 +37,19 @@ pub(super) const fn fired(fd: RawFd, events: i16, revents: i16) -> Fired {
 }
 
 impl Array {
+    #[cfg(target_os = "linux")]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// The descriptor at `position`.
+    #[cfg(target_os = "linux")]
     pub(super) fn fd_at(&self, position: usize) -> Option<RawFd> {
         self.entries.get(position).map(|entry| entry.fd())
     }
 
     /// The bits of `fd` that are watched.
+    #[cfg(target_os = "linux")]
     pub(super) fn events(&self, fd: RawFd) -> i16 {
         self.position(fd).map_or(0, |position| self.entries[position].events())
     }

@@ -1,0 +1,190 @@
+//! A chat room for `nc` and `telnet`.
+//!
+//! ```text
+//! terminal 1: cargo run --example chat -- 127.0.0.1:25000
+//! terminal 2: nc localhost 25000
+//! terminal 3: telnet localhost 25000
+//! ```
+//! Terminals 2 and 3 are asked for a name. From then on, what one of them types appears in the other behind the name, and
+//! each is told when somebody comes or leaves. Ctrl-D leaves `nc`; Ctrl-], then `quit`, leaves `telnet`.
+//!
+//! Each client has two tasks, which share its connection: one receives its lines, the other sends it those of the others, which wait
+//! in a queue. The queue is bounded. A client that does not read (stop terminal 2 with Ctrl-Z, and type on in terminal 3) fills
+//! its own queue and then misses lines, and is told how many when it is back; nobody waits for it, and it costs no more
+//! memory than its queue.
+
+use fdtask::channel::{Receiver, Sender, channel};
+use fdtask::future::{self, readable, send_all};
+use fdtask::net::{Acceptor, Limit, Listener, Stream};
+use fdtask::{Handle, Scheduler, reason};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::{io, time::Duration};
+
+/// How many lines wait for a client that does not read.
+const QUEUE_LINES: usize = 64;
+/// A longer line is said in pieces.
+const LINE_BYTES_MAX: usize = 1000;
+const NAME_CHARS_MAX: usize = 20;
+const CLIENTS_MAX: usize = 1000;
+/// How long a client that has left may take to read what is left in its queue.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who is here, by name.
+type Room = Rc<RefCell<BTreeMap<String, Outbox>>>;
+
+/// The lines for one client.
+struct Outbox {
+    lines: Sender<Rc<str>>,
+    missed: usize,
+}
+
+impl Outbox {
+    fn post(&mut self, line: &Rc<str>) {
+        if self.missed > 0 {
+            let notice = format!("* You have missed {} lines.\n", self.missed);
+            if self.lines.try_send(notice.into()).is_ok() {
+                self.missed = 0;
+            }
+        }
+        if self.missed > 0 || self.lines.try_send(Rc::clone(line)).is_err() {
+            self.missed += 1;
+        }
+    }
+}
+
+/// A client that has a name. When it is dropped, however that comes about, it has left.
+struct Guest {
+    name: String,
+    room: Room,
+}
+
+impl Guest {
+    fn enter(room: &Room, name: &str, lines: &Sender<Rc<str>>) -> Guest {
+        let guest = Guest { name: name.to_owned(), room: Rc::clone(room) };
+        room.borrow_mut().insert(name.to_owned(), Outbox { lines: lines.clone(), missed: 0 });
+        guest.tell_others(&format!("* {name} is here."));
+        guest
+    }
+
+    fn tell_others(&self, line: &str) {
+        let line: Rc<str> = format!("{line}\n").into();
+        for (_, outbox) in self.room.borrow_mut().iter_mut().filter(|(name, _)| **name != self.name) {
+            outbox.post(&line);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.tell_others(&format!("* {} has left.", self.name));
+        self.room.borrow_mut().remove(&self.name);
+    }
+}
+
+/// What a client types, line by line.
+struct Input {
+    stream: Rc<Stream>,
+    bytes: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Input {
+    /// The next line, fit to be shown on somebody else's terminal; `None` after the last.
+    async fn line(&mut self) -> io::Result<Option<String>> {
+        loop {
+            let end = self.bytes.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1);
+            let is_cut = self.has_ended || self.bytes.len() >= LINE_BYTES_MAX;
+            if let Some(end) = end.or(is_cut.then_some(self.bytes.len())).map(|end| end.min(LINE_BYTES_MAX)) {
+                let line: Vec<u8> = self.bytes.drain(..end).collect();
+                let text = String::from_utf8_lossy(&line).trim().replace(char::is_control, "?");
+                return Ok(if line.is_empty() { None } else { Some(text) });
+            }
+            readable(&*self.stream).await?;
+            self.receive()?;
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut buffer = [0; LINE_BYTES_MAX];
+        match self.stream.recv(&mut buffer) {
+            Ok(0) => self.has_ended = true,
+            Ok(received) => self.bytes.extend_from_slice(&buffer[..received]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Receives what a client says.
+async fn serve(scheduler: Handle, stream: Stream, room: Room) -> io::Result<()> {
+    let stream = Rc::new(stream);
+    let (lines, queue) = channel(&scheduler, QUEUE_LINES);
+    // Dropping this cancels that task, so it does not outlive this one.
+    let sending = future::spawn(&scheduler, deliver(Rc::clone(&stream), queue));
+    let mut input = Input { stream, bytes: Vec::new(), has_ended: false };
+    // A queue that is full already takes no answer either.
+    let answer = |text: String| lines.try_send(text.into()).unwrap_or(());
+    answer("* Your name?\n".to_owned());
+    while let Some(name) = input.line().await? {
+        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+            answer(format!("* A name has 1 to {NAME_CHARS_MAX} letters. Your name?\n"));
+        } else if room.borrow().contains_key(&name) {
+            answer(format!("* {name} is somebody else. Your name?\n"));
+        } else {
+            let others = room.borrow().keys().cloned().collect::<Vec<_>>().join(", ");
+            answer(format!("* Hello, {name}. Here are: {}.\n", if others.is_empty() { "you alone" } else { &others }));
+            let guest = Guest::enter(&room, &name, &lines);
+            while let Some(line) = input.line().await? {
+                if !line.is_empty() {
+                    guest.tell_others(&format!("{name}: {line}"));
+                }
+                // One line per turn: whoever reads keeps up with somebody who types fast.
+                future::next_turn().await;
+            }
+        }
+    }
+    drop(lines);
+    future::timeout(&scheduler, FAREWELL_TIMEOUT, sending).await??
+}
+
+/// Sends a client what the others say.
+async fn deliver(stream: Rc<Stream>, queue: Receiver<Rc<str>>) -> io::Result<()> {
+    while let Some(line) = queue.recv().await {
+        send_all(&stream, line.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+fn arguments() -> Option<SocketAddr> {
+    let mut addresses = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok());
+    let address = addresses.next()??;
+    addresses.next().is_none().then_some(address)
+}
+
+fn main() -> ExitCode {
+    let Some(address) = arguments() else {
+        eprintln!("usage: chat ADDRESS:PORT");
+        return ExitCode::from(2);
+    };
+    let listener = match Listener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("chat: cannot listen on {address}: {}", reason(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("Listening on {}", listener.address());
+    let mut scheduler = Scheduler::new();
+    let (handle, room) = (scheduler.handle(), Room::default());
+    let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
+        future::task(serve(handle.clone(), client, Rc::clone(&room))).named(format!("chat {peer}"))
+    });
+    scheduler.spawn(acceptor.with_limit(Some(Limit::new(CLIENTS_MAX))));
+    scheduler.run();
+    ExitCode::FAILURE
+}
