@@ -54,7 +54,7 @@ impl Scheduler {
         if self.core.or.is_empty() { Ok(()) } else { self.file_alternatives(id) }
     }
 
-    /// Files the task under what it said with [`Context::or`], too. An `Err` is the reason to resume it at once instead.
+    /// Files the task under what it said with [`Context::or`](crate::Context::or), too. An `Err` is the reason to resume it at once instead.
     fn file_alternatives(&mut self, id: TaskId) -> Result<(), Reason> {
         let mut alternatives = std::mem::take(&mut self.core.or);
         let mut result = Ok(());

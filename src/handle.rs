@@ -129,7 +129,7 @@ impl Handle {
         self.0.now.get().unwrap_or_else(Instant::now)
     }
 
-    /// Begins to drain: every task is told (see [`Task::drain`](crate::Task::drain)), and `run` returns when all have
+    /// Begins to drain: every task is told (see [`Task::drain`]), and `run` returns when all have
     /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only move the deadline
     /// forward.
     pub fn drain(&self, by: Instant) {

@@ -16,7 +16,7 @@ pub(crate) enum Place {
 }
 
 /// What a waiting task waits for in the first place; why a ready task is resumed. A [`Wait`] whose instant is the slot's
-/// deadline, or a [`WaitError`](crate::WaitError).
+/// deadline, or a [`WaitError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reason {
     pub(crate) kind: Kind,

@@ -103,7 +103,8 @@ pub enum Wait {
     Until(Instant),
     /// Resume me in the next turn: after everything else that is ready, and after a look at the descriptors.
     Turn,
-    /// Resume me when another task, or whatever holds a [`Waker`](crate::Waker) of mine, says so.
+    /// Resume me when somebody says so: another task, or whatever holds a [`Handle`](crate::Handle) or a
+    /// [`Remote`](crate::Remote) and knows my [`TaskId`].
     Wake,
     /// Do not resume me again: I have ended.
     Done,

@@ -66,7 +66,7 @@ fn release_build() -> PathBuf {
 }
 
 /// So many rounds in which each connection asks, and then each is answered.
-fn talk(connections: &mut [TcpStream], rounds: usize) {
+fn talk(connections: &mut [TcpStream], rounds: u32) {
     for _ in 0..rounds {
         for connection in &mut *connections {
             connection.write_all(&MESSAGE).expect("room");
@@ -79,12 +79,12 @@ fn talk(connections: &mut [TcpStream], rounds: usize) {
     }
 }
 
-fn connect(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+fn connect(address: SocketAddr, count: u32) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address).expect("a connection")).collect()
 }
 
 /// What callgrind counts for so many rounds with 16 connections, from start to end.
-fn instructions(rounds: usize) -> f64 {
+fn instructions(rounds: u32) -> f64 {
     let file = std::env::temp_dir().join(format!("fdtask-callgrind-{}-{rounds}", std::process::id()));
     let out = format!("--callgrind-out-file={}", file.display());
     let counted = Counted::start(&["valgrind", "--tool=callgrind", &out]);
@@ -100,7 +100,7 @@ fn instructions(rounds: usize) -> f64 {
 #[ignore = "needs valgrind and the release build"]
 fn a_message_costs_no_more_user_instructions_than_it_did() {
     let (short, long) = (200, 1200);
-    let per_message = (instructions(long) - instructions(short)) / ((long - short) * 16) as f64;
+    let per_message = (instructions(long) - instructions(short)) / f64::from((long - short) * 16);
     println!("user instructions per message, 16 connections: {per_message:.0}");
     assert!(per_message <= INSTRUCTIONS_MAX, "{per_message:.0} instructions per message");
 }
@@ -119,9 +119,9 @@ fn a_message_costs_two_system_calls_and_a_share_of_one_poll() {
         let row = table.lines().find(|line| line.split_whitespace().last() == Some(name));
         row.and_then(|row| row.split_whitespace().nth(3)?.parse().ok()).unwrap_or(0.0)
     };
-    let messages = (connections * rounds) as f64;
+    let messages = f64::from(connections * rounds);
     // Connecting and ending cost a few calls each, too: one to receive the end of the stream, one for the log, …
-    let own = connections as f64 + 16.0;
+    let own = f64::from(connections) + 16.0;
     let per_message = (calls("recvfrom") + calls("sendto") - own) / messages;
     let polls = calls("poll");
     let others = calls("epoll_ctl") + calls("epoll_wait") + calls("read") + calls("fstat");
@@ -146,7 +146,7 @@ fn an_idle_connection_takes_two_hundred_bytes_at_most_and_wakes_nobody() {
     let idle = 10_000;
     connections.extend(connect(counted.address, idle));
     talk(&mut connections, 1);
-    let per_connection = (resident() - before) / idle as f64;
+    let per_connection = (resident() - before) / f64::from(idle);
     let switches = || -> u64 {
         let status = counted.proc("status");
         let row = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("the count");

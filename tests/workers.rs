@@ -120,7 +120,7 @@ fn the_next_client_is_served_within_250_ms_whichever_worker_had_the_slot() {
 
 #[test]
 fn every_worker_answers_what_it_has_received_before_it_ends() {
-    let mut server = start(&["--quiet"]);
+    let mut server = start(&["--quiet", "--drain-timeout", "1000"]);
     let mut clients = connect(&server, 100);
     for client in &mut clients {
         client.ask(b"here");

@@ -104,7 +104,7 @@ impl Array {
         }
     }
 
-    /// Calls `poll(2)`; returns how many entries fired, for [`take_fired`](Array::take_fired).
+    /// Calls `poll(2)`; returns how many entries fired, for [`fired`](Array::fired).
     pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
         self.sweep();
         if self.entries.is_empty() && timeout_ms == 0 {
