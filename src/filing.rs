@@ -185,7 +185,7 @@ impl Scheduler {
             return false;
         }
         let first = slot.reason;
-        let also = slot.also.as_mut().filter(|also| !also.is_empty()).map(std::mem::take);
+        let also = slot.also.take_if(|also| !also.is_empty());
         if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
             self.withdraw_descriptor(id, side, fd);
         }

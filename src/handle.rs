@@ -183,6 +183,7 @@ impl Descriptor {
         Handle(Rc::clone(&self.mailbox))
     }
 
+    #[inline]
     pub(crate) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
     }
@@ -195,12 +196,14 @@ impl fmt::Debug for Descriptor {
 }
 
 impl AsFd for Descriptor {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_ref().expect("a descriptor is open until it is dropped").as_fd()
     }
 }
 
 impl AsRawFd for Descriptor {
+    #[inline]
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }

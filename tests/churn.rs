@@ -17,14 +17,25 @@ const CONNECTIONS: usize = 100_000;
 /// The variable that says otherwise.
 const CONNECTIONS_VARIABLE: &str = "FDTASK_CHURN_CONNECTIONS";
 
-/// A client with which nothing moves for so long is let go.
+/// A client with which nothing moves for so many seconds is let go.
 const IDLE_TIMEOUT: &str = "0.3";
+
+/// A timeout that is not over before the test is: what is kept of a connection's deadline stays for as long.
+const LONG_IDLE_TIMEOUT: &str = "600";
 
 /// How many are open at the same time while the server is stopped.
 const BACKLOG: usize = 120;
 
-/// How many of a round are left to the idle timeout.
-const IDLE: usize = 10;
+/// How connections are made and ended, round after round.
+#[derive(Clone, Copy)]
+struct Plan {
+    connections: usize,
+    /// How many of a round end in each of the quick ways.
+    each: usize,
+    /// How many of a round are left to the idle timeout.
+    idle: usize,
+    idle_timeout: &'static str,
+}
 
 /// How much more memory the server may use in the end: what an allocator keeps for itself, and no more. If each of
 /// 100,000 connections left 8 bytes behind it would be more than this.
@@ -87,18 +98,18 @@ fn possessions(server: &Server) -> Possessions {
     Possessions { descriptors: server.open_descriptors(), tasks, resident_bytes: usage.resident_bytes }
 }
 
-/// Lets connections end in every way, `each` of them in each of the quick ones. Returns how many there were.
+/// Lets connections end in every way. Returns how many there were.
 #[track_caller]
-fn round(server: &Server, addresses: &mut Addresses, each: usize) -> usize {
+fn round(server: &Server, addresses: &mut Addresses, plan: Plan) -> usize {
     let before = server.open_descriptors();
-    let mut idle: Vec<Client> = (0..IDLE).map(|_| addresses.connect()).collect();
+    let mut idle: Vec<Client> = (0..plan.idle).map(|_| addresses.connect()).collect();
     for (number, client) in idle.iter_mut().enumerate() {
         // Some were served before they fell silent.
         if number % 2 == 0 {
             client.ask(b"one thing");
         }
     }
-    for number in 0..each {
+    for number in 0..plan.each {
         // It never says anything.
         drop(addresses.connect());
         addresses.connect().reset();
@@ -140,23 +151,23 @@ fn round(server: &Server, addresses: &mut Addresses, each: usize) -> usize {
         client.expect_end();
     }
     eventually("all of the round are gone", LIMIT, || server.open_descriptors() <= before);
-    IDLE + 7 * each + BACKLOG
+    plan.idle + 7 * plan.each + BACKLOG
 }
 
-/// Makes so many connections, in rounds of `each` a way, and compares what the server has before and after.
+/// Makes connections as planned, and compares what the server has before and after.
 #[track_caller]
-fn churn(connections: usize, each: usize, report: impl Fn(usize, &Possessions)) {
-    let args = ["--listen", "0.0.0.0:0", "--quiet", "--idle-timeout", IDLE_TIMEOUT];
+fn churn(plan: Plan, report: impl Fn(usize, &Possessions)) {
+    let args = ["--listen", "0.0.0.0:0", "--quiet", "--idle-timeout", plan.idle_timeout];
     let server = Server::builder().args(args).spawn();
     let mut addresses = Addresses::of(&server);
     warm_up(&server, addresses.next());
     // The first rounds make the vectors as long as they will ever be, and the allocator acquainted with its work.
-    let mut made = round(&server, &mut addresses, each) + round(&server, &mut addresses, each);
+    let mut made = round(&server, &mut addresses, plan) + round(&server, &mut addresses, plan);
     let before = possessions(&server);
     let bystander = Bystander::start(addresses.next());
     let mut last_report = Instant::now();
-    while made < connections {
-        made += round(&server, &mut addresses, each);
+    while made < plan.connections {
+        made += round(&server, &mut addresses, plan);
         if last_report.elapsed() > Duration::from_secs(5) {
             report(made, &possessions(&server));
             last_report = Instant::now();
@@ -176,16 +187,25 @@ fn churn(connections: usize, each: usize, report: impl Fn(usize, &Possessions)) 
 
 #[test]
 fn some_thousand_connections_ended_in_every_way_leave_nothing_behind() {
-    churn(2_000, 40, |_, _| ());
+    churn(Plan { connections: 2_000, each: 40, idle: 10, idle_timeout: IDLE_TIMEOUT }, |_, _| ());
 }
 
 #[test]
 #[ignore = "takes about half a minute; FDTASK_CHURN_CONNECTIONS says how many connections"]
 fn a_hundred_thousand_connections_ended_in_every_way_leave_nothing_behind() {
     let connections = std::env::var(CONNECTIONS_VARIABLE).ok().and_then(|text| text.parse().ok());
-    churn(connections.unwrap_or(CONNECTIONS), 400, |made, possessions| {
-        let Possessions { descriptors, tasks, resident_bytes } = possessions;
-        let (tasks, kib) = (tasks.len(), resident_bytes / 1024);
-        println!("{made} connections: {descriptors} descriptors, {tasks} tasks, {kib} KiB");
-    });
+    let connections = connections.unwrap_or(CONNECTIONS);
+    churn(Plan { connections, each: 400, idle: 10, idle_timeout: IDLE_TIMEOUT }, print);
+}
+
+#[test]
+#[ignore = "takes some ten seconds"]
+fn deadlines_of_connections_that_have_ended_leave_nothing_behind() {
+    churn(Plan { connections: 50_000, each: 400, idle: 0, idle_timeout: LONG_IDLE_TIMEOUT }, print);
+}
+
+fn print(made: usize, possessions: &Possessions) {
+    let Possessions { descriptors, tasks, resident_bytes } = possessions;
+    let (tasks, kib) = (tasks.len(), resident_bytes / 1024);
+    println!("{made} connections: {descriptors} descriptors, {tasks} tasks, {kib} KiB");
 }

@@ -206,9 +206,9 @@ fn a_descriptor_limit_lowered_under_what_is_polled_pauses_service_and_no_more() 
     const PAUSED: Duration = Duration::from_secs(1);
     let server = Server::start(&[]);
     let mut clients = served(server.address(), 20);
+    let begin = Instant::now();
     let mut times = Vec::new();
-    for round in 0..3 {
-        let begin = Instant::now();
+    for round in 1..=3 {
         // However few entries the array has, they are more than none, and poll refuses it with EINVAL.
         server.limit_descriptors(0);
         for client in &mut clients {
@@ -216,13 +216,14 @@ fn a_descriptor_limit_lowered_under_what_is_polled_pauses_service_and_no_more() 
         }
         let mut late = asked(&server);
         let usage = usage_during(&server, PAUSED);
-        // A pause of 10 to 100 ms is 10 to 100 tries a second.
-        assert!(usage.wakeups <= 150, "{} wake-ups in {PAUSED:?} that poll fails", usage.wakeups);
+        // A pause of 10 to 100 ms is 10 to 100 tries a second; on a busy machine they are fewer, and never more.
+        assert!((4..=130).contains(&usage.wakeups), "{} wake-ups in {PAUSED:?} that poll fails", usage.wakeups);
         assert!(usage.cpu < PAUSED / 20, "{:?} of processor time in {PAUSED:?} that poll fails", usage.cpu);
         assert_eq!(count_heard(&clients, Heard::Error) + count_heard(&clients, Heard::End), 0, "nobody is let go");
+        // One when it begins to fail each time, and one for each second that it goes on.
         let lines = server.stderr.count(|line| line.contains("poll"));
         let seconds = begin.elapsed().as_secs() as usize;
-        assert!(lines <= (round + 1) * (seconds + 1), "a line a second at most: {:?}", server.stderr.all());
+        assert!(lines <= round + seconds, "{lines} lines in {seconds} s: {:?}", server.stderr.all());
 
         server.limit_descriptors(1_000);
         times.push(faults::timed(|| {

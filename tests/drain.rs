@@ -154,7 +154,7 @@ fn a_client_that_never_stops_sending_gets_its_answers_and_the_end_and_no_reset()
         let mut answers = vec![0; 500_000];
         client.stream.read_exact(&mut answers).expect("the flood is answered");
         server.signal(Signal::TERM);
-        let result = client.stream.read_to_end(&mut answers);
+        let result = read_to_end_within(FLOOD_LIMIT, &mut client, &mut answers);
         stop.store(true, Ordering::Relaxed);
         // Nothing reads what the writer may still wait to write.
         let _ = client.stream.shutdown(Shutdown::Both);
@@ -167,6 +167,22 @@ fn a_client_that_never_stops_sending_gets_its_answers_and_the_end_and_no_reset()
     drop(client);
     drop(writer);
     expect_clean_exit(server);
+}
+
+/// How long a client that floods the server may be answered once the drain has begun.
+const FLOOD_LIMIT: Duration = Duration::from_secs(5);
+
+/// Reads until the server ends the stream, which goes on meanwhile.
+fn read_to_end_within(limit: Duration, client: &mut Client, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut piece = vec![0; 64 * 1024];
+    while begin.elapsed() < limit {
+        match client.stream.read(&mut piece)? {
+            0 => return Ok(()),
+            len => bytes.extend_from_slice(&piece[..len]),
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 #[test]

@@ -122,10 +122,6 @@ fn a_socket_that_nobody_reads_costs_lines_and_no_service() {
     expect_no_stall(&server, address, || Lines::read_from(ours));
 }
 
-/// What the shell does so that the daemon cannot open by name what it has no permission for, though it may be root's.
-const WITHOUT_OVERRIDE: &str =
-    "if [ \"$(id -u)\" = 0 ]; then exec setpriv --bounding-set=-dac_override,-dac_read_search \"$0\" \"$@\"; fi";
-
 #[test]
 fn a_pipe_that_cannot_be_opened_again_costs_lines_and_no_service() {
     // A pipe that somebody else has made, as `sudo -u` and containers pass it on: its flags are not the daemon's to change, and
@@ -134,7 +130,7 @@ fn a_pipe_that_cannot_be_opened_again_costs_lines_and_no_service() {
     let (mut reader, writer) = small_pipe();
     rustix::fs::fchmod(&writer, rustix::fs::Mode::empty()).expect("a pipe has a mode");
     let errors = writer.try_clone().expect("a descriptor can be cloned");
-    let server = Server::builder().args(["--listen", "127.0.0.1:0"]).after(WITHOUT_OVERRIDE).stdout(writer);
+    let server = Server::builder().args(["--listen", "127.0.0.1:0"]).after(faults::WITHOUT_OVERRIDE).stdout(writer);
     let mut server = server.stderr(errors).spawn();
     let address = listening_address(&mut server);
     let mut clients = served(address, 80);

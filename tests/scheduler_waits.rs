@@ -1,5 +1,5 @@
-//! Waiting for descriptors: one receiver and one sender each, hang-ups, several at once, numbers that are no descriptors.
-//! Rows 4, 5, 6, 7, 26, 27 and 28 of the faults, with scripted readiness.
+//! Waiting for descriptors: one receiver and one sender each, hang-ups, several at once. Rows 4, 6, 26 and 27 of the
+//! faults, with scripted readiness.
 
 mod scripted;
 
@@ -7,20 +7,11 @@ use fdtask::poller::Happening;
 use fdtask::{Side, Wait, WaitError};
 use scripted::{Scripted, World, ms, shared};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-
-/// A wait for each side of one descriptor, by two tasks that go on for ever.
-fn both_sides(world: &mut World, fd: RawFd) {
-    world.spawn_waits("receiver", std::iter::repeat(Wait::Recv(fd)));
-    world.spawn_waits("sender", std::iter::repeat(Wait::Send(fd)));
-    world.turns(1);
-    world.trace.take();
-}
 
 #[test]
 fn a_receiver_and_a_sender_of_one_descriptor_are_each_resumed_by_their_own_side() {
     let mut world = World::new();
-    both_sides(&mut world, 7);
+    world.spawn_both_sides(7);
     for _ in 0..3 {
         world.fire(7, Side::Recv);
         assert_eq!(world.trace.take(), ["receiver: recv fd 7"]);
@@ -126,155 +117,6 @@ fn the_errors_of_a_wait_are_typed() {
     assert_eq!(closed.kind(), io::ErrorKind::NotFound);
     let source = closed.into_inner().and_then(|inner| inner.downcast::<WaitError>().ok());
     assert_eq!(source.as_deref(), Some(&WaitError::Closed(Wait::Recv(3))));
-}
-
-#[test]
-fn a_negative_descriptor_is_an_error_at_once() {
-    // Row 28: poll(2) ignores it, which would be an eternal sleep.
-    for fd in [-1, RawFd::MIN] {
-        for wait in [Wait::Recv(fd), Wait::Send(fd)] {
-            let mut world = World::new();
-            world.spawn_waits("task", [wait]);
-            world.spawn("alternative", move |cx, _| {
-                cx.or(wait);
-                Ok(Wait::Wake)
-            });
-            world.scheduler.run();
-            let error = format!("cannot wait to {wait}: the descriptor is closed");
-            let mut lines = world.trace.take();
-            lines.retain(|line| line.contains('!'));
-            assert_eq!(lines, [format!("task! {error}"), format!("alternative! {error}")]);
-            assert_eq!(world.script.elapsed(), ms(0));
-            world.assert_empty();
-        }
-    }
-}
-
-#[test]
-fn a_number_that_is_not_open_is_an_error_at_once() {
-    let mut world = World::new();
-    world.script.now(Happening::Closed(9));
-    world.spawn_waits("task", [Wait::Send(9)]);
-    world.scheduler.run();
-    assert_eq!(world.trace.take()[1], "task! cannot wait to send fd 9: the descriptor is closed");
-    world.assert_empty();
-}
-
-#[test]
-fn a_number_closed_elsewhere_gives_each_waiter_an_error_once_and_the_loop_goes_on() {
-    // Row 5.
-    let mut world = World::new();
-    both_sides(&mut world, 7);
-    world.spawn_waits("other", std::iter::repeat(Wait::Recv(8)));
-    world.turns(1);
-    world.script.now(Happening::Closed(7));
-    world.settle();
-    let mut lines = world.trace.take();
-    lines.retain(|line| line.contains('!') || line.contains("recv fd 7") && !line.contains("ended"));
-    assert_eq!(
-        lines,
-        [
-            "receiver! cannot wait to recv fd 7: the descriptor is closed",
-            "sender! cannot wait to send fd 7: the descriptor is closed"
-        ]
-    );
-    world.fire(8, Side::Recv);
-    assert_eq!(world.trace.take(), ["other: recv fd 8"]);
-    assert_eq!(world.script.watched(), [(8, Side::Recv)]);
-}
-
-#[test]
-fn a_reused_number_gives_the_old_waiter_an_error_and_the_new_one_its_wake_up() {
-    // Row 7. The old waiter waits for one side or for both, and the new one for the same or for the other.
-    for old in [Wait::Recv(7), Wait::Send(7)] {
-        for new in [Wait::Recv(7), Wait::Send(7)] {
-            let mut world = World::new();
-            world.spawn_waits("old", [old]);
-            world.turns(1);
-            world.script.now(Happening::Reused(7));
-            world.spawn_waits("new", [new]);
-            world.settle();
-            let lines = world.trace.take();
-            assert!(
-                lines.contains(&format!("old! cannot wait to {old}: the descriptor is closed")),
-                "{old}, then {new}: {lines:?}"
-            );
-            assert!(!lines.iter().any(|line| *line == format!("old: {old}")), "{old}, then {new}: {lines:?}");
-            let side = if new == Wait::Recv(7) { Side::Recv } else { Side::Send };
-            world.fire(7, side);
-            assert_eq!(world.trace.take()[0], format!("new: {new}"), "{old}, then {new}");
-            world.assert_empty();
-        }
-    }
-}
-
-#[test]
-fn a_number_reused_while_its_waiter_is_ready_is_the_waiters_own_business_and_nobody_is_left_asleep() {
-    let mut world = World::new();
-    world.spawn_waits("old", [Wait::Recv(7), Wait::Recv(7)]);
-    world.turns(1);
-    world.script.now(Happening::Ready(7, Side::Recv));
-    world.turns(1);
-    world.script.now(Happening::Reused(7));
-    world.turns(1);
-    // It waits for the number again, knowing nothing. Whoever waits for the new file now gets it.
-    world.spawn_waits("new", [Wait::Recv(7)]);
-    world.settle();
-    world.trace.take();
-    world.fire(7, Side::Recv);
-    assert_eq!(world.trace.take()[0], "new: recv fd 7");
-    world.assert_empty();
-}
-
-#[test]
-fn who_waited_for_a_number_before_does_not_count_against_who_waits_for_it_now() {
-    // A raw wait for the number, long over; then an owned descriptor under the same number.
-    let mut world = World::new();
-    let file = std::fs::File::open("/dev/null").expect("every Unix has it");
-    let fd = file.as_raw_fd();
-    world.spawn_waits("before", [Wait::Recv(fd)]);
-    world.turns(1);
-    world.fire(fd, Side::Recv);
-    world.script.now(Happening::Reused(fd));
-    let descriptor = world.scheduler.adopt(file);
-    world.spawn_waits("owner", [Wait::Recv(fd)]);
-    world.turns(1);
-    world.trace.take();
-    world.spawn_waits("second", [Wait::Recv(fd)]);
-    world.settle();
-    let lines = world.trace.take();
-    assert!(lines.contains(&format!("second! cannot wait to recv fd {fd}: another task already does")), "{lines:?}");
-    assert_eq!(world.table(), [format!("owner: recv fd {fd}")]);
-    world.fire(fd, Side::Recv);
-    assert_eq!(world.trace.take()[0], format!("owner: recv fd {fd}"));
-    drop(descriptor);
-    world.assert_empty();
-}
-
-#[test]
-fn a_task_that_reopens_its_own_number_may_wait_for_both_sides_of_it() {
-    for (first, second) in [(Wait::Recv(7), Wait::Send(7)), (Wait::Send(7), Wait::Recv(7))] {
-        let mut world = World::new();
-        let script = world.script.clone();
-        world.spawn("task", move |cx, n| {
-            if n == 1 {
-                // It closes its connection and opens another, which is given the same number.
-                script.now(Happening::Reused(7));
-                cx.or(second);
-            }
-            Ok(if n < 2 { first } else { Wait::Wake })
-        });
-        world.spawn_waits("other", std::iter::repeat(Wait::Recv(8)));
-        world.turns(1);
-        world.fire(7, if first == Wait::Recv(7) { Side::Recv } else { Side::Send });
-        assert_eq!(world.table()[0], format!("task: {first} or {second}"));
-        world.fire(7, if second == Wait::Recv(7) { Side::Recv } else { Side::Send });
-        let mut lines = world.trace.take();
-        lines.retain(|line| line.starts_with("task"));
-        assert_eq!(lines, ["task: ready".to_owned(), format!("task: {first}"), format!("task: {second}")]);
-        world.turn_awake();
-        assert_eq!(world.script.watched(), [(8, Side::Recv)]);
-    }
 }
 
 #[test]
@@ -439,7 +281,7 @@ fn or_a_turn_means_the_next_turn_and_or_done_means_nothing() {
 fn what_fired_and_is_not_waited_for_again_is_not_watched_whatever_the_others_do() {
     let mut world = World::new();
     // Two waits of one descriptor are renewed; one of another is not.
-    both_sides(&mut world, 3);
+    world.spawn_both_sides(3);
     world.spawn_waits("leaves", [Wait::Recv(4), Wait::Wake]);
     world.turns(1);
     for (fd, side) in [(3, Side::Recv), (3, Side::Send), (4, Side::Recv)] {

@@ -24,13 +24,24 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub(super) fn new(task: TaskId, remote: Remote) -> Alarm {
-        Alarm { state: AtomicU8::new(ASLEEP), task, remote }
+        Alarm { state: AtomicU8::new(POLLING), task, remote }
     }
 
     /// The future is about to be polled. It will see everything that was done before a wake that is forgotten here: the
     /// exchange acquires what the waker has released.
+    #[inline]
     pub(super) fn begin_poll(&self) {
-        self.state.swap(POLLING, Ordering::AcqRel);
+        // A task that nobody could wake has not been put to sleep, and nothing was done that it would have to see.
+        if self.state.load(Ordering::Relaxed) != POLLING {
+            self.state.swap(POLLING, Ordering::AcqRel);
+        }
+    }
+
+    /// The future has been polled, and nobody holds a waker: whether it was woken meanwhile, and so must be polled again.
+    /// If not, it stays as it is until the next poll, because nobody can wake it.
+    #[inline]
+    pub(super) fn was_woken(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != POLLING
     }
 
     /// The future has been polled. Whether it was woken meanwhile, and so must be polled again.

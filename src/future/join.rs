@@ -1,4 +1,4 @@
-//! A task's result, and the work of another thread, awaited.
+//! A task's result, awaited.
 
 use super::{FutureTask, task};
 use crate::context::Context;
@@ -7,19 +7,18 @@ use crate::notify::Notify;
 use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll};
 use std::thread;
 
 /// Makes a task of a future, and returns what waits for its result. It runs in the next turn.
 ///
 /// The task lives as long as somebody is interested in it: if the [`JoinHandle`] is dropped, it is cancelled, unless you
 /// [detach](JoinHandle::detach) it. So a task that is cancelled, or gives up at a timeout, takes those with it that it has
-/// spawned for itself. For a task whose result nobody needs, say [`Handle::spawn`]`(`[`task`]`(…))`: then the observer is told
+/// spawned for itself. For a task whose result nobody needs, say [`Handle::spawn`]`(`[`task()`]`(…))`: then the observer is told
 /// of its errors, too.
 ///
 /// ```
@@ -154,16 +153,12 @@ impl<T> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let outcome = self.shared.outcome.borrow_mut().take();
-        match outcome {
-            Some(outcome) => {
-                self.is_detached = true;
-                Poll::Ready(outcome)
-            }
-            None => {
-                self.shared.ended.register(cx);
-                Poll::Pending
-            }
+        if let Some(outcome) = outcome {
+            self.is_detached = true;
+            return Poll::Ready(outcome);
         }
+        self.shared.ended.register(cx);
+        Poll::Pending
     }
 }
 
@@ -199,72 +194,5 @@ impl std::error::Error for JoinError {}
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> io::Error {
         io::Error::other(error)
-    }
-}
-
-/// Runs `work`, which may block, on a thread of its own, and waits for its result. If this is dropped first, the thread
-/// goes on to its end, and the result is dropped.
-///
-/// A thread each is the simplest thing that works, and right for what is rare and slow, such as looking up a name. A program
-/// that does much of it keeps a few threads and sends them work by a channel: see `examples/blocking_work.rs`.
-///
-/// # Errors
-/// [`JoinError::Panicked`]: the work panicked. [`JoinError::Cancelled`]: no thread could be made.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    let slot = Arc::new(Slot { done: Mutex::new(Done { outcome: None, waker: None }) });
-    let filling = Filling(Arc::clone(&slot));
-    let thread = thread::Builder::new().name("blocking work".to_owned()).spawn(move || {
-        let output = work();
-        filling.fill(Ok(output));
-    });
-    // Without a thread the closure is dropped, which fills the slot.
-    drop(thread);
-    poll_fn(|cx| slot.poll(cx)).await
-}
-
-/// Where a thread puts its result.
-struct Slot<T> {
-    done: Mutex<Done<T>>,
-}
-
-struct Done<T> {
-    outcome: Option<Result<T, JoinError>>,
-    waker: Option<Waker>,
-}
-
-impl<T> Slot<T> {
-    fn poll(&self, cx: &task::Context<'_>) -> Poll<Result<T, JoinError>> {
-        let waker = cx.waker().clone();
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        match done.outcome.take() {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                done.waker = Some(waker);
-                Poll::Pending
-            }
-        }
-    }
-}
-
-/// Is dropped with the work, whether it has ended or panicked.
-struct Filling<T>(Arc<Slot<T>>);
-
-impl<T> Filling<T> {
-    fn fill(&self, outcome: Result<T, JoinError>) {
-        let mut done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner);
-        if done.outcome.is_none() {
-            done.outcome = Some(outcome);
-        }
-        let waker = done.waker.take();
-        drop(done);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl<T> Drop for Filling<T> {
-    fn drop(&mut self) {
-        self.fill(Err(if thread::panicking() { JoinError::Panicked } else { JoinError::Cancelled }));
     }
 }

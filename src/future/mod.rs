@@ -34,8 +34,8 @@
 //! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`send_all`], [`connect`], [`Incoming::accept`].
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
-//! - Another thread: [`blocking`].
-//! - Whatever else wakes the [`Waker`](std::task::Waker) that it is polled with, from whichever thread: combinators such as
+//! - Another thread: [`blocking`], [`promise()`].
+//! - Whatever else wakes the [`Waker`] that it is polled with, from whichever thread: combinators such as
 //!   those of `futures-util`, channels such as `async-channel`'s. Crates that need their *own* runtime (`tokio`'s sockets,
 //!   say) do not run here, as they do not run anywhere else.
 //!
@@ -51,11 +51,13 @@
 
 mod alarm;
 mod join;
+mod promise;
 mod socket;
 mod time;
 mod waits;
 
-pub use join::{JoinError, JoinHandle, blocking, spawn};
+pub use join::{JoinError, JoinHandle, spawn};
+pub use promise::{Promise, Promised, blocking, promise};
 pub use socket::{
     Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd,
 };
@@ -142,10 +144,10 @@ impl Polled {
     /// Says that a poll has begun, then what it is for. Whoever is woken by that is polled with the rest, so it is no
     /// reason to poll again afterwards.
     #[inline]
-    fn begin(&mut self, fulfil: impl FnOnce(&Waits) -> bool) {
+    fn begin(&mut self, cx: &Context<'_>) {
         self.alarm.begin_poll();
         if let Some(waits) = self.waits.get_mut()
-            && fulfil(waits)
+            && waits.fulfil(cx)
         {
             self.alarm.begin_poll();
         }
@@ -158,24 +160,24 @@ impl Polled {
         // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
-        let was_woken = self.alarm.end_poll();
-        if let Some(wait) = self.waits.get_mut().as_ref().and_then(|waits| waits.only_wait())
-            && !has_wakers
-            && !was_woken
+        if !has_wakers
+            && !self.alarm.was_woken()
+            && let Some(wait) = self.waits.get_mut().as_ref().and_then(|waits| waits.only_wait())
         {
             return wait;
         }
-        self.end_with_several(cx, has_wakers, was_woken)
+        self.end_with_several(cx, has_wakers)
     }
 
     /// [`end`](Polled::end), if there is more to say than that the task waits for one descriptor.
     #[cold]
     #[inline(never)]
-    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool, was_woken: bool) -> Wait {
+    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> Wait {
+        let was_woken = self.alarm.end_poll();
         let wait = self.waits.get_mut().as_ref().and_then(|waits| waits.wait(|wait| cx.or(wait)));
         let look_again = match was_woken {
             true => Some(cx.now()),
-            false if has_wakers => self.listen(cx),
+            false if has_wakers => Polled::listen(cx),
             false => None,
         };
         match (wait, look_again) {
@@ -193,7 +195,7 @@ impl Polled {
 
     /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
     /// descriptor, the task has to look by itself at the instant that is returned.
-    fn listen(&self, cx: &Context<'_>) -> Option<Instant> {
+    fn listen(cx: &Context<'_>) -> Option<Instant> {
         let futures = &cx.core.mailbox.futures;
         if !futures.listens.get() {
             futures.listens.set(cx.remote().is_ok());
@@ -202,14 +204,14 @@ impl Polled {
     }
 }
 
-impl<F> FutureTask<F>
+impl<F> Task for FutureTask<F>
 where
-    F: Future<Output = io::Result<()>>,
+    F: Future<Output = io::Result<()>> + 'static,
 {
-    #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>, fulfil: impl FnOnce(&Waits, &Context<'_>) -> bool) -> io::Result<Wait> {
+    /// Polls the future once.
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let polled = self.polled.get_or_insert_with(|| Polled::new(cx));
-        polled.begin(|waits| fulfil(waits, cx));
+        polled.begin(cx);
         let poll = {
             let _running = cx.core.mailbox.futures.enter(&polled.waits);
             self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker))
@@ -219,18 +221,10 @@ where
             Poll::Ready(result) => result.map(|()| Wait::Done),
         }
     }
-}
 
-impl<F> Task for FutureTask<F>
-where
-    F: Future<Output = io::Result<()>> + 'static,
-{
-    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        self.poll(cx, Waits::fulfil)
-    }
-
-    fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
-        self.poll(cx, |waits, cx| waits.fail(cx.why, error))
+    /// The reason why it is resumed is the error, which the future that waited is given.
+    fn wait_failed(&mut self, cx: &mut Context<'_>, _error: WaitError) -> io::Result<Wait> {
+        self.resume(cx)
     }
 
     /// A future that wants to know awaits [`draining`]; the others find nothing changed, and wait again.

@@ -21,12 +21,14 @@ pub trait Source {
 }
 
 impl Source for Descriptor {
+    #[inline]
     fn descriptor(&self) -> &Descriptor {
         self
     }
 }
 
 impl Source for Stream {
+    #[inline]
     fn descriptor(&self) -> &Descriptor {
         Stream::descriptor(self)
     }
@@ -54,6 +56,7 @@ impl Source for Stream {
 /// scheduler.run();
 /// # io::Result::Ok(())
 /// ```
+#[inline]
 pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
     let descriptor = source.descriptor();
     Readable { descriptor, request: Request::new() }
@@ -75,6 +78,7 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
 /// scheduler.run();
 /// # io::Result::Ok(())
 /// ```
+#[inline]
 pub fn writable<S: Source + ?Sized>(source: &S) -> Writable<'_> {
     let descriptor = source.descriptor();
     Writable { descriptor, request: Request::new() }

@@ -5,7 +5,7 @@
 //! list through the scheduler's mailbox, which everything that can be waited for has a way to.
 //!
 //! A wait *stands* until it is fulfilled or its future is dropped, whether or not the future is polled in between. That is
-//! what the contract of [`Future`](std::future::Future) asks for, and what combinators such as `FuturesUnordered` rely on:
+//! what the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on:
 //! they poll a future again only when the waker says so that they gave to it.
 
 use crate::context::Context;
@@ -50,7 +50,7 @@ impl Futures {
     }
 
     /// Makes this the one wait of the task that polls its future right now, if it has none and `cx` is its own.
-    #[inline(always)]
+    #[inline]
     fn stand_alone(&self, cx: &task::Context<'_>, what: Reason) -> Option<Rc<Waits>> {
         let waits = self.running.take()?;
         let is_free = waits.one.get() == FREE && waits.waker.will_wake(cx.waker());
@@ -138,6 +138,8 @@ impl Waits {
         let why = cx.why;
         if self.one.get() == why && matches!(why.kind, Kind::Recv | Kind::Send) {
             self.one.set(MET);
+        } else if let Some(error) = why.error() {
+            return self.fail(why, error);
         }
         self.used.get() > 0 && self.fulfil_entries(why, cx.core.now, cx.is_draining())
     }
@@ -154,7 +156,7 @@ impl Waits {
 
     /// Gives an error to whoever waits for what cannot be waited for.
     #[cold]
-    pub(super) fn fail(&self, why: Reason, error: WaitError) -> bool {
+    fn fail(&self, why: Reason, error: WaitError) -> bool {
         let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
         if self.one.get() == Reason::from(wait) {
             self.one.set(why);
@@ -166,8 +168,8 @@ impl Waits {
         let mut has_woken = false;
         let mut index = 0;
         // A waker may do anything, so the list is not borrowed while one is woken.
-        while let Some(waker) = self.fulfil_at(index, outcome, &is_met) {
-            if let Some(waker) = waker {
+        while index < self.entries.borrow().len() {
+            if let Some(waker) = self.fulfil_at(index, outcome, &is_met) {
                 has_woken = true;
                 waker.wake();
             }
@@ -176,21 +178,20 @@ impl Waits {
         has_woken
     }
 
-    /// Fulfils one entry if it is met, and returns whom to wake; `None` after the last entry.
-    #[inline]
+    /// Fulfils one entry if it is met, and returns whom to wake for that.
     fn fulfil_at(
         &self,
         index: usize,
         outcome: Result<(), WaitError>,
         is_met: impl Fn(&State) -> bool,
-    ) -> Option<Option<Waker>> {
+    ) -> Option<Waker> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.get_mut(index)?;
         if !is_met(&entry.state) {
-            return Some(None);
+            return None;
         }
         entry.state = State::Fulfilled(outcome);
-        Some(entry.waker.take())
+        entry.waker.take()
     }
 
     /// The descriptor that is waited for, if that is all.
@@ -231,7 +232,7 @@ impl Waits {
     fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
         self.used.set(self.used.get() + 1);
         let state = match want {
-            Want::Wait(wait) => State::Waiting(wait),
+            Want::Wait(what) => State::Waiting(what),
             Want::Drain => State::WaitingForDrain,
         };
         let mut entries = self.entries.borrow_mut();
@@ -299,6 +300,7 @@ impl Request {
 
     /// Asks for a descriptor, once; ready when that is what the task was resumed for. This is what almost every poll comes
     /// to: the task waits for one thing, and polls its future itself.
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     pub(super) fn poll_ready(
         &mut self,
@@ -378,6 +380,8 @@ impl Request {
 impl Drop for Request {
     #[inline]
     fn drop(&mut self) {
-        self.withdraw();
+        if self.standing.is_some() {
+            self.withdraw();
+        }
     }
 }

@@ -21,6 +21,7 @@ impl Stream {
         Stream(scheduler.adopt(socket))
     }
 
+    #[inline]
     pub(crate) fn descriptor(&self) -> &Descriptor {
         &self.0
     }
@@ -46,6 +47,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. Others end the connection.
+    #[inline]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         sys::recv(self.as_fd(), buffer)
     }
@@ -55,6 +57,7 @@ impl Stream {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. Others end the connection; a peer that is
     /// gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), never a signal.
+    #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         sys::send(self.as_fd(), bytes)
     }
@@ -79,12 +82,14 @@ impl Stream {
 }
 
 impl AsFd for Stream {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 impl AsRawFd for Stream {
+    #[inline]
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 mod basics;
 mod crowds;
+mod failures;
 mod hangups;
 mod numbers;
 mod scripts;

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 /// The state of a listening socket in `/proc/net/tcp`.
 const TCP_LISTEN: &str = "0A";
 
+/// What the shell does so that the daemon cannot open by name what it has no permission for, though it may be root's.
+pub const WITHOUT_OVERRIDE: &str =
+    "if [ \"$(id -u)\" = 0 ]; then exec setpriv --bounding-set=-dac_override,-dac_read_search \"$0\" \"$@\"; fi";
+
 /// Where a server listens whose standard output is not ours to read: on the IPv4 port that the kernel knows.
 #[track_caller]
 pub fn listening_address(server: &mut Server) -> SocketAddr {

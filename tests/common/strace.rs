@@ -22,8 +22,14 @@ impl Strace {
     /// told otherwise in `kernel.yama.ptrace_scope`).
     #[track_caller]
     pub fn attach(server: &Server, trace: &str, inject: &str) -> Strace {
+        Strace::attach_to(server.pid().as_raw_nonzero().get(), trace, inject)
+    }
+
+    /// The same for one thread of a server that has several.
+    #[track_caller]
+    pub fn attach_to(thread: i32, trace: &str, inject: &str) -> Strace {
         let mut child = Command::new("strace")
-            .args(["-p", &server.pid().as_raw_nonzero().to_string()])
+            .args(["-p", &thread.to_string()])
             .args(["-e", &format!("trace={trace}")])
             .args(["-e", &format!("inject={inject}")])
             .args(["-e", "signal=SIGSTOP"])

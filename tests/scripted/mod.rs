@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod live;
+
 use fdtask::poller::{Happening, Sim, SimScript};
 use fdtask::{Context, End, Observer, Scheduler, Side, Task, TaskId, Wait, WaitError, task_fn};
 use std::borrow::Cow;
@@ -66,6 +68,14 @@ impl World {
         waits: impl IntoIterator<Item = Wait, IntoIter: 'static>,
     ) -> TaskId {
         self.scheduler.spawn(waits_in_turn(name, &self.trace, waits))
+    }
+
+    /// Adds a receiver and a sender of one descriptor that go on for ever, and lets them begin to wait.
+    pub fn spawn_both_sides(&mut self, fd: RawFd) {
+        self.spawn_waits("receiver", std::iter::repeat(Wait::Recv(fd)));
+        self.spawn_waits("sender", std::iter::repeat(Wait::Send(fd)));
+        self.turns(1);
+        self.trace.take();
     }
 
     /// Takes so many turns.
@@ -233,4 +243,11 @@ pub fn shared<T: Copy>(value: T) -> Rc<Cell<T>> {
 
 pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// What has been traced of one task since this was last asked.
+pub fn lines_of(world: &World, name: &str) -> Vec<String> {
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.starts_with(name));
+    lines
 }

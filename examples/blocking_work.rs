@@ -1,0 +1,99 @@
+//! How to run something that blocks: a worker thread, and a server that goes on meanwhile.
+//!
+//! ```text
+//! terminal 1: cargo run --example blocking_work
+//! terminal 2: nc localhost 25000
+//! ```
+//! Type a number in terminal 2: the answer is how many primes there are up to it. `10000000` takes some seconds of hard work,
+//! and while it runs every other client is answered at once. `quit` ends your connection.
+//!
+//! One scheduler is one thread, so work that takes long, or a call that sleeps in the kernel, belongs to another thread.
+//! Jobs go to it by an ordinary `std::sync::mpsc` channel, each with a promise that the worker keeps; the scheduler's side
+//! awaits what was promised. For something rare, [`future::blocking`] makes a thread for it.
+
+use fdtask::Scheduler;
+use fdtask::future::{self, Promise, recv, send_all};
+use fdtask::net::{Acceptor, Listener, Stream};
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+
+/// The longest line that a client may send.
+const LINE_BYTES_MAX: usize = 64;
+
+/// The largest number that is worked on.
+const LIMIT_MAX: usize = 50_000_000;
+
+/// A number to work on, and whom to tell.
+type Job = (usize, Promise<usize>);
+
+/// The worker: does one job after the other, until nobody can send it another.
+fn work(jobs: &mpsc::Receiver<Job>) {
+    for (limit, promise) in jobs {
+        promise.keep(count_primes(limit));
+    }
+}
+
+fn count_primes(limit: usize) -> usize {
+    let mut is_composite = vec![false; limit + 1];
+    (2..=limit)
+        .filter(|&number| {
+            let is_prime = !is_composite[number];
+            if is_prime {
+                (number * number..=limit).step_by(number).for_each(|multiple| is_composite[multiple] = true);
+            }
+            is_prime
+        })
+        .count()
+}
+
+async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
+    let (mut line, mut buffer) = (Vec::new(), [0; LINE_BYTES_MAX]);
+    loop {
+        let len = recv(&client, &mut buffer).await?;
+        line.extend_from_slice(&buffer[..len]);
+        while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            let text = String::from_utf8_lossy(&line[..end]).trim().to_owned();
+            line.drain(..=end);
+            let answer = match text.parse::<usize>() {
+                _ if text == "quit" => return Ok(()),
+                Ok(limit) if limit <= LIMIT_MAX => {
+                    let (promise, promised) = future::promise();
+                    jobs.send((limit, promise)).map_err(io::Error::other)?;
+                    format!("{} primes up to {limit}\n", promised.await?)
+                }
+                Ok(_) => format!("that is too much: {LIMIT_MAX} at most\n"),
+                Err(_) => "please type a number\n".to_owned(),
+            };
+            send_all(&client, answer.as_bytes()).await?;
+        }
+        if line.len() > LINE_BYTES_MAX {
+            return send_all(&client, b"that line is too long\n").await;
+        }
+        if len == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:25000".to_owned());
+    let listener = match address.parse().map_err(io::Error::other).and_then(Listener::bind) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("cannot listen on {address}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("Listening on {}", listener.address());
+    let (jobs, jobs_to_do) = mpsc::channel();
+    thread::spawn(move || work(&jobs_to_do));
+    let mut scheduler = Scheduler::new();
+    let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
+        future::task(serve(client, jobs.clone())).named(format!("primes {peer}"))
+    });
+    scheduler.spawn(acceptor);
+    scheduler.run();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,79 @@
+//! The echo server with a thread for each connection, and nothing of this crate: what there would be without it.
+//!
+//! ```text
+//! terminal 1: cargo run --example echo_threads
+//! terminal 2: nc localhost 25000
+//! ```
+//! What you type in terminal 2 comes back behind `GOT:`. Another address is given as the argument: `127.0.0.1:0`, say.
+//!
+//! It is the shortest of the three, and for a few connections there is nothing wrong with it. Each connection costs a
+//! thread: a stack, a few more pages in the kernel, and a switch for each message.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+/// How much is received, and answered, at a time.
+const RECV_CHUNK_BYTES: usize = 1000;
+
+/// What each answer begins with.
+const PREFIX: &[u8] = b"GOT:";
+
+/// How long to wait before trying again when there is no descriptor, or no thread, for another client.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How large a connection's stack is. Much less than the usual 2 MiB does.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// `def echo_handler(client, address):`
+fn echo(mut client: TcpStream) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut buffer = [0; PREFIX.len() + RECV_CHUNK_BYTES];
+    buffer[..PREFIX.len()].copy_from_slice(PREFIX);
+    loop {
+        let received = match client.read(&mut buffer[PREFIX.len()..]) {
+            Ok(0) => return Ok(()),
+            Ok(received) => received,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        client.write_all(&buffer[..PREFIX.len() + received])?;
+    }
+}
+
+/// `def tcp_server(address, handler):`
+fn serve(listener: &TcpListener) {
+    loop {
+        let result = listener.accept().and_then(|(client, _)| {
+            // What becomes of one connection is nobody else's business.
+            let thread = thread::Builder::new().stack_size(STACK_BYTES);
+            thread.spawn(move || echo(client))
+        });
+        match result {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                eprintln!("cannot serve another client: {error}");
+                thread::sleep(RETRY);
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:25000".to_owned());
+    let listener = TcpListener::bind(&address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    match listener {
+        Ok((address, listener)) => {
+            println!("Listening on {address}");
+            serve(&listener);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("cannot listen on {address}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A value that another thread delivers, awaited.
+
+use super::JoinError;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+/// Runs `work`, which may block, on a thread of its own, and waits for its result. If this is dropped first, the thread
+/// goes on to its end, and the result is dropped.
+///
+/// A thread each is the simplest thing that works, and right for what is rare and slow, such as looking up a name. A program
+/// that does much of it keeps a few threads, and sends them work with a [`promise`] each: see `examples/blocking_work.rs`.
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::{thread, time::Duration};
+///
+/// let mut scheduler = Scheduler::new();
+/// scheduler.spawn(future::task(async {
+///     let answer = future::blocking(|| {
+///         thread::sleep(Duration::from_millis(10));
+///         42
+///     });
+///     assert_eq!(answer.await?, 42);
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// ```
+///
+/// # Errors
+/// [`JoinError::Panicked`]: the work panicked. [`JoinError::Cancelled`]: no thread could be made.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    let (promise, promised) = promise();
+    let thread = thread::Builder::new().name("blocking work".to_owned()).spawn(move || {
+        // Moved in here, so that a panic of the work breaks it.
+        let promise = promise;
+        promise.keep(work());
+    });
+    // Without a thread the closure has been dropped, and with it the promise.
+    drop(thread);
+    promised.await
+}
+
+/// Promises a value: whoever has the [`Promise`] delivers it, from any thread, to whoever awaits the [`Promised`].
+///
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::thread;
+///
+/// let (promise, promised) = future::promise();
+/// let thread = thread::spawn(move || promise.keep("hello"));
+/// let mut scheduler = Scheduler::new();
+/// scheduler.spawn(future::task(async move {
+///     assert_eq!(promised.await?, "hello");
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// # thread.join().unwrap();
+/// ```
+pub fn promise<T: Send>() -> (Promise<T>, Promised<T>) {
+    let slot = Arc::new(Mutex::new(Slot { outcome: None, waker: None }));
+    (Promise { slot: Arc::clone(&slot) }, Promised { slot })
+}
+
+struct Slot<T> {
+    outcome: Option<Result<T, JoinError>>,
+    waker: Option<Waker>,
+}
+
+/// The duty to deliver a value. Made by [`promise`]. Dropping it breaks the promise.
+pub struct Promise<T: Send> {
+    slot: Arc<Mutex<Slot<T>>>,
+}
+
+impl<T: Send> Promise<T> {
+    /// Delivers the value.
+    pub fn keep(self, value: T) {
+        self.settle(Ok(value));
+    }
+
+    fn settle(&self, outcome: Result<T, JoinError>) {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.outcome.is_none() {
+            slot.outcome = Some(outcome);
+        }
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T: Send> Drop for Promise<T> {
+    fn drop(&mut self) {
+        // After `keep` there is an outcome, and this one changes nothing.
+        self.settle(Err(if thread::panicking() { JoinError::Panicked } else { JoinError::Cancelled }));
+    }
+}
+
+/// Waits for a value that was promised. Made by [`promise`].
+///
+/// # Errors
+/// [`JoinError::Panicked`] or [`JoinError::Cancelled`]: the promise was dropped, by a panic or otherwise.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Promised<T> {
+    slot: Arc<Mutex<Slot<T>>>,
+}
+
+impl<T> Future for Promised<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = cx.waker().clone();
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = slot.outcome.take() {
+            return Poll::Ready(outcome);
+        }
+        let before = slot.waker.replace(waker);
+        drop(slot);
+        drop(before);
+        Poll::Pending
+    }
+}

@@ -1,0 +1,173 @@
+//! Draining: every task is told once, finishes what it has begun, and is let go at the deadline.
+
+mod scripted;
+
+use fdtask::poller::Happening;
+use fdtask::{Side, Wait};
+use scripted::{Scripted, World, lines_of, ms, shared};
+
+#[test]
+fn a_drain_tells_each_task_once_and_resumes_those_who_want_it_once() {
+    let mut world = World::new();
+    let waits: [(&str, Wait); 4] =
+        [("receiver", Wait::Recv(3)), ("sender", Wait::Send(3)), ("asleep", Wait::Wake), ("busy", Wait::Turn)];
+    for (name, wait) in waits {
+        let task = Scripted::new(name, &world.trace, move |cx, _| {
+            Ok(if cx.is_draining() && name != "busy" { Wait::Done } else { wait })
+        });
+        world.scheduler.spawn(task.on_drain(|| true));
+    }
+    world.turns(1);
+    world.trace.take();
+    let by = std::time::Instant::now() + ms(100_000);
+    world.spawn("drainer", move |cx, n| {
+        cx.drain(by);
+        cx.drain(by);
+        Ok(if n == 0 { Wait::Turn } else { Wait::Done })
+    });
+    world.turns(1);
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.ends_with("drains"));
+    assert_eq!(lines, ["receiver drains", "sender drains", "asleep drains", "busy drains", "drainer drains"]);
+    world.turns(1);
+    let mut lines = world.trace.take();
+    lines.retain(|line| line.contains(": ") && !line.contains("ended"));
+    lines.sort();
+    assert_eq!(lines, ["asleep: ready", "busy: ready", "drainer: ready", "receiver: ready", "sender: ready"]);
+    world.turns(3);
+    assert_eq!(world.table(), ["busy: ready"]);
+    assert!(world.trace.take().iter().all(|line| !line.ends_with("drains")), "nobody is told twice");
+    world.turn_awake();
+    assert_eq!(world.script.watched(), []);
+}
+
+#[test]
+fn a_task_that_says_no_to_a_drain_stays_in_its_wait_until_the_deadline_ends_it() {
+    let mut world = World::new();
+    let now = shared(None);
+    let seen = now.clone();
+    world.spawn("clock", move |cx, _| {
+        seen.set(Some(cx.now()));
+        Ok(Wait::Done)
+    });
+    world.spawn_waits("stubborn", [Wait::Recv(3), Wait::Recv(3), Wait::Recv(3)]);
+    world.turns(1);
+    world.trace.take();
+    world.scheduler.handle().drain(now.get().expect("the clock ran") + ms(50));
+    // It still serves what it waits for.
+    world.script.after(ms(20), Happening::Ready(3, Side::Recv));
+    world.script.after(ms(20), Happening::Signal);
+    let script = world.script.clone();
+    world.spawn("drains the descriptor", move |cx, n| {
+        script.now(Happening::Drained(3, Side::Recv));
+        Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(20)) })
+    });
+    world.scheduler.run();
+    assert_eq!(world.script.elapsed(), ms(50));
+    let lines = lines_of(&world, "stubborn");
+    assert_eq!(lines, ["stubborn drains", "stubborn: recv fd 3", "stubborn ended: cancelled", "stubborn dropped"]);
+    world.assert_empty();
+}
+
+#[test]
+fn a_drain_ends_a_run_as_soon_as_the_last_task_has_ended() {
+    let mut world = World::new();
+    let task =
+        Scripted::new("quick", &world.trace, |cx, _| Ok(if cx.is_draining() { Wait::Done } else { Wait::Recv(3) }));
+    world.scheduler.spawn(task.on_drain(|| true));
+    let trace = world.trace.clone();
+    world.scheduler.spawn_service(scripted::waits_in_turn("service", &trace, std::iter::repeat(Wait::Recv(4))));
+    world.turns(1);
+    world.scheduler.handle().drain(std::time::Instant::now() + ms(1_000_000));
+    world.scheduler.run();
+    assert_eq!(world.script.elapsed(), ms(0));
+    assert_eq!(world.table(), ["service: recv fd 4"]);
+}
+
+#[test]
+fn saying_drain_again_can_only_move_its_deadline_forward() {
+    for (first, second, ends) in [(100, 30, 30), (30, 100, 30)] {
+        let mut world = World::new();
+        world.spawn("stubborn", move |cx, n| {
+            // The second time it says it in a later turn.
+            if n == 0 {
+                cx.drain(cx.now() + ms(first));
+                cx.drain(cx.now() + ms(200));
+                return Ok(Wait::Turn);
+            }
+            if n == 1 {
+                cx.drain(cx.now() + ms(second));
+            }
+            Ok(Wait::Recv(3))
+        });
+        world.scheduler.run();
+        assert_eq!(world.script.elapsed(), ms(ends));
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_drain_deadline_ends_tasks_that_never_stop_being_ready() {
+    let mut world = World::new();
+    let script = world.script.clone();
+    world.spawn("busy", move |_, n| {
+        assert!(n < 100, "the drain never ends");
+        script.advance(ms(1));
+        Ok(Wait::Turn)
+    });
+    world.spawn("drainer", |cx, _| {
+        cx.drain(cx.now() + ms(10));
+        Ok(Wait::Done)
+    });
+    world.scheduler.run();
+    let lines = lines_of(&world, "busy ended");
+    assert_eq!(lines, ["busy ended: cancelled"]);
+    world.assert_empty();
+}
+
+#[test]
+fn who_is_spawned_during_a_drain_can_see_it_and_is_ended_with_the_others() {
+    let mut world = World::new();
+    let trace = world.trace.clone();
+    world.spawn("parent", move |cx, n| {
+        let trace = trace.clone();
+        if n == 0 {
+            cx.drain(cx.now() + ms(10));
+            assert!(cx.is_draining(), "from the moment that it is said");
+            return Ok(Wait::Turn);
+        }
+        cx.spawn(Scripted::new("child", &trace, |cx, _| {
+            assert!(cx.is_draining());
+            Ok(Wait::Recv(3))
+        }));
+        Ok(Wait::Done)
+    });
+    world.scheduler.run();
+    assert_eq!(lines_of(&world, "child"), ["child: ready", "child ended: cancelled", "child dropped"]);
+    assert_eq!(world.script.elapsed(), ms(10));
+}
+
+#[test]
+fn after_a_drain_a_scheduler_can_be_used_again() {
+    for is_obedient in [true, false] {
+        let mut world = World::new();
+        let task =
+            Scripted::new("task", &world.trace, |cx, _| Ok(if cx.is_draining() { Wait::Done } else { Wait::Recv(3) }));
+        world.scheduler.spawn(task.on_drain(move || is_obedient));
+        world.turns(1);
+        world.scheduler.handle().drain(std::time::Instant::now() + ms(50));
+        world.scheduler.run();
+        assert_eq!(world.table(), [""; 0]);
+        // The next run is not part of that drain.
+        let draining = shared(None);
+        let seen = draining.clone();
+        world.spawn("next", move |cx, n| {
+            seen.set(Some(cx.is_draining()));
+            Ok(if n == 0 { Wait::Until(cx.now() + ms(500_000)) } else { Wait::Done })
+        });
+        world.trace.take();
+        world.scheduler.run();
+        assert_eq!(draining.get(), Some(false), "the drain is over: {is_obedient}");
+        assert_eq!(world.trace.take()[1], "next: until");
+    }
+}

@@ -1,0 +1,211 @@
+//! The faults once more, with several workers in one process: what one of them suffers must not stall, flood or outlive the
+//! others.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+#[path = "common/strace.rs"]
+mod strace;
+
+use common::{Client, LIMIT, Lines, Server, Signal, assert_idle, eventually};
+use faults::{Bystander, Heard, count_heard, leave_room_for, listening_address, served};
+use std::time::{Duration, Instant};
+use strace::Strace;
+
+const WORKERS: usize = 3;
+
+/// So many clients that each worker surely has some: the kernel spreads them by a hash.
+const CROWD: usize = 60;
+
+fn start(args: &[&str]) -> Server {
+    Server::start(&[&["--workers", "3"], args].concat())
+}
+
+/// The numbers of the server's threads.
+fn threads(server: &Server) -> Vec<i32> {
+    let directory = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Expects that `what` is said once a second at most, by all workers together, while they have every reason to say it.
+#[track_caller]
+fn expect_a_line_a_second(server: &Server, begin: Instant, what: &str) {
+    let said = |lines: &[String]| lines.iter().filter(|line| line.contains(what)).count();
+    server.stderr.wait_until("it is said again", LIMIT, |lines| said(lines) >= 3);
+    let seconds = begin.elapsed().as_secs() as usize;
+    let lines = said(&server.stderr.all());
+    assert!(lines <= seconds + 1, "{lines} lines in {seconds} s: {:?}", server.stderr.all());
+}
+
+#[test]
+fn out_of_descriptors_all_workers_together_log_one_line_a_second() {
+    let server = start(&[]);
+    let mut clients = served(server.address(), CROWD);
+    leave_room_for(&server, 0);
+    let begin = Instant::now();
+    let mut queue: Vec<Client> = (0..CROWD).map(|_| Client::connect(server.address())).collect();
+    for client in &mut queue {
+        client.send(b"Me, too");
+    }
+    expect_a_line_a_second(&server, begin, "cannot accept");
+    assert_idle(&server, "all of its workers are out of descriptors");
+    for client in &mut clients {
+        client.ask(b"Still here");
+    }
+    assert_eq!(count_heard(&queue, Heard::Nothing), queue.len(), "nobody in the queue is served, ended or reset");
+    server.limit_descriptors(1_000);
+    for client in &mut queue {
+        client.expect_answer(b"Me, too");
+    }
+}
+
+#[test]
+fn a_poll_that_is_refused_pauses_every_worker_and_is_said_once_a_second() {
+    let server = start(&[]);
+    let mut clients = served(server.address(), CROWD);
+    let begin = Instant::now();
+    server.limit_descriptors(0);
+    for client in &mut clients {
+        client.send(b"Anybody?");
+    }
+    expect_a_line_a_second(&server, begin, "cannot poll");
+    server.limit_descriptors(1_000);
+    for client in &mut clients {
+        client.expect_answer(b"Anybody?");
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_stalls_no_worker_and_each_line_is_accounted_for() {
+    // Enough to fill the queue of each worker's log.
+    const CONNECTIONS: usize = 5_000;
+    const LINES_EACH: usize = 3;
+    let (reader, writer) = small_pipe();
+    let args = ["--listen", "127.0.0.1:0", "--workers", "3"];
+    let mut server = Server::builder().args(args).stdout(writer).spawn();
+    let address = listening_address(&mut server);
+    drop(served(address, CROWD));
+    let bystander = Bystander::start(address);
+    for _ in 0..CONNECTIONS {
+        drop(Client::connect(address));
+    }
+    assert!(bystander.finish() > 0, "a bystander does not notice");
+    let mut quiet = None;
+    eventually("all of them are gone", LIMIT, || {
+        let open = server.open_sockets();
+        let is_quiet = quiet.replace(open) == Some(open);
+        if !is_quiet {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        is_quiet
+    });
+    assert_idle(&server, "nobody reads the log");
+    let expected = 1 + LINES_EACH * (CROWD + 1 + CONNECTIONS);
+    let lines = Lines::read_from(reader);
+    lines.wait_until("each line is written or counted", LIMIT, |lines| {
+        let notices = lines.iter().filter(|line| line.contains("dropped"));
+        let dropped: Vec<usize> =
+            notices.filter_map(|line| line.trim_start_matches('(').split(' ').next()?.parse().ok()).collect();
+        let accounted = lines.len() - dropped.len() + dropped.iter().sum::<usize>();
+        assert!(accounted <= expected, "{accounted} of {expected}");
+        accounted == expected && !dropped.is_empty()
+    });
+}
+
+#[test]
+fn a_pipe_that_cannot_be_opened_again_stalls_no_worker() {
+    // All workers, and standard error, too, write to the same description, whose flags are not the daemon's to change. See
+    // the test of the same name in `log.rs`.
+    let (mut reader, writer) = small_pipe();
+    rustix::fs::fchmod(&writer, rustix::fs::Mode::empty()).expect("a pipe has a mode");
+    let errors = writer.try_clone().expect("a descriptor can be cloned");
+    let args = ["--listen", "127.0.0.1:0", "--workers", "3"];
+    let server = Server::builder().args(args).after(faults::WITHOUT_OVERRIDE).stdout(writer).stderr(errors);
+    let mut server = server.spawn();
+    let address = listening_address(&mut server);
+    rustix::io::ioctl_fionbio(&reader, true).expect("a pipe can be made non-blocking");
+    let mut clients = served(address, CROWD);
+    for _ in 0..20 {
+        while std::io::Read::read(&mut reader, &mut [0; 4096]).is_ok() {}
+        server.pause();
+        let mut more: Vec<Client> = (0..8).map(|_| Client::connect(address)).collect();
+        server.signal(Signal::USR1);
+        server.go_on();
+        for client in &mut more {
+            client.ask(b"Is the log in your way?");
+        }
+        for client in &mut clients {
+            client.ask(b"Is the log in your way?");
+        }
+    }
+}
+
+fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a pipe can be made smaller");
+    (reader, writer)
+}
+
+#[test]
+fn a_signal_is_seen_at_once_every_time_by_every_worker() {
+    for cycle in 0..60 {
+        let mut server = start(&["--drain-timeout", "600"]);
+        let mut clients = served(server.address(), cycle % 4 * 3);
+        server.signal(if cycle % 2 == 0 { Signal::TERM } else { Signal::INT });
+        for client in &mut clients {
+            client.expect_end();
+        }
+        drop(clients);
+        let status = server.wait_exit(LIMIT);
+        assert_eq!(status.code(), Some(0), "cycle {cycle}: {status:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_broken_listener_of_one_worker_ends_the_daemon_with_an_error() {
+    let mut server = start(&["--drain-timeout", "600"]);
+    let mut clients = served(server.address(), CROWD);
+    let others: Vec<i32> =
+        threads(&server).into_iter().filter(|thread| *thread != server.pid().as_raw_nonzero().get()).collect();
+    assert_eq!(others.len(), WORKERS - 1, "a thread for each worker: {others:?}");
+    let strace = Strace::attach_to(others[0], "accept4", "accept4:error=EBADF:when=1");
+    let mut newcomers = Vec::new();
+    eventually("the kernel has given that worker a client", LIMIT, || {
+        // From then on nobody can connect any more.
+        newcomers.extend(Client::try_connect(server.address(), LIMIT));
+        strace.injected() > 0
+    });
+    server.stderr.wait_for_line(LIMIT, |line| line.contains("acceptor"));
+    for client in &mut clients {
+        client.expect_end();
+    }
+    drop((clients, newcomers));
+    let status = server.wait_exit(LIMIT);
+    assert_eq!(status.code(), Some(1), "{:?}", server.stderr.all());
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_worker_that_cannot_accept_does_not_keep_the_others_from_serving() {
+    let server = start(&[]);
+    drop(served(server.address(), CROWD));
+    let own = server.pid().as_raw_nonzero().get();
+    let other = threads(&server).into_iter().find(|thread| *thread != own).expect("there is more than one thread");
+    let strace = Strace::attach_to(other, "accept4", "accept4:error=ENOMEM");
+    let mut clients: Vec<Client> = (0..CROWD).map(|_| Client::connect(server.address())).collect();
+    for client in &mut clients {
+        client.send(b"Me, too");
+    }
+    strace.wait_until_injected();
+    // Those whom the kernel has given to the others are served, the rest wait.
+    eventually("the others serve", LIMIT, || {
+        let answered = count_heard(&clients, Heard::Something);
+        answered > 0 && answered + count_heard(&clients, Heard::Nothing) == CROWD
+    });
+    strace.detach(&server);
+    for client in &mut clients {
+        client.expect_answer(b"Me, too");
+    }
+}
