@@ -16,7 +16,7 @@
 use fdtask::net::{Acceptor, Echo, Limit, Listener, Stream};
 use fdtask::{Context, Scheduler, Task, TaskTable, Wait, reason, task_fn};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -117,8 +117,10 @@ impl Task for Session {
 
 /// What [`Acceptor`] is for TCP: accepts from a Unix socket at `path`.
 fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
-    // A program that is gone may have left its socket there.
-    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    // A program that is gone may have left its socket there. (What is no socket refuses connections, too, and is not ours.)
+    if fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket())
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

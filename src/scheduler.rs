@@ -169,8 +169,9 @@ impl Scheduler {
             return false;
         }
         if self.is_finished() {
-            if self.core.slots.foreground() == 0 {
-                self.end_drain();
+            if self.core.drain_by.is_some() {
+                // Whoever is left could wait for the drain's deadline, but for nothing else.
+                self.cancel_all();
             }
             return false;
         }

@@ -61,6 +61,26 @@ fn select_takes_the_socket_that_is_ready_and_withdraws_the_other() {
 }
 
 #[test]
+fn what_lost_a_select_is_free_for_another_task_while_the_first_goes_on() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let ((a, _quiet), (b, mut loud)) = (pair(&scheduler), pair(&scheduler));
+    loud.write_all(b"!").expect("room");
+    let a = Rc::new(a);
+    let other = Rc::clone(&a);
+    let refused = run(&mut scheduler, async move {
+        select! { _ = readable(&*a).fuse() => unreachable!("it is quiet"), _ = readable(&b).fuse() => {} }
+        // This task waits on, for something else; meanwhile another waits for what the first has given up.
+        let waiting = future::spawn(&handle, {
+            let handle = handle.clone();
+            async move { future::timeout(&handle, Duration::from_millis(10), readable(&*other)).await }
+        });
+        waiting.await.expect("it is not cancelled")
+    });
+    assert!(matches!(refused, Err(future::TimedOut)), "{refused:?}");
+}
+
+#[test]
 fn select_of_a_silent_socket_and_a_timer_takes_the_timer_and_not_early() {
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();

@@ -8,7 +8,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// A client that has sent nothing for so long is held up, not slow.
+const STUCK: Duration = Duration::from_millis(300);
 
 /// One of the three, running. It is killed when this is dropped.
 struct Echo {
@@ -130,24 +135,40 @@ fn a_half_closed_client_gets_every_reply_then_fin(echo: &Echo) {
 
 fn a_client_that_does_not_read_for_long_loses_nothing_and_delays_nobody(echo: &Echo) {
     // Two of them, so that one whose answer is stuck is resumed between what the other does.
-    let sent = payload(4 * 1024 * 1024, 3);
-    let slow: Vec<_> = (0..2).map(|_| Client::connect_with_small_buffers(echo.address)).collect();
+    let sent = payload(12 * 1024 * 1024, 3);
+    let slow: Vec<_> = (0..2).map(|_| (Client::connect(echo.address), AtomicUsize::new(0))).collect();
     thread::scope(|scope| {
-        for client in &slow {
+        for (client, count) in &slow {
             let stream = client.stream.try_clone().expect("a stream can be cloned");
             let sent = &sent;
             scope.spawn(move || {
                 let mut sender = Client { stream };
-                sender.send(sent);
+                for chunk in sent.chunks(16 * 1024) {
+                    sender.send(chunk);
+                    count.fetch_add(chunk.len(), Ordering::Relaxed);
+                }
                 sender.half_close();
             });
         }
-        // They read nothing yet, and somebody else is served all the while.
+        // They read nothing yet, until every buffer on the way is full.
+        for (_, count) in &slow {
+            let mut last = (0, Instant::now());
+            eventually("the server takes no more", LIMIT, || {
+                let now = count.load(Ordering::Relaxed);
+                if now != last.0 {
+                    last = (now, Instant::now());
+                }
+                now > 0 && last.1.elapsed() > STUCK
+            });
+            assert!(count.load(Ordering::Relaxed) < sent.len(), "the server keeps what nobody reads");
+        }
+        // Somebody else is served all the same.
         let mut bystander = Client::connect(echo.address);
         for round in 0..500 {
             bystander.ask(format!("round {round}").as_bytes());
         }
-        for mut client in slow {
+        for (client, _) in &slow {
+            let mut client = Client { stream: client.stream.try_clone().expect("a stream can be cloned") };
             let sent = &sent;
             scope.spawn(move || {
                 let answers = client.read_to_end().expect("an orderly end");

@@ -1,0 +1,188 @@
+//! `examples/chat.rs`: everybody hears everybody, and nobody waits for anybody.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::{LIMIT, eventually};
+use examples::{Program, connect, converse, read_to_end, read_until};
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+fn room() -> Program {
+    Program::example("chat", &["127.0.0.1:0"])
+}
+
+/// Someone in the room.
+#[track_caller]
+fn enter(room: &Program, name: &str) -> TcpStream {
+    let mut guest = connect(room.address());
+    guest.write_all(format!("{name}\n").as_bytes()).expect("the room listens");
+    let text = read_until(&mut guest, ".\n");
+    assert!(text.starts_with(&format!("* Your name?\n* Hello, {name}. Here are: ")), "{text}");
+    guest
+}
+
+#[track_caller]
+fn say(guest: &mut TcpStream, line: &str) {
+    guest.write_all(format!("{line}\n").as_bytes()).expect("the room listens");
+}
+
+#[track_caller]
+fn hear(guest: &mut TcpStream, line: &str) {
+    assert_eq!(read_until(guest, "\n"), format!("{line}\n"));
+}
+
+#[test]
+fn what_one_says_all_others_hear_in_order() {
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let mut bob = enter(&room, "Bob");
+    hear(&mut ann, "* Bob is here.");
+    let mut cid = enter(&room, "Cid");
+    hear(&mut ann, "* Cid is here.");
+    hear(&mut bob, "* Cid is here.");
+    // Far more than a queue holds, and whoever reads misses none of it.
+    let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+    ann.write_all(lines.as_bytes()).expect("the room listens");
+    for number in 0..1000 {
+        hear(&mut bob, &format!("Ann: line {number}"));
+        hear(&mut cid, &format!("Ann: line {number}"));
+    }
+    drop(ann);
+    hear(&mut bob, "* Ann has left.");
+    say(&mut bob, "so long");
+    hear(&mut cid, "* Ann has left.");
+    hear(&mut cid, "Bob: so long");
+}
+
+#[test]
+fn one_who_does_not_read_delays_nobody_costs_little_and_is_told_what_was_missed() {
+    const LINES: usize = 20_000;
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let mut deaf = enter(&room, "Deaf");
+    hear(&mut ann, "* Deaf is here.");
+    let mut bob = enter(&room, "Bob");
+    hear(&mut ann, "* Bob is here.");
+    hear(&mut deaf, "* Bob is here.");
+    let before = room.peak_bytes();
+    let text = "x".repeat(900);
+    let mut slowest = std::time::Duration::ZERO;
+    for number in 0..LINES {
+        // 18 MB, which is more than what the kernel takes on its way to someone who does not read.
+        let begin = Instant::now();
+        say(&mut ann, &format!("{number} {text}"));
+        hear(&mut bob, &format!("Ann: {number} {text}"));
+        slowest = slowest.max(begin.elapsed());
+    }
+    // The naive room waits here for ever, or as long as its patience with a stuck client lasts.
+    assert!(slowest < LIMIT / 4, "a line took {slowest:?}");
+    let grown = room.peak_bytes() - before;
+    assert!(grown < 1 << 20, "{grown} bytes");
+    // And when it reads again, it gets what it was sent before it fell behind, in order, and how much it has missed.
+    let mut heard = 0;
+    let missed: usize = loop {
+        if heard % 500 == 0 {
+            say(&mut ann, "still there?");
+            hear(&mut bob, "Ann: still there?");
+        }
+        let line = read_until(&mut deaf, "\n");
+        if let Some(rest) = line.strip_prefix("* You have missed ") {
+            break rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        }
+        if !line.starts_with("Ann: still") {
+            assert!(line.starts_with(&format!("Ann: {heard} x")), "line {heard} is {:.30}", line);
+        }
+        heard += 1;
+        if heard == LINES {
+            panic!("nothing was missed: the buffers on the way hold it all");
+        }
+    };
+    assert!(missed > 0 && heard + missed >= LINES, "{heard} heard, {missed} missed");
+}
+
+#[test]
+fn a_name_is_asked_for_until_it_is_one_of_its_own() {
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let answer = converse(room.address(), b"\n \nAnn\nthis name is too long for a name\nBob\r\nHi\n");
+    let text = String::from_utf8(answer).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], ["* Your name?", "* A name has 1 to 20 letters. Your name?", lines[1]]);
+    assert_eq!(lines[3..], ["* Ann is somebody else. Your name?", lines[1], "* Hello, Bob. Here are: Ann."]);
+    hear(&mut ann, "* Bob is here.");
+    hear(&mut ann, "Bob: Hi");
+    hear(&mut ann, "* Bob has left.");
+    // The name is free again.
+    enter(&room, "Bob");
+}
+
+#[test]
+fn nothing_that_one_sends_reaches_the_terminal_of_another_raw_or_is_too_long() {
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let mut bob = enter(&room, "B\u{f6}b");
+    hear(&mut ann, "* B\u{f6}b is here.");
+    bob.write_all(b"\x1b[2J\xff\xf4 \0bell\x07 \xc3\xa9\r\n\n\n").expect("the room listens");
+    hear(&mut ann, "B\u{f6}b: ?[2J\u{fffd}\u{fffd} ?bell? \u{e9}");
+    let endless = [b'y'; 2500];
+    bob.write_all(&endless).expect("the room listens");
+    hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(1000)));
+    hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(1000)));
+    bob.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+    // The last line need not end.
+    hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(500)));
+    hear(&mut ann, "* B\u{f6}b has left.");
+    assert_eq!(read_to_end(&mut bob), b"");
+}
+
+#[test]
+fn a_hundred_come_and_go_in_every_way_and_leave_nothing_behind() {
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let before = room.open_sockets();
+    for round in 0..100 {
+        let guest = enter(&room, &format!("guest {round}"));
+        hear(&mut ann, &format!("* guest {round} is here."));
+        if round % 2 == 0 {
+            socket2::SockRef::from(&guest).set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER can be set");
+        }
+        drop(guest);
+        hear(&mut ann, &format!("* guest {round} has left."));
+    }
+    eventually("their connections are closed", LIMIT, || room.open_sockets() <= before);
+}
+
+/// Two people with these programs talk to each other.
+#[track_caller]
+fn hold_a_conversation(first: &[&str], second: &[&str]) {
+    let room = room();
+    let port = room.address().port().to_string();
+    let enter = |command: &[&str], name: &str| {
+        let args = command[1..].iter().map(|arg| arg.replace("@PORT", &port));
+        let mut program = Program::spawn(Command::new(command[0]).args(args).stdin(Stdio::piped()));
+        program.stdout.wait_for_line(LIMIT, |line| line == "* Your name?");
+        program.type_in(&format!("{name}\n"));
+        program.stdout.wait_for_line(LIMIT, |line| line.starts_with(&format!("* Hello, {name}.")));
+        program
+    };
+    let mut ann = enter(first, "Ann");
+    let mut bob = enter(second, "Bob");
+    ann.stdout.wait_for_line(LIMIT, |line| line == "* Bob is here.");
+    bob.type_in("Hello\n");
+    ann.stdout.wait_for_line(LIMIT, |line| line == "Bob: Hello");
+    ann.type_in("World\n");
+    bob.stdout.wait_for_line(LIMIT, |line| line == "Ann: World");
+    drop(bob);
+    ann.stdout.wait_for_line(LIMIT, |line| line == "* Bob has left.");
+}
+
+#[test]
+#[ignore = "needs nc and telnet"]
+fn nc_and_telnet_talk_to_each_other() {
+    hold_a_conversation(&["nc", "127.0.0.1", "@PORT"], &["telnet", "127.0.0.1", "@PORT"]);
+    hold_a_conversation(&["telnet", "127.0.0.1", "@PORT"], &["nc", "127.0.0.1", "@PORT"]);
+}

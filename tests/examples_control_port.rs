@@ -1,0 +1,165 @@
+//! `examples/control_port.rs`: the task table for whoever runs the server, and nothing else for anybody.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::{Client, LIMIT, eventually};
+use examples::{Directory, Program, connect, converse, example, read_to_end, read_until};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn server() -> Program {
+    Program::example("control_port", &["127.0.0.1:0", "0"])
+}
+
+fn control(server: &Program) -> std::net::SocketAddr {
+    server.address_behind("Controlled on ")
+}
+
+#[test]
+fn ps_shows_every_live_task_by_its_name() {
+    let server = server();
+    let mut client = Client::connect(server.address());
+    client.ask(b"Hello");
+    let text = String::from_utf8(converse(control(&server), b"ps\r\n")).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].starts_with("> ID  BY "), "{text}");
+    let has = |what: &str| lines.iter().any(|line| line.contains(what));
+    assert!(
+        has(&format!("acceptor {}  ", server.address())) && has(&format!("acceptor {}  ", control(&server))),
+        "{text}"
+    );
+    assert!(has(&format!("echo {}", client.local_address())) && has("(this task)"), "{text}");
+    // It is the table of this moment.
+    let gone = client.local_address();
+    drop(client);
+    eventually("the client's task is gone", LIMIT, || {
+        let text = String::from_utf8(converse(control(&server), b"ps")).expect("text");
+        !text.contains(&format!("echo {gone}"))
+    });
+}
+
+#[test]
+fn whatever_else_is_typed_is_refused_politely_and_shown_harmless() {
+    let server = server();
+    let answer = converse(control(&server), b"reboot\n\x1b[2Jps\n\xff\xf4\xff\xfd\x06\r\n\n help \nquit\nps\n");
+    let text = String::from_utf8(answer).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[1], "> Sorry, 'reboot' is not a command; try 'help'.");
+    assert_eq!(lines[2], r"> Sorry, '\x1b[2Jps' is not a command; try 'help'.");
+    assert_eq!(lines[3], r"> Sorry, '\xff\xf4\xff\xfd\x06' is not a command; try 'help'.");
+    assert_eq!(lines[4..7], ["> > ps    shows the tasks", "help  shows this", "quit  ends this session"]);
+    assert_eq!(lines[7..], ["> Good-bye."], "nothing is carried out after quit");
+}
+
+#[test]
+fn a_command_without_an_end_is_refused_and_nobody_else_notices() {
+    let server = server();
+    let mut client = Client::connect(server.address());
+    let mut session = connect(control(&server));
+    session.write_all(&[b'x'; 100_000]).expect("the server receives");
+    let text = String::from_utf8(read_to_end(&mut session)).expect("text");
+    assert!(text.ends_with("> A command has at most 256 bytes. Good-bye.\n"), "{text}");
+    client.ask(b"Hello");
+}
+
+#[test]
+fn someone_who_asks_and_never_reads_costs_a_session_and_no_memory() {
+    let server = server();
+    let mut client = Client::connect(server.address());
+    let mut session = connect(control(&server));
+    session.set_write_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
+    let before = server.peak_bytes();
+    for _ in 0..2000 {
+        if session.write_all(&b"ps\n".repeat(1000)).is_err() {
+            break;
+        }
+    }
+    client.ask(b"Hello");
+    let grown = server.peak_bytes() - before;
+    assert!(grown < 2 << 20, "{grown} bytes");
+}
+
+#[test]
+fn no_more_than_sixteen_sessions_are_held_and_the_next_gets_a_free_place() {
+    let server = server();
+    let mut sessions: Vec<_> = (0..16).map(|_| connect(control(&server))).collect();
+    for session in &mut sessions {
+        read_until(session, "> ");
+    }
+    let mut next = connect(control(&server));
+    next.set_read_timeout(Some(Duration::from_millis(200))).expect("a limit that is not zero can be set");
+    assert!(next.read(&mut [0]).is_err(), "the seventeenth is served");
+    sessions.pop();
+    next.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    read_until(&mut next, "> ");
+}
+
+#[test]
+fn a_unix_socket_does_as_well_and_is_for_its_owner_alone() {
+    let directory = Directory::new();
+    let path = directory.file("control");
+    for _ in 0..2 {
+        // The second time, the first one's socket is still there.
+        let server = Program::example("control_port", &["127.0.0.1:0", &path]);
+        server.stdout.wait_for_line(LIMIT, |line| line == format!("Controlled on {path}"));
+        let mode = std::fs::metadata(&path).expect("the socket is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let mut session = UnixStream::connect(&path).expect("the server listens");
+        session.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        session.write_all(b"ps\n").expect("the server receives");
+        session.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+        let mut text = String::new();
+        session.read_to_string(&mut text).expect("an answer and the end");
+        assert!(text.contains("unix acceptor"), "{text}");
+        // While it runs, nobody takes its place.
+        let second = example("control_port").args(["127.0.0.1:0", &path]).stdin(Stdio::null()).output();
+        let second = second.expect("an example can be started");
+        assert_eq!(second.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&second.stderr).ends_with("Address already in use\n"), "{second:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_in_the_way_is_left_alone() {
+    let directory = Directory::new();
+    let path = directory.file("precious");
+    std::fs::write(&path, "data").expect("a file can be written");
+    let mut server = Program::spawn(example("control_port").args(["127.0.0.1:0", &path]).stdin(Stdio::null()));
+    assert_eq!(server.wait(LIMIT).code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&path).expect("it is still there"), "data");
+}
+
+/// A session with a program that people use.
+#[track_caller]
+fn hold_a_session(server: &Program, command: &mut Command) {
+    let mut program = Program::spawn(command.stdin(Stdio::piped()));
+    program.stdout.wait_for_line(LIMIT, |line| line.contains("Type 'help' for help."));
+    program.type_in("ps\n");
+    program.stdout.wait_for_line(LIMIT, |line| line.contains(&format!("acceptor {}", server.address())));
+    program.type_in("quit\n");
+    program.stdout.wait_for_line(LIMIT, |line| line.contains("Good-bye."));
+}
+
+#[test]
+#[ignore = "needs telnet"]
+fn telnet_holds_a_session() {
+    let server = server();
+    let address = control(&server);
+    hold_a_session(&server, Command::new("telnet").args([address.ip().to_string(), address.port().to_string()]));
+}
+
+#[test]
+#[ignore = "needs nc"]
+fn nc_holds_a_session_on_a_unix_socket() {
+    let directory = Directory::new();
+    let path = directory.file("control");
+    let server = Program::example("control_port", &["127.0.0.1:0", &path]);
+    server.stdout.wait_for_line(LIMIT, |line| line.starts_with("Controlled on "));
+    hold_a_session(&server, Command::new("nc").args(["-U", &path]));
+}

@@ -1,0 +1,344 @@
+//! `examples/http`: files to whoever asks properly, a clear answer to whoever does not, and nothing of what lies outside.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::LIMIT;
+use examples::{Directory, Program, connect, converse, curl, curl_text, read_to_end, read_until};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PAGE: &[u8] = b"0123456789 and so on\n";
+
+/// What must never be served.
+const SECRET: &str = "the secret";
+
+/// A served directory with a page, a subdirectory, a hidden file, and ways out of it.
+struct Site {
+    directory: Directory,
+    server: Program,
+}
+
+impl Site {
+    #[track_caller]
+    fn new() -> Site {
+        let directory = Directory::new();
+        let root = directory.path().join("root");
+        fs::create_dir_all(root.join("sub/.git")).expect("a directory can be made");
+        fs::write(directory.path().join("outside"), SECRET).expect("a file can be written");
+        fs::create_dir(directory.path().join("root-too")).expect("a directory can be made");
+        fs::write(directory.path().join("root-too/file"), SECRET).expect("a file can be written");
+        fs::write(root.join("page.txt"), PAGE).expect("a file can be written");
+        fs::write(root.join("empty"), "").expect("a file can be written");
+        fs::write(root.join("a b"), "a space").expect("a file can be written");
+        fs::write(root.join("sub/index.html"), "<p>").expect("a file can be written");
+        fs::write(root.join("sub/.git/config"), SECRET).expect("a file can be written");
+        symlink("../outside", root.join("link")).expect("a link can be made");
+        symlink("..", root.join("up")).expect("a link can be made");
+        symlink("../root-too", root.join("neighbour")).expect("a link can be made");
+        symlink("page.txt", root.join("alias")).expect("a link can be made");
+        symlink("circle", root.join("circle")).expect("a link can be made");
+        let status = Command::new("mkfifo").arg(root.join("fifo")).status().expect("POSIX has mkfifo");
+        assert!(status.success());
+        let server = Program::example("http", &["127.0.0.1:0", root.to_str().expect("the path is text")]);
+        Site { directory, server }
+    }
+
+    /// The answer to one request, which is the last on its connection.
+    #[track_caller]
+    fn ask(&self, request: &str) -> Answer {
+        Answer::parse(&converse(self.server.address(), request.as_bytes()))
+    }
+
+    /// The answer to `GET` with these further header lines.
+    #[track_caller]
+    fn get(&self, path: &str, headers: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n"))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+
+    #[track_caller]
+    fn assert_serves(&self) {
+        assert_eq!(self.get("/page.txt", "").body, String::from_utf8_lossy(PAGE));
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn parse(bytes: &[u8]) -> Answer {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest[..3].parse().ok());
+        Answer { status: status.expect("a status line"), head: format!("{head}\r\n"), body: body.to_owned() }
+    }
+
+    #[track_caller]
+    fn header(&self, name: &str) -> &str {
+        let line = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+}
+
+#[test]
+fn a_file_comes_with_its_length_type_date_and_tag() {
+    let site = Site::new();
+    let answer = site.get("/page.txt?query", "");
+    assert_eq!((answer.status, answer.body.as_bytes()), (200, PAGE));
+    assert_eq!(answer.header("Content-Length"), PAGE.len().to_string());
+    assert_eq!(answer.header("Content-Type"), "text/plain; charset=utf-8");
+    assert!(answer.header("Last-Modified").ends_with(" GMT") && answer.header("ETag").starts_with('"'), "{answer:?}");
+    assert_eq!(site.get("/a%20b", "").body, "a space");
+    assert_eq!(site.get("/alias", "").body.as_bytes(), PAGE);
+    assert_eq!(site.get("http://elsewhere:80/page.txt", "").body.as_bytes(), PAGE);
+    assert_eq!(site.get("/sub/", "").header("Content-Type"), "text/html; charset=utf-8");
+    let moved = site.get("//sub", "");
+    assert_eq!((moved.status, moved.header("Location")), (301, "/sub/"));
+    let empty = site.get("/empty", "");
+    assert_eq!((empty.status, empty.header("Content-Length"), empty.body.as_str()), (200, "0", ""));
+}
+
+#[test]
+fn no_path_leads_out_of_the_directory() {
+    let site = Site::new();
+    let outside = site.directory.file("outside");
+    let paths = [
+        "/../outside",
+        "/..%2foutside",
+        "/%2e%2e/outside",
+        "/%2E%2e%2Foutside",
+        "/sub/../../outside",
+        "/./../outside",
+        "/.%2e/outside",
+        "//../outside",
+        "/link",
+        "/up/outside",
+        "/neighbour/file",
+        &outside,
+        &format!("/{outside}"),
+        "/%2fetc/passwd",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/sub/.git/config",
+        "/page.txt%00.html",
+        "/page.txt/",
+        "/page.txt/../../outside",
+        "/..",
+        "/.",
+        "/up",
+        "/up/",
+        "/..%5coutside",
+        "/fifo",
+        "/circle",
+        "/%",
+        "/%2",
+        "/%zz",
+        "../outside",
+        "outside",
+        "*",
+        "file:///etc/passwd",
+        "http://here/../outside",
+        "/%ff%fe",
+    ]; // All of them are refused at once, too: none waits for a writer of the pipe.
+    for path in paths {
+        let answer = site.get(path, "");
+        assert!((400..=503).contains(&answer.status) && answer.status != 500, "{path}: {answer:?}");
+        assert!(!answer.body.contains(SECRET) && !answer.body.contains("root"), "{path}: {answer:?}");
+    }
+    let long = format!("/{}", "x".repeat(4000));
+    assert_eq!(site.get(&long, "").status, 404);
+    site.assert_serves();
+}
+
+#[test]
+fn what_has_not_changed_is_not_sent_again() {
+    let site = Site::new();
+    let answer = site.get("/page.txt", "");
+    let (tag, date) = (answer.header("ETag").to_owned(), answer.header("Last-Modified").to_owned());
+    for (headers, status) in [
+        (format!("If-None-Match: {tag}\r\n"), 304),
+        (format!("If-None-Match: \"other\", W/{tag}\r\n"), 304),
+        ("If-None-Match: *\r\n".to_owned(), 304),
+        ("If-None-Match: \"other\"\r\n".to_owned(), 200),
+        (format!("If-Modified-Since: {date}\r\n"), 304),
+        ("If-Modified-Since: Fri, 31 Dec 2100 23:59:59 GMT\r\n".to_owned(), 304),
+        ("If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n".to_owned(), 200),
+        ("If-Modified-Since: yesterday\r\n".to_owned(), 200),
+        // The tag is more precise than the date, so the date is not looked at.
+        (format!("If-None-Match: \"other\"\r\nIf-Modified-Since: {date}\r\n"), 200),
+    ] {
+        let answer = site.get("/page.txt", &headers);
+        assert_eq!((answer.status, answer.body.is_empty()), (status, status == 304), "{headers}{answer:?}");
+        assert_eq!(answer.header("ETag"), tag);
+    }
+}
+
+#[test]
+fn a_range_is_exactly_what_was_asked_for() {
+    let site = Site::new();
+    let answer = site.get("/page.txt", "");
+    let (tag, len) = (answer.header("ETag").to_owned(), PAGE.len());
+    let all = String::from_utf8_lossy(PAGE).into_owned();
+    for (headers, status, body) in [
+        ("Range: bytes=0-3", 206, "0123"),
+        ("Range: bytes=4-4", 206, "4"),
+        ("Range: bytes=11-", 206, &all[11..]),
+        ("Range: bytes=-3", 206, "on\n"),
+        ("Range: bytes=-1000", 206, &all),
+        ("Range: bytes=19-18446744073709551615", 206, "n\n"),
+        ("Range: bytes=3-2", 200, &all),
+        ("Range: bytes=0-1,4-5", 200, &all),
+        ("Range: lines=1-2", 200, &all),
+        ("Range: bytes=+1-2", 200, &all),
+        (&format!("Range: bytes=0-0\r\nIf-Range: {tag}"), 206, "0"),
+        ("Range: bytes=0-0\r\nIf-Range: \"other\"", 200, &all),
+    ] {
+        let answer = site.get("/page.txt", &format!("{headers}\r\n"));
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{headers}");
+        assert_eq!(answer.header("Content-Length"), body.len().to_string(), "{headers}");
+    }
+    assert_eq!(site.get("/page.txt", "Range: bytes=4-6\r\n").header("Content-Range"), format!("bytes 4-6/{len}"));
+    for range in ["Range: bytes=21-\r\n", "Range: bytes=99-100\r\n", "Range: bytes=-0\r\n"] {
+        let answer = site.get("/page.txt", range);
+        assert_eq!((answer.status, answer.header("Content-Range")), (416, "bytes */21"), "{range}");
+    }
+    assert_eq!(site.get("/empty", "Range: bytes=0-\r\n").status, 416);
+}
+
+#[test]
+fn a_head_request_gets_the_headers_alone() {
+    let site = Site::new();
+    for path in ["/page.txt", "/nothing", "/.git"] {
+        let head = site.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: here\r\n\r\n"));
+        let get = site.get(path, "");
+        assert_eq!((head.status, head.header("Content-Length")), (get.status, get.header("Content-Length")));
+        assert_eq!(head.body, "");
+    }
+}
+
+#[test]
+fn many_requests_go_through_one_connection() {
+    let site = Site::new();
+    let mut stream = connect(site.server.address());
+    let request = "GET /page.txt HTTP/1.1\r\nHost: here\r\n\r\n";
+    for _ in 0..100 {
+        stream.write_all(request.as_bytes()).expect("the server receives");
+        read_until(&mut stream, "\r\n\r\n");
+        read_until(&mut stream, "so on\n");
+    }
+    // And all at once, with one that ends it:
+    let last = "GET /page.txt HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+    stream.write_all(format!("{}{last}", request.repeat(100)).as_bytes()).expect("the server receives");
+    let answers = String::from_utf8(read_to_end(&mut stream)).expect("text");
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 101);
+    assert_eq!(answers.matches("Connection: close").count(), 1);
+}
+
+#[test]
+fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
+    let site = Site::new();
+    let huge = format!("GET / HTTP/1.1\r\nHost: here\r\nX: {}", "x".repeat(100_000));
+    for (request, status) in [
+        ("\u{16}\u{3}\u{1}\r\n\r\n", 400),
+        ("GET\r\n\r\n", 400),
+        ("GET /page.txt\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.1\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
+        ("PRI * HTTP/2.0\r\n\r\n", 505),
+        ("POST /page.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405),
+        ("BREW /page.txt HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (&huge, 431),
+    ] {
+        // Something that would be another request follows, and must not be taken for one.
+        let mut stream = connect(site.server.address());
+        let smuggled = format!("{request}GET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream.write_all(smuggled.as_bytes()).expect("the server receives");
+        let answer = Answer::parse(&read_to_end(&mut stream));
+        assert_eq!(answer.status, status, "{:?}", &request[..request.len().min(80)]);
+        assert_eq!(answer.header("Connection"), "close");
+        assert!(!answer.body.contains("and so on"), "{answer:?}");
+    }
+    // A body that nobody reads is not a request, either.
+    let mut stream = connect(site.server.address());
+    let body = "GET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = format!("GET /sub/ HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).expect("the server receives");
+    let answer = Answer::parse(&read_to_end(&mut stream));
+    assert_eq!((answer.status, answer.body.as_str()), (200, "<p>"));
+    // A person with `nc` is served.
+    assert_eq!(site.ask("GET /page.txt HTTP/1.0\n\n").body.as_bytes(), PAGE);
+    site.assert_serves();
+}
+
+#[test]
+fn a_client_that_dribbles_is_let_go_in_time_and_others_are_served_meanwhile() {
+    let site = Site::new();
+    let mut stream = connect(site.server.address());
+    stream.write_all(b"GET /page.txt HTTP/1.1\r\nHost: here\r\n").expect("the server receives");
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a limit that is not zero can be set");
+    let begin = Instant::now();
+    // A byte every tenth of a second would go on for ever if each of them were progress.
+    while stream.write_all(b"x").is_ok() && stream.peek(&mut [0]).is_err() {
+        assert!(begin.elapsed() < LIMIT, "it is still listened to");
+    }
+    assert!(begin.elapsed() > Duration::from_secs(4), "let go after {:?}", begin.elapsed());
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    assert!(read_until(&mut stream, "\r\n").starts_with("HTTP/1.1 408 "));
+    site.assert_serves();
+}
+
+#[test]
+#[ignore = "needs curl"]
+fn curl_gets_files_ranges_and_news() {
+    let site = Site::new();
+    let big: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(site.directory.path().join("root/big"), &big).expect("a file can be written");
+    let copy = site.directory.file("copy");
+    curl_text(["--fail", "--remote-time", "--output", &copy, &site.url("/big")]);
+    assert!(fs::read(&copy).expect("curl has written it") == big);
+    // The rest of a download that was interrupted:
+    fs::File::options().write(true).open(&copy).and_then(|file| file.set_len(1_000_001)).expect("it can be cut");
+    curl_text(["--fail", "--continue-at", "-", "--remote-time", "--output", &copy, &site.url("/big")]);
+    assert!(fs::read(&copy).expect("curl has written it") == big);
+    assert_eq!(curl_text(["--range", "0-3", &site.url("/page.txt")]), "0123");
+    let code = ["--output", "/dev/null", "--write-out", "%{http_code}"];
+    let get = |args: &[&str], path: &str| curl_text(code.iter().chain(args).copied().chain([site.url(path).as_str()]));
+    assert_eq!(get(&["--time-cond", &copy], "/big"), "304");
+    let tags = site.directory.file("tags");
+    assert_eq!(get(&["--etag-save", &tags], "/big"), "200");
+    assert_eq!(get(&["--etag-compare", &tags], "/big"), "304");
+    assert_eq!(get(&["--head"], "/page.txt"), "200");
+    assert_eq!(get(&["--path-as-is"], "/../outside"), "404");
+    assert_eq!(get(&["--location"], "/sub"), "200");
+    assert_eq!(get(&["--data", "x"], "/page.txt"), "405");
+    let twice = curl(["--verbose", "--fail", &site.url("/page.txt"), &site.url("/page.txt")]);
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("Re-using existing connection"), "{twice:?}");
+    assert!(site.server.peak_bytes() < 8 << 20, "{} bytes", site.server.peak_bytes());
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn wrk_sees_no_error() {
+    let site = Site::new();
+    let output = Command::new("wrk").args(["-t", "1", "-c", "100", "-d", "3", &site.url("/page.txt")]).output();
+    let text = String::from_utf8(output.expect("wrk runs").stdout).expect("text");
+    assert!(text.contains("Requests/sec"), "{text}");
+    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
+    site.assert_serves();
+}

@@ -1,0 +1,208 @@
+//! `examples/proxy.rs`: what goes in at one end comes out at the other, whatever the ends do.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::{LIMIT, eventually};
+use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+/// What is moved through the proxy in each direction by the tests with real programs.
+const TRANSFER_MEBIBYTES: usize = 1024;
+
+/// What the proxy may occupy at most, however much goes through it. (It starts with 2 MB, most of which is its own code.)
+const PEAK_BYTES_MAX: u64 = 8 << 20;
+
+/// How much a peer that does not read is sent: far more than all the buffers of the kernel on the way hold together.
+const FLOOD_BYTES: usize = 64 << 20;
+
+fn proxy_to(target: &TcpListener) -> Program {
+    let target = target.local_addr().expect("a bound socket has an address").to_string();
+    Program::example("proxy", &["127.0.0.1:0", &target])
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a free port")
+}
+
+#[track_caller]
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("the proxy connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    stream.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    stream
+}
+
+#[test]
+fn a_half_closed_client_still_gets_the_answer() {
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let server = thread::spawn(move || {
+        let mut stream = accept(&target);
+        let received = read_to_end(&mut stream);
+        stream.write_all(format!("{} bytes", received.len()).as_bytes()).expect("the proxy receives");
+    });
+    assert_eq!(converse(proxy.address(), &[7; 100_000]), b"100000 bytes");
+    server.join().expect("the server had no trouble");
+}
+
+#[test]
+fn a_server_that_has_said_everything_still_receives() {
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let mut client = connect(proxy.address());
+    let mut server = accept(&target);
+    server.write_all(b"all I know").expect("the proxy receives");
+    server.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+    assert_eq!(read_to_end(&mut client), b"all I know");
+    client.write_all(b"thank you").expect("the proxy receives");
+    drop(client);
+    assert_eq!(read_to_end(&mut server), b"thank you");
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_its_server_and_nobody_else_and_costs_no_memory() {
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let mut client = connect(proxy.address());
+    client.write_all(b"?").expect("the proxy receives");
+    let mut server = accept(&target);
+    let flood: Vec<u8> = (0..FLOOD_BYTES).map(|index| (index / 251) as u8).collect();
+    server.set_write_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
+    let mut sent = 0;
+    let stuck = loop {
+        match server.write(&flood[sent..]) {
+            Ok(len) => sent += len,
+            Err(error) => break error,
+        }
+        assert!(sent < flood.len(), "the proxy has taken {sent} bytes that nobody reads");
+    };
+    assert_eq!(stuck.kind(), ErrorKind::WouldBlock);
+    // The other direction of the same connection, …
+    let mut question = [0; 4];
+    client.write_all(b"???").expect("the proxy receives");
+    server.read_exact(&mut question).expect("what the client has said");
+    assert_eq!(&question, b"????");
+    // … and another connection, are not held up.
+    let mut other = connect(proxy.address());
+    let mut other_server = accept(&target);
+    other.write_all(b"!").expect("the proxy receives");
+    other_server.read_exact(&mut question[..1]).expect("what the client has said");
+    // Nothing is lost when it does read.
+    server.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    let reader = thread::spawn(move || read_to_end(&mut client));
+    server.write_all(&flood[sent..]).expect("the proxy receives");
+    drop(server);
+    assert!(reader.join().expect("the client had no trouble") == flood, "something is lost or out of order");
+    assert!(proxy.peak_bytes() < PEAK_BYTES_MAX, "{} bytes", proxy.peak_bytes());
+}
+
+#[test]
+fn a_flood_in_one_direction_does_not_starve_the_other() {
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let mut client = connect(proxy.address());
+    let mut server = accept(&target);
+    let mut sink = server.try_clone().expect("a descriptor can be duplicated");
+    let mut source = client.try_clone().expect("a descriptor can be duplicated");
+    let flood = thread::spawn(move || while source.write_all(&[1; 65_536]).is_ok() {});
+    let drain = thread::spawn(move || while sink.read(&mut [0; 65_536]).is_ok_and(|len| len > 0) {});
+    for round in 0..100_u8 {
+        server.write_all(&[round]).expect("the proxy receives");
+        let mut answer = [0];
+        client.read_exact(&mut answer).expect("the other direction moves, too");
+        assert_eq!(answer, [round]);
+    }
+    client.shutdown(Shutdown::Both).expect("a connection can be closed");
+    flood.join().expect("the client had no trouble");
+    drain.join().expect("the server had no trouble");
+}
+
+#[test]
+fn a_target_that_refuses_costs_that_client_its_connection_and_is_said() {
+    let target = listener();
+    let address = target.local_addr().expect("a bound socket has an address");
+    let proxy = proxy_to(&target);
+    let mut before = connect(proxy.address());
+    let mut server = accept(&target);
+    drop(target);
+    let mut refused = connect(proxy.address());
+    assert_eq!(read_to_end(&mut refused), b"");
+    let line = proxy.stderr.wait_for_line(LIMIT, |line| line.contains("refused"));
+    let peer = refused.local_addr().expect("a connected socket has an address");
+    assert_eq!(line, format!("proxy: tunnel {peer} to {address}: Connection refused"));
+    server.write_all(b"still here").expect("the proxy receives");
+    drop(server);
+    assert_eq!(read_to_end(&mut before), b"still here");
+}
+
+#[test]
+fn a_client_that_is_gone_ends_the_connection_to_the_target() {
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let mut client = connect(proxy.address());
+    let mut server = accept(&target);
+    client.write_all(b"x").expect("the proxy receives");
+    server.read_exact(&mut [0]).expect("what the client has said");
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+    drop(client);
+    // The end of the stream or a reset: in any case not silence.
+    let outcome = server.read(&mut [0]);
+    assert!(matches!(&outcome, Ok(0)) || outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= 1);
+}
+
+#[test]
+#[ignore = "needs curl and python3"]
+fn curl_downloads_a_gibibyte_through_it_and_memory_stays_flat() {
+    let server = python(WEB_SERVER);
+    let proxy = Program::example("proxy", &["127.0.0.1:0", &server.address().to_string()]);
+    let url = format!("http://{}/{TRANSFER_MEBIBYTES}", proxy.address());
+    let script = format!("curl --silent --show-error --fail {url} | sha1sum");
+    let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    let received = String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned();
+    let sent = server.stdout.wait_for_line(LIMIT, |line| line.starts_with("sent "));
+    assert_eq!(sent, format!("sent {received}"));
+    assert!(proxy.peak_bytes() < PEAK_BYTES_MAX, "{} bytes", proxy.peak_bytes());
+}
+
+#[test]
+#[ignore = "needs curl and python3"]
+fn curl_uploads_a_gibibyte_through_it_and_memory_stays_flat() {
+    let server = python(WEB_SERVER);
+    let proxy = Program::example("proxy", &["127.0.0.1:0", &server.address().to_string()]);
+    // What is uploaded is what the same server has to give, and comes directly from there.
+    let source = format!("http://{}/{TRANSFER_MEBIBYTES}", server.address());
+    let target = format!("http://{}/", proxy.address());
+    let script = format!("curl --silent --fail {source} | curl --silent --show-error --fail --upload-file - {target}");
+    let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    let received = String::from_utf8_lossy(&output.stdout).into_owned();
+    let sent = server.stdout.wait_for_line(LIMIT, |line| line.starts_with("sent "));
+    assert_eq!(sent, format!("sent {received}"));
+    assert!(proxy.peak_bytes() < PEAK_BYTES_MAX, "{} bytes", proxy.peak_bytes());
+}
+
+#[test]
+#[ignore = "needs curl and python3"]
+fn the_recipe_in_the_header_works() {
+    let target = listener().local_addr().expect("a bound socket has an address");
+    let port = target.port().to_string();
+    let mut server = Command::new("python3");
+    server.args(["-u", "-m", "http.server", &port, "--bind", "127.0.0.1", "--directory", env!("CARGO_MANIFEST_DIR")]);
+    let mut server = Program::spawn(server.stdin(std::process::Stdio::null()));
+    server.stdout.wait_for_line(LIMIT, |line| line.starts_with("Serving HTTP"));
+    let proxy = Program::example("proxy", &["127.0.0.1:0", &target.to_string()]);
+    let url = format!("http://{}/", proxy.address());
+    assert!(curl_text([&url]).contains("README.md"));
+    // And without the server:
+    server.child.kill().expect("it runs");
+    server.child.wait().expect("it was killed");
+    let output = curl([&url]);
+    assert_eq!(output.status.code(), Some(52), "{}", String::from_utf8_lossy(&output.stderr));
+    proxy.stderr.wait_for_line(LIMIT, |line| line.ends_with("Connection refused"));
+}

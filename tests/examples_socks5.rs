@@ -1,0 +1,195 @@
+//! `examples/socks5.rs`: RFC 1928 as `curl` speaks it, and as nobody should.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::LIMIT;
+use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+
+/// What is moved through the proxy by the test with `curl`.
+const TRANSFER_MEBIBYTES: usize = 256;
+
+/// What the proxy may occupy at most, however much goes through it.
+const PEAK_BYTES_MAX: u64 = 12 << 20;
+
+fn socks5() -> Program {
+    Program::example("socks5", &["127.0.0.1:0"])
+}
+
+/// Shakes hands with the proxy, asks for `address` (type, bytes, port), and returns the code of the reply.
+#[track_caller]
+fn ask(proxy: &Program, command: u8, address: &[u8], port: u16) -> (TcpStream, u8) {
+    let mut stream = connect(proxy.address());
+    // All at once: the proxy must not swallow what it does not need yet.
+    let request = [&[5, 2, 2, 0][..], &[5, command, 0], address, &port.to_be_bytes()].concat();
+    stream.write_all(&request).expect("the proxy receives");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("a method and a reply");
+    assert_eq!(answer[..3], [5, 0, 5]);
+    assert_eq!(answer[4..], [0, 1, 0, 0, 0, 0, 0, 0]);
+    (stream, answer[3])
+}
+
+fn ipv4(ip: Ipv4Addr) -> Vec<u8> {
+    [&[1][..], &ip.octets()].concat()
+}
+
+fn name(name: &[u8]) -> Vec<u8> {
+    [&[3, name.len() as u8][..], name].concat()
+}
+
+fn listen(address: &str) -> (TcpListener, u16) {
+    let listener = TcpListener::bind(address).expect("a free port");
+    let port = listener.local_addr().expect("a bound socket has an address").port();
+    (listener, port)
+}
+
+/// Accepts one connection, and answers how many bytes came through it.
+fn count_one(listener: TcpListener) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the proxy connects");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        let received = read_to_end(&mut stream);
+        stream.write_all(format!("{} bytes", received.len()).as_bytes()).expect("the proxy receives");
+    })
+}
+
+#[test]
+fn ipv4_ipv6_and_names_are_connected_and_half_closed() {
+    let proxy = socks5();
+    let v6 = [&[4][..], &std::net::Ipv6Addr::LOCALHOST.octets()].concat();
+    let mut tried = 0;
+    for (listen_on, address) in
+        [("127.0.0.1:0", ipv4(Ipv4Addr::LOCALHOST)), ("[::1]:0", v6), ("127.0.0.1:0", name(b"localhost"))]
+    {
+        // Not every machine has IPv6.
+        if TcpListener::bind(listen_on).is_err() {
+            continue;
+        }
+        tried += 1;
+        let (listener, port) = listen(listen_on);
+        let server = count_one(listener);
+        let (mut stream, code) = ask(&proxy, 1, &address, port);
+        assert_eq!(code, 0, "{address:?}");
+        stream.write_all(&[7; 100_000]).expect("the proxy receives");
+        stream.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+        assert_eq!(read_to_end(&mut stream), b"100000 bytes");
+        server.join().expect("the server had no trouble");
+    }
+    assert!(tried >= 2);
+}
+
+#[test]
+fn what_cannot_be_done_gets_the_code_that_says_so_and_the_end() {
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    drop(listener);
+    for (command, address, expected) in [
+        (1, ipv4(Ipv4Addr::LOCALHOST), 5),
+        (1, name(b"no-such-host.invalid"), 4),
+        (1, name(b""), 4),
+        (1, name(b"nul\0\xff"), 4),
+        (2, ipv4(Ipv4Addr::LOCALHOST), 7),
+        (3, ipv4(Ipv4Addr::LOCALHOST), 7),
+        (1, vec![9, 1, 2, 3, 4], 8),
+    ] {
+        let (mut stream, code) = ask(&proxy, command, &address, port);
+        // An empty name is one that some resolvers take for this machine.
+        assert!(code == expected || address == name(b"") && code == 5, "{code} for {command} {address:?}");
+        assert_eq!(read_to_end(&mut stream), b"");
+    }
+}
+
+#[test]
+fn whoever_does_not_speak_socks5_gets_an_answer_and_costs_the_others_nothing() {
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    let server = count_one(listener);
+    let (mut bystander, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+    assert_eq!(code, 0);
+    let answer = converse(proxy.address(), b"GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    assert!(String::from_utf8_lossy(&answer).ends_with("This is a SOCKS5 proxy.\n"), "{answer:?}");
+    assert!(converse(proxy.address(), &[4, 1, 0, 80, 127, 0, 0, 1, 0]).starts_with(b"HTTP/1.0 400 "));
+    // Only methods that need a password:
+    assert_eq!(converse(proxy.address(), &[5, 2, 1, 2]), [5, 0xff]);
+    assert_eq!(converse(proxy.address(), &[5, 0]), [5, 0xff]);
+    for truncated in [&b""[..], &[5], &[5, 1, 0], &[5, 1, 0, 5, 1, 0, 3, 200, b'x']] {
+        let answer = converse(proxy.address(), truncated);
+        assert!(answer.is_empty() || answer == [5, 0], "{answer:?} to {truncated:?}");
+    }
+    bystander.write_all(b"still here").expect("the proxy receives");
+    bystander.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+    assert_eq!(read_to_end(&mut bystander), b"10 bytes");
+    server.join().expect("the server had no trouble");
+}
+
+#[test]
+fn a_flood_in_one_direction_does_not_starve_the_other() {
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    let (mut client, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+    assert_eq!(code, 0);
+    let (mut server, _) = listener.accept().expect("the proxy connects");
+    let mut sink = server.try_clone().expect("a descriptor can be duplicated");
+    let mut source = client.try_clone().expect("a descriptor can be duplicated");
+    let flood = thread::spawn(move || while source.write_all(&[1; 65_536]).is_ok() {});
+    let drain = thread::spawn(move || while sink.read(&mut [0; 65_536]).is_ok_and(|len| len > 0) {});
+    for round in 0..100_u8 {
+        server.write_all(&[round]).expect("the proxy receives");
+        let mut answer = [0];
+        client.read_exact(&mut answer).expect("the other direction moves, too");
+        assert_eq!(answer, [round]);
+    }
+    client.shutdown(std::net::Shutdown::Both).expect("a connection can be closed");
+    flood.join().expect("the client had no trouble");
+    drain.join().expect("the server had no trouble");
+}
+
+/// What `curl` gets through the proxy from Python's server, as an address and as a name.
+#[track_caller]
+fn download(option: &str, host: &str) {
+    let server = python(WEB_SERVER);
+    let proxy = socks5();
+    let target = SocketAddr::new(server.address().ip(), server.address().port());
+    let url = format!("http://{host}:{}/{TRANSFER_MEBIBYTES}", target.port());
+    let script = format!("curl --silent --show-error --fail --noproxy '' {option} {} {url} | sha1sum", proxy.address());
+    let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    let received = String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned();
+    let sent = server.stdout.wait_for_line(LIMIT, |line| line.starts_with("sent "));
+    assert_eq!(sent, format!("sent {received}"), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(proxy.peak_bytes() < PEAK_BYTES_MAX, "{} bytes", proxy.peak_bytes());
+}
+
+#[test]
+#[ignore = "needs curl and python3"]
+fn curl_downloads_from_an_address() {
+    download("--socks5", "127.0.0.1");
+}
+
+#[test]
+#[ignore = "needs curl and python3"]
+fn curl_downloads_from_a_name_that_the_proxy_looks_up() {
+    download("--socks5-hostname", "localhost");
+}
+
+#[test]
+#[ignore = "needs curl"]
+fn curl_understands_why_it_is_refused() {
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    drop(listener);
+    let at = proxy.address().to_string();
+    for (url, code) in
+        [(format!("http://127.0.0.1:{port}/"), "(5)"), ("http://no-such-host.invalid/".to_owned(), "(4)")]
+    {
+        let output = curl(["--socks5-hostname", &at, &url]);
+        assert_eq!(output.status.code(), Some(97));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(code), "{output:?}");
+    }
+    assert_eq!(curl_text([format!("http://{at}/")]), "This is a SOCKS5 proxy.\n");
+}

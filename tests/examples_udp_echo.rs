@@ -1,0 +1,79 @@
+//! `examples/udp_echo.rs`: a datagram for a datagram.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::LIMIT;
+use examples::Program;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+
+fn client(server: &Program) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(server.address()).expect("a datagram socket can be connected");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    socket
+}
+
+#[track_caller]
+fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 65_536];
+    let len = socket.recv(&mut buffer).expect("an answer");
+    buffer[..len].to_vec()
+}
+
+#[test]
+fn every_client_gets_its_own_datagrams_whole() {
+    let server = Program::example("udp_echo", &["127.0.0.1:0"]);
+    let clients: Vec<UdpSocket> = (0..50).map(|_| client(&server)).collect();
+    for len in [0, 1, 1000, 1472, 9000, 65_503] {
+        for (index, socket) in clients.iter().enumerate().take(if len > 1000 { 2 } else { 50 }) {
+            socket.send(&vec![index as u8; len]).expect("the datagram is sent");
+        }
+        for (index, socket) in clients.iter().enumerate().take(if len > 1000 { 2 } else { 50 }) {
+            assert!(
+                receive(socket) == [b"GOT:", &vec![index as u8; len][..]].concat(),
+                "{len} bytes of client {index}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_or_must_not_be_answered_is_dropped_and_others_are_answered() {
+    let server = Program::example("udp_echo", &["127.0.0.1:0"]);
+    let socket = client(&server);
+    // Four bytes more than this do not fit into a datagram.
+    socket.send(&vec![0; 65_507]).expect("the datagram is sent");
+    // It is the answer of another echo, with which this one would go on for ever.
+    socket.send(b"GOT:Hello").expect("the datagram is sent");
+    // The sender of this one is gone before it is answered.
+    client(&server).send(b"Good-bye").expect("the datagram is sent");
+    socket.send(b"Hello").expect("the datagram is sent");
+    assert_eq!(receive(&socket), b"GOT:Hello");
+}
+
+#[track_caller]
+fn hello(command: &[&str]) {
+    let server = Program::example("udp_echo", &["127.0.0.1:0"]);
+    let address = server.address();
+    let args = command[1..].iter().map(|arg| arg.replace("@PORT", &address.port().to_string()));
+    let mut program = Program::spawn(Command::new(command[0]).args(args).stdin(Stdio::piped()));
+    for word in ["Hello", "World"] {
+        program.type_in(&format!("{word}\n"));
+        program.stdout.wait_for_line(LIMIT, |line| line == format!("GOT:{word}"));
+    }
+}
+
+#[test]
+#[ignore = "needs nc"]
+fn nc_is_answered() {
+    hello(&["nc", "-u", "127.0.0.1", "@PORT"]);
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_is_answered() {
+    hello(&["socat", "STDIO", "UDP4:127.0.0.1:@PORT"]);
+}

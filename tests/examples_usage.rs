@@ -1,0 +1,71 @@
+//! Every example, started in a way in which it cannot work: a line that says so, and the exit code of the daemon's.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use examples::example;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+/// The examples that take arguments, and arguments with which they work (but for the address, which is to be filled in).
+const EXAMPLES: [(&str, &[&str]); 7] = [
+    ("proxy", &["@", "127.0.0.1:1"]),
+    ("tcp_client", &["127.0.0.1", "1"]),
+    ("udp_echo", &["@"]),
+    ("control_port", &["@", "0"]),
+    ("chat", &["@"]),
+    ("socks5", &["@"]),
+    ("http", &["@", "."]),
+];
+
+/// The exit code, and the lines on standard error.
+#[track_caller]
+fn outcome(name: &str, args: &[&str]) -> (i32, Vec<String>) {
+    let output = example(name).args(args).stdin(Stdio::null()).output().expect("an example can be started");
+    assert!(output.stdout.is_empty(), "{name} {args:?} prints {:?}", String::from_utf8_lossy(&output.stdout));
+    let lines = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+    (output.status.code().unwrap_or(-1), lines)
+}
+
+#[test]
+fn wrong_arguments_get_a_usage_line_and_exit_code_2() {
+    for (name, right) in EXAMPLES {
+        let right: Vec<&str> = right.iter().map(|arg| if *arg == "@" { "127.0.0.1:0" } else { arg }).collect();
+        let too_many: Vec<&str> = right.iter().copied().chain(["more"]).collect();
+        let too_few = &right[..right.len() - 1];
+        let malformed: Vec<&str> = right.iter().map(|_| "127.0.0.1:99999").collect();
+        for args in [&too_many[..], too_few, &malformed[..], &["--help"], &["-h", "-h", "-h"]] {
+            let (code, lines) = outcome(name, args);
+            assert_eq!(code, 2, "{name} {args:?}: {lines:?}");
+            assert_eq!(lines.len(), 1, "{name} {args:?}: {lines:?}");
+            assert!(lines[0].starts_with(&format!("usage: {name} ")), "{name} {args:?}: {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_taken_address_is_one_line_and_exit_code_1() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    for (name, args) in EXAMPLES.iter().filter(|(name, _)| *name != "tcp_client") {
+        let taken = if *name == "udp_echo" { udp.local_addr() } else { tcp.local_addr() };
+        let taken = taken.expect("a bound socket has an address").to_string();
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "@" { taken.as_str() } else { arg }).collect();
+        let (code, lines) = outcome(name, &args);
+        assert_eq!(code, 1, "{name}: {lines:?}");
+        assert_eq!(lines.len(), 1, "{name}: {lines:?}");
+        assert!(lines[0].starts_with(&format!("{name}: cannot ")), "{name}: {lines:?}");
+        assert!(lines[0].contains(&taken) && lines[0].ends_with("Address already in use"), "{name}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line_and_exit_code_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("a bound socket has an address").port().to_string();
+    drop(listener);
+    let (code, lines) = outcome("tcp_client", &["127.0.0.1", &port]);
+    assert_eq!(code, 1);
+    assert_eq!(lines, [format!("tcp_client: cannot connect to 127.0.0.1 port {port}: Connection refused")]);
+}
