@@ -83,11 +83,7 @@ impl Scheduler {
             }
         }
         self.settle();
-        self.end_drain();
-    }
-
-    /// A drain is over when nobody is left whom it concerns: what is spawned from now on is not part of it.
-    pub(crate) fn end_drain(&mut self) {
+        // What is spawned from now on is not part of it.
         self.core.drain_by = None;
         self.core.mailbox.draining.set(false);
     }
