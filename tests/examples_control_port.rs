@@ -62,7 +62,7 @@ fn a_command_without_an_end_is_refused_and_nobody_else_notices() {
     let server = server();
     let mut client = Client::connect(server.address());
     let mut session = connect(control(&server));
-    session.write_all(&[b'x'; 100_000]).expect("the server receives");
+    session.write_all(&vec![b'x'; 100_000]).expect("the server receives");
     let text = String::from_utf8(read_to_end(&mut session)).expect("text");
     assert!(text.ends_with("> A command has at most 256 bytes. Good-bye.\n"), "{text}");
     client.ask(b"Hello");

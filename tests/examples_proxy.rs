@@ -47,7 +47,7 @@ fn a_half_closed_client_still_gets_the_answer() {
         let received = read_to_end(&mut stream);
         stream.write_all(format!("{} bytes", received.len()).as_bytes()).expect("the proxy receives");
     });
-    assert_eq!(converse(proxy.address(), &[7; 100_000]), b"100000 bytes");
+    assert_eq!(converse(proxy.address(), &vec![7; 100_000]), b"100000 bytes");
     server.join().expect("the server had no trouble");
 }
 
@@ -110,8 +110,8 @@ fn a_flood_in_one_direction_does_not_starve_the_other() {
     let mut server = accept(&target);
     let mut sink = server.try_clone().expect("a descriptor can be duplicated");
     let mut source = client.try_clone().expect("a descriptor can be duplicated");
-    let flood = thread::spawn(move || while source.write_all(&[1; 65_536]).is_ok() {});
-    let drain = thread::spawn(move || while sink.read(&mut [0; 65_536]).is_ok_and(|len| len > 0) {});
+    let flood = thread::spawn(move || while source.write_all(&vec![1; 65_536]).is_ok() {});
+    let drain = thread::spawn(move || while sink.read(&mut vec![0; 65_536]).is_ok_and(|len| len > 0) {});
     for round in 0..100_u8 {
         server.write_all(&[round]).expect("the proxy receives");
         let mut answer = [0];

@@ -76,7 +76,7 @@ fn ipv4_ipv6_and_names_are_connected_and_half_closed() {
         let server = count_one(listener);
         let (mut stream, code) = ask(&proxy, 1, &address, port);
         assert_eq!(code, 0, "{address:?}");
-        stream.write_all(&[7; 100_000]).expect("the proxy receives");
+        stream.write_all(&vec![7; 100_000]).expect("the proxy receives");
         stream.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
         assert_eq!(read_to_end(&mut stream), b"100000 bytes");
         server.join().expect("the server had no trouble");
@@ -137,8 +137,8 @@ fn a_flood_in_one_direction_does_not_starve_the_other() {
     let (mut server, _) = listener.accept().expect("the proxy connects");
     let mut sink = server.try_clone().expect("a descriptor can be duplicated");
     let mut source = client.try_clone().expect("a descriptor can be duplicated");
-    let flood = thread::spawn(move || while source.write_all(&[1; 65_536]).is_ok() {});
-    let drain = thread::spawn(move || while sink.read(&mut [0; 65_536]).is_ok_and(|len| len > 0) {});
+    let flood = thread::spawn(move || while source.write_all(&vec![1; 65_536]).is_ok() {});
+    let drain = thread::spawn(move || while sink.read(&mut vec![0; 65_536]).is_ok_and(|len| len > 0) {});
     for round in 0..100_u8 {
         server.write_all(&[round]).expect("the proxy receives");
         let mut answer = [0];

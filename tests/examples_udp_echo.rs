@@ -18,7 +18,7 @@ fn client(server: &Program) -> UdpSocket {
 
 #[track_caller]
 fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     let len = socket.recv(&mut buffer).expect("an answer");
     buffer[..len].to_vec()
 }

@@ -42,13 +42,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
 /// An entry of the array that has not fired for so many waits is parked.
-pub const IDLE_WAITS: u32 = 64;
+pub const IDLE_WAITS: u32 = 32;
 
 /// A parked descriptor that fires again after at most so many waits is busy, …
-pub const BUSY_GAP: u32 = 16;
+pub const BUSY_GAP: u32 = 4;
 
 /// … and goes back to the array when it has done so as often as this in a row.
-pub const BUSY_FIRES: u8 = 4;
+pub const BUSY_FIRES: u8 = 8;
 
 /// Looking for idle entries is done once in so many waits.
 const SCAN_WAITS: u32 = 8;
