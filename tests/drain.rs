@@ -12,6 +12,7 @@ use faults::{
 };
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,36 +138,51 @@ fn what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte() {
 }
 
 #[test]
-fn a_client_that_never_stops_sending_gets_its_answers_and_the_end_and_no_reset() {
+fn clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset() {
+    // Several of them, so that the server is the slowest and finds none of their queues empty.
+    const CLIENTS: u64 = 4;
     let server = Server::start(&PATIENT);
-    let block = payload(1 << 20, 2);
+    let begun = Barrier::new(CLIENTS as usize + 1);
+    let ended = Barrier::new(CLIENTS as usize);
+    thread::scope(|scope| {
+        for seed in 0..CLIENTS {
+            let (server, begun, ended) = (&server, &begun, &ended);
+            scope.spawn(move || flood(server, seed, begun, ended));
+        }
+        begun.wait();
+        server.signal(Signal::TERM);
+    });
+    expect_clean_exit(server);
+}
+
+/// Sends without end, and reads what comes back until the server ends that. Says when it has begun, and goes on sending until
+/// all who flood have seen the end.
+fn flood(server: &Server, seed: u64, begun: &Barrier, ended: &Barrier) {
+    let block = payload(1 << 20, seed);
     let mut client = Client::connect(server.address());
     let mut writer = client.stream.try_clone().expect("a socket can be cloned");
     let stop = AtomicBool::new(false);
-    let answers = thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
-            for byte_range in block.chunks(10_000).cycle() {
-                if stop.load(Ordering::Relaxed) || writer.write_all(byte_range).is_err() {
+            for piece in block.chunks(64 * 1024).cycle() {
+                if stop.load(Ordering::Relaxed) || writer.write_all(piece).is_err() {
                     break;
                 }
             }
         });
         let mut answers = vec![0; 500_000];
-        client.stream.read_exact(&mut answers).expect("the flood is answered");
-        server.signal(Signal::TERM);
-        let result = read_to_end_within(FLOOD_LIMIT, &mut client, &mut answers);
+        let read = client.stream.read_exact(&mut answers);
+        begun.wait();
+        let read = read.and_then(|()| read_to_end_within(FLOOD_LIMIT, &mut client, &mut answers));
+        ended.wait();
         stop.store(true, Ordering::Relaxed);
         // Nothing reads what the writer may still wait to write.
         let _ = client.stream.shutdown(Shutdown::Both);
-        result.expect("the stream ends in order, without a reset");
-        answers
+        read.expect("the stream ends in order, without a reset");
+        let answered = payload_of(&answers);
+        let sent = block.iter().cycle();
+        assert!(answered.iter().zip(sent).all(|(one, other)| one == other), "every answer is there, in order");
     });
-    let answered = payload_of(&answers);
-    let sent = block.iter().cycle();
-    assert!(answered.iter().zip(sent).all(|(one, other)| one == other), "every answer is there, in order");
-    drop(client);
-    drop(writer);
-    expect_clean_exit(server);
 }
 
 /// How long a client that floods the server may be answered once the drain has begun.
