@@ -4,7 +4,7 @@
 mod scripted;
 
 use fdtask::{Scheduler, Wait, WaitError, task_fn};
-use scripted::live::{IDLE_TURNS, Socket, count, over_every_poller, pair};
+use scripted::live::{IDLE_TURNS, LIMIT, Socket, count, over_every_poller, pair};
 use scripted::{Scripted, shared};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -156,6 +156,7 @@ fn an_owned_descriptor_that_its_holder_drops_gives_whoever_waits_on_it_an_error_
                 ]
             );
             far.set_nonblocking(false).expect("a socket can be blocking");
+            far.set_read_timeout(Some(LIMIT)).expect("a socket can time out");
             let mut rest = Vec::new();
             far.read_to_end(&mut rest).expect("what was sent, and then the end of the stream");
         }

@@ -107,6 +107,25 @@ fn a_number_reused_while_its_waiter_is_ready_is_the_waiters_own_business_and_nob
 }
 
 #[test]
+fn adopting_a_number_gives_whoever_waits_for_an_older_file_of_that_number_an_error() {
+    // Before the new owner waits, and whichever side it will wait for.
+    for old in [|fd| Wait::Recv(fd), |fd| Wait::Send(fd)] {
+        let mut world = World::new();
+        let file = std::fs::File::open("/dev/null").expect("every Unix has it");
+        let fd = file.as_raw_fd();
+        let old: Wait = old(fd);
+        world.spawn_waits("old", [old]);
+        world.turns(1);
+        world.script.now(Happening::Reused(fd));
+        let descriptor = world.scheduler.adopt(file);
+        world.settle();
+        assert_eq!(world.trace.take()[1], format!("old! cannot wait to {old}: the descriptor is closed"));
+        drop(descriptor);
+        world.assert_empty();
+    }
+}
+
+#[test]
 fn who_waited_for_a_number_before_does_not_count_against_who_waits_for_it_now() {
     // A raw wait for the number, long over; then an owned descriptor under the same number.
     let mut world = World::new();

@@ -275,6 +275,7 @@ over_every_poller! {
         a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle
         the_last_of_a_crowd_can_be_let_go_and_come_back
         a_file_that_is_always_ready_fires_each_time
+        a_descriptor_that_epoll_refuses_is_served_after_it_was_idle
         a_number_may_change_between_a_socket_and_a_file
         a_listener_fires_when_a_connection_is_in_its_queue;
     scripts:

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes, however busy the machine is.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// For how many turns a descriptor is idle before something happens to it; the last is long enough to be parked.
 pub const IDLE_TURNS: [usize; 4] = [0, 1, 40, 300];

@@ -117,6 +117,39 @@ pub(super) fn a_file_that_is_always_ready_fires_each_time(rig: &dyn Fn() -> Rig)
     }
 }
 
+/// Row 17: what epoll refuses, for whatever reason, is served by `poll(2)` all the same. epoll instances that watch each other
+/// in a chain are refused by another one when the chain is too long, and are idle, which a regular file never is.
+pub(super) fn a_descriptor_that_epoll_refuses_is_served_after_it_was_idle(rig: &dyn Fn() -> Rig) {
+    #[cfg(target_os = "linux")]
+    for life in LIVES {
+        use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create};
+        let (near, mut far) = pair();
+        let mut chain = vec![OwnedFd::from(near.try_clone().expect("a duplicate"))];
+        loop {
+            let top = create(CreateFlags::CLOEXEC).expect("an epoll instance");
+            let below = chain.last().expect("it is not empty");
+            match add(&top, below, EventData::new_u64(0), EventFlags::IN) {
+                Ok(()) => chain.push(top),
+                Err(_) => break,
+            }
+            assert!(chain.len() < 20, "no chain is long enough to be refused");
+        }
+        let mut rig = rig();
+        let top = chain.last().expect("it is not empty");
+        rig.watch(top, Side::Recv, life);
+        for round in 0..3 {
+            rig.idle(life.idle_waits);
+            far.write_all(b"x").expect("room");
+            assert_eq!(rig.take(), [recv(top.as_raw_fd())], "{life:?}, round {round}");
+            drain(&near);
+            rig.watch(top, Side::Recv, life);
+        }
+        rig.assert_asleep();
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = rig;
+}
+
 /// A number that named an idle socket names a regular file next, and the other way round.
 pub(super) fn a_number_may_change_between_a_socket_and_a_file(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
