@@ -9,8 +9,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// User instructions per message through the whole daemon, 16 connections. Where it is today, with little room: it may fall.
-const INSTRUCTIONS_MAX: f64 = 420.0;
+/// User instructions per message through the whole daemon, 16 connections. It is 380 to 420 today: how many messages share a
+/// turn, and so its cost, depends on how client and server take turns on the machine. The aim is 200.
+const INSTRUCTIONS_MAX: f64 = 450.0;
 
 /// System calls per message beside the one poll that all share which fired together.
 const CALLS_MAX: f64 = 2.0;
