@@ -31,6 +31,7 @@ fn a_drain_tells_each_task_once_and_resumes_those_who_want_it_once() {
     assert_eq!(lines, ["receiver drains", "sender drains", "asleep drains", "busy drains", "drainer drains"]);
     world.turns(1);
     let mut lines = world.trace.take();
+    assert!(!lines.iter().any(|line| line.ends_with("drains")), "somebody is told twice: {lines:?}");
     lines.retain(|line| line.contains(": ") && !line.contains("ended"));
     lines.sort();
     assert_eq!(lines, ["asleep: ready", "busy: ready", "drainer: ready", "receiver: ready", "sender: ready"]);
