@@ -1,19 +1,18 @@
 //! What a task may ask and say while it is being resumed.
 
-use crate::handle::{Descriptor, Handle};
+use crate::handle::{Descriptor, Handle, SPECIAL};
 use crate::scheduler::Core;
-use crate::slots::{Kind, Reason};
+use crate::slots::Reason;
 use crate::task::{Task, TaskId, Wait};
-use crate::timers::Nanos;
+use crate::timers::NEVER;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 /// The scheduler, as a task sees it while it is being resumed.
 pub struct Context<'a> {
     pub(crate) core: &'a mut Core,
-    pub(crate) id: TaskId,
-    pub(crate) why: Reason,
-    pub(crate) deadline: Nanos,
+    /// The number of the task's slot.
+    pub(crate) slot: u32,
 }
 
 impl Context<'_> {
@@ -23,19 +22,27 @@ impl Context<'_> {
     }
 
     /// Which task this is.
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn id(&self) -> TaskId {
-        self.id
+        self.core.slots.id_at(self.slot).expect("a task that is being resumed is live")
     }
 
     /// Why the task is resumed: the one of its waits that was fulfilled. [`Wait::Turn`] when it is new, and when a drain
     /// has begun; [`Wait::Until`] when its deadline has passed.
     pub fn why(&self) -> Wait {
-        self.why.wait(|| self.core.epoch.instant(self.deadline))
+        let deadline = || self.core.slots.get(self.id()).map_or(NEVER, |slot| slot.deadline);
+        self.reason().wait(|| self.core.epoch.instant(deadline()))
+    }
+
+    /// [`why`](Context::why), in short.
+    #[inline]
+    pub(crate) fn reason(&self) -> Reason {
+        self.core.slots.get(self.id()).map_or(Reason::TURN, |slot| slot.reason)
     }
 
     /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.
     pub fn timed_out(&self) -> bool {
-        self.why.kind == Kind::Until
+        self.reason() == Reason::UNTIL
     }
 
     /// Waits for this, too: whichever comes first of what was said here and of what `resume` returns resumes the task,
@@ -62,16 +69,17 @@ impl Context<'_> {
     /// ```
     pub fn or(&mut self, wait: Wait) {
         self.core.or.push(wait);
+        self.core.mailbox.note(SPECIAL);
     }
 
     /// Makes a task; it runs in the next turn.
     pub fn spawn(&mut self, task: impl Task + 'static) -> TaskId {
-        self.core.spawn(Box::new(task), false, Some(self.id))
+        self.core.spawn(Box::new(task), false, Some(self.id()))
     }
 
     /// Makes a task that does not keep the scheduler running: `run` returns when only services are left.
     pub fn spawn_service(&mut self, task: impl Task + 'static) -> TaskId {
-        self.core.spawn(Box::new(task), true, Some(self.id))
+        self.core.spawn(Box::new(task), true, Some(self.id()))
     }
 
     /// A way to talk to the scheduler later: from what this task shares with others.
@@ -112,13 +120,14 @@ impl Context<'_> {
     /// Memory to receive into, [`SCRATCH_BYTES`](crate::SCRATCH_BYTES) long, shared by all tasks and with anything in
     /// it. A task that waits needs no buffer of its own: it keeps only what it could not pass on.
     pub fn scratch(&mut self) -> &mut [u8] {
-        &mut self.core.scratch
+        self.core.scratch.as_mut_slice()
     }
 
     /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know.
     pub fn report(&mut self, message: &str) {
+        let id = self.id();
         if let Some(observer) = &mut self.core.observer {
-            observer.reported(self.id, message);
+            observer.reported(id, message);
         }
     }
 }

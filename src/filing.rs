@@ -1,52 +1,50 @@
 //! Where a waiting task is written down: in the wait maps and the poller, in the timers, in its slot. Step 2 of the loop, and
 //! its undoing.
 
+use crate::ready::FAILED;
 use crate::scheduler::Scheduler;
-use crate::slots::{Place, Reason};
+use crate::slots::Reason;
 use crate::task::{Side, Task, TaskId, Wait};
-use crate::timers::Entry;
+use crate::timers::{Entry, NEVER, Nanos};
 use std::os::fd::RawFd;
 use std::time::Instant;
 
 impl Scheduler {
-    /// 2. File the task by the reason it gave. `why` is the reason why it was resumed.
-    pub(crate) fn file(&mut self, id: TaskId, task: Box<dyn Task>, wait: Wait, why: Reason) {
+    /// 2. File the task by the reason it gave.
+    pub(crate) fn file(&mut self, id: TaskId, task: Box<dyn Task>, wait: Wait) {
         let core = &mut self.core;
         if core.is_tracing {
             core.tell(|observer| observer.waiting(id, wait));
         }
         let Some(slot) = core.slots.get_mut(id) else { return };
         slot.task = Some(task);
-        slot.place = Place::Waiting;
+        slot.is_ready = false;
         slot.since = core.clock;
-        // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
-        // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
-        // business. And the poller still watches it.
-        if core.or.is_empty() && !core.mailbox.pending.get() && !self.has_unwatched {
-            let is_filed = match wait {
-                Wait::Recv(fd) if why == Reason::ready(Side::Recv, fd) => core.recv_wait.file_if_free(fd, id.slot),
-                Wait::Send(fd) if why == Reason::ready(Side::Send, fd) => core.send_wait.file_if_free(fd, id.slot),
-                _ => false,
-            };
-            if is_filed {
-                self.renewed += 1;
-                return;
-            }
-        }
-        slot.reason = Reason::from(wait);
+        slot.deadline = NEVER;
+        let why = std::mem::replace(&mut slot.reason, Reason::from(wait));
         let filed = self.file_all(id, wait);
         // What was said with `or` holds for this wait only, and if it was refused, for none.
         self.core.or.clear();
+        self.lapse(id, why);
         if let Err(reason) = filed {
-            self.make_ready(id, reason);
+            self.move_to_ready(id, reason);
+        }
+    }
+
+    /// What the task was last resumed for is not watched any more, unless it, or somebody else, waits for that again.
+    pub(crate) fn lapse(&mut self, id: TaskId, why: Reason) {
+        if let Some((fd, side)) = why.wait(|| self.core.now).descriptor()
+            && self.core.wait_map(side).lapse(fd, id.slot)
+        {
+            self.poller.unwatch(fd, side);
         }
     }
 
     /// Files the task under everything that it waits for. An `Err` is the reason to resume it at once instead.
     fn file_all(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
         match wait {
-            Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd)?,
-            Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd)?,
+            Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd, self.core.or.is_empty())?,
+            Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd, self.core.or.is_empty())?,
             Wait::Until(at) => self.set_deadline(id, at),
             Wait::Turn => return Err(Reason::TURN),
             Wait::Wake | Wait::Done => {}
@@ -75,7 +73,7 @@ impl Scheduler {
 
     fn file_alternative(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
         let Some((fd, side)) = wait.descriptor() else { return Ok(()) };
-        self.file_descriptor(id, side, fd)?;
+        self.file_descriptor(id, side, fd, false)?;
         if let Some(slot) = self.core.slots.get_mut(id) {
             slot.also.get_or_insert_default().push(wait);
         }
@@ -83,13 +81,13 @@ impl Scheduler {
     }
 
     /// Files the task under one side of a descriptor. An `Err` is the reason why it cannot wait there.
-    fn file_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) -> Result<(), Reason> {
+    fn file_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd, is_only: bool) -> Result<(), Reason> {
         let owned = self.core.mailbox.owned.borrow().contains(fd);
         let map = self.core.wait_map(side);
         if map.is_free_for(fd, id, owned) {
-            map.file(fd, id.slot);
+            map.file(fd, id.slot, is_only);
         } else {
-            self.file_checked(id, side, fd, owned)?;
+            self.file_checked(id, side, fd, owned, is_only)?;
         }
         self.poller.watch(fd, side, owned);
         Ok(())
@@ -104,7 +102,7 @@ impl Scheduler {
     /// its own number and waits for the next file with it is checked no second time; if a third party then waits for
     /// that number, too, it is the first that gets the error.)
     #[cold]
-    fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool) -> Result<(), Reason> {
+    fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
         let closed = Reason::closed(side, fd);
         let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
         // A task that waits for both sides means the same file on both: its own wait is not stale, whatever was found out
@@ -122,7 +120,7 @@ impl Scheduler {
             Some(_) => return Err(Reason::busy(side, fd)),
             None => {}
         }
-        map.file(fd, id.slot);
+        map.file(fd, id.slot, is_only);
         map.set_checked(fd, if owned { None } else { Some((id, identity)) });
         Ok(())
     }
@@ -141,10 +139,9 @@ impl Scheduler {
     /// Gives an error to whoever waits for a side of `fd`.
     pub(crate) fn evict(&mut self, side: Side, fd: RawFd) {
         if let Some(index) = self.core.wait_map(side).take(fd) {
-            self.has_unwatched = true;
             self.poller.unwatch(fd, side);
-            if let Some((id, _)) = self.core.slots.at(index) {
-                self.make_ready(id, Reason::closed(side, fd));
+            if let Some(id) = self.core.slots.id_at(index) {
+                self.move_to_ready(id, Reason::closed(side, fd));
             }
         }
     }
@@ -156,34 +153,45 @@ impl Scheduler {
         slot.deadline = slot.deadline.min(at);
         // The queue may keep an instant that is too early, never one that is too late.
         if slot.deadline < slot.queued {
-            slot.queued = slot.deadline;
-            core.timers.push(slot.deadline, id);
+            let deadline = slot.deadline;
+            self.queue_deadline(id, deadline);
+        }
+    }
+
+    pub(crate) fn queue_deadline(&mut self, id: TaskId, deadline: Nanos) {
+        let core = &mut self.core;
+        if let Some(slot) = core.slots.get_mut(id) {
+            slot.queued = deadline;
+            core.timers.push(deadline, id);
             let slots = &core.slots;
             let is_live = |entry: Entry| slots.get(entry.task()).is_some_and(|slot| slot.queued == entry.at);
             core.timers.tidy(slots.len(), is_live);
         }
     }
 
-    /// Moves a waiting task to the deque, and withdraws everything that it waited for.
+    /// Moves a task to the deque, if it waits.
     #[cold]
     pub(crate) fn make_ready(&mut self, id: TaskId, reason: Reason) {
-        if self.withdraw(id) {
-            let core = &mut self.core;
-            if let Some(slot) = core.slots.get_mut(id) {
-                slot.place = Place::Ready;
-                slot.reason = reason;
-                slot.since = core.clock;
-                core.ready.push_back(id);
-            }
+        if self.core.is_waiting(id) {
+            self.move_to_ready(id, reason);
         }
     }
 
-    /// Takes a waiting task out of the wait maps and the poller. Returns whether it waited.
-    pub(crate) fn withdraw(&mut self, id: TaskId) -> bool {
-        let Some(slot) = self.core.slots.get_mut(id) else { return false };
-        if slot.place != Place::Waiting {
-            return false;
+    /// Moves a waiting task to the deque, and withdraws everything that it waited for.
+    #[cold]
+    pub(crate) fn move_to_ready(&mut self, id: TaskId, reason: Reason) {
+        self.withdraw(id);
+        let core = &mut self.core;
+        if let Some(slot) = core.slots.get_mut(id) {
+            slot.is_ready = true;
+            slot.reason = reason;
+            core.ready.push_back(if reason.is_error() { id.slot | FAILED } else { id.slot });
         }
+    }
+
+    /// Takes a task out of the wait maps and the poller, wherever it waits.
+    pub(crate) fn withdraw(&mut self, id: TaskId) {
+        let Some(slot) = self.core.slots.get_mut(id) else { return };
         let first = slot.reason;
         let also = slot.also.take_if(|also| !also.is_empty());
         if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
@@ -197,14 +205,12 @@ impl Scheduler {
                 slot.also = Some(also);
             }
         }
-        true
     }
 
     fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
         let map = self.core.wait_map(side);
         if map.get(fd) == Some(id.slot) {
             map.take(fd);
-            self.has_unwatched = true;
             self.poller.unwatch(fd, side);
         }
     }

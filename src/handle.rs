@@ -15,11 +15,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+/// Something is in the mailbox.
+pub(crate) const MAIL: u8 = 1;
+
+/// What the task that runs now says is not all that it says, or somebody wants to hear of it.
+pub(crate) const SPECIAL: u8 = 2;
+
 /// What has been said and not yet carried out.
 #[derive(Default)]
 pub(crate) struct Mailbox {
-    /// Whether anything at all is in here: the one thing that is looked at after each resume.
-    pub(crate) pending: Cell<bool>,
+    /// [`MAIL`] and [`SPECIAL`]: the one thing that is looked at after each resume.
+    pub(crate) notes: Cell<u8>,
     /// The scheduler is gone; nobody will empty the mailbox again.
     pub(crate) orphaned: Cell<bool>,
     /// The descriptors whose closing the scheduler owns.
@@ -51,7 +57,18 @@ pub(crate) struct Spawned {
 impl Mailbox {
     fn post(&self, what: impl FnOnce(&Mailbox)) {
         what(self);
-        self.pending.set(true);
+        self.note(MAIL);
+    }
+
+    pub(crate) fn note(&self, what: u8) {
+        self.notes.set(self.notes.get() | what);
+    }
+
+    /// Takes this off the notes; returns whether it was on them.
+    pub(crate) fn forget(&self, what: u8) -> bool {
+        let notes = self.notes.get();
+        self.notes.set(notes & !what);
+        notes & what != 0
     }
 
     pub(crate) fn next_adopted(&self) -> Option<RawFd> {

@@ -62,6 +62,7 @@
 //! filing.rs       where a waiting task is written down, and how that is undone
 //! settle.rs       what tasks have said: cancel, wake, close, drain
 //! slots.rs        the table of live tasks
+//! ready.rs        the ready deque
 //! wait_map.rs     descriptor → task
 //! timers.rs       deadlines
 //! handle.rs       what may be said to a scheduler; descriptors that it closes
@@ -91,6 +92,7 @@ mod notify;
 mod observer;
 mod panics;
 pub mod poller;
+mod ready;
 mod remote;
 mod scheduler;
 mod settle;

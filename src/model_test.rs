@@ -14,8 +14,8 @@
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::poller::{Fired, Happening, Patience, Poller, Sim, SimScript};
-use crate::scheduler::Scheduler;
-use crate::slots::{Place, Reason};
+use crate::scheduler::{Core, Scheduler};
+use crate::slots::Reason;
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
 use crate::timers::NEVER;
 use std::cell::{Cell, RefCell};
@@ -150,7 +150,7 @@ impl Chaotic {
             4 => cx.cancel(ledger.any_id()),
             5..=6 => {
                 let id = ledger.any_id();
-                let waits = cx.core.slots.get(id).is_some_and(|slot| slot.place == Place::Waiting) || id == cx.id();
+                let waits = cx.core.is_waiting(id) || id == cx.id();
                 ledger.wake(id, waits);
             }
             7..=8 if self.owned.len() < 3 => {
@@ -320,10 +320,7 @@ impl Poller for Checked {
         }
         let before = fired.len();
         let result = self.sim.wait(patience, fired);
-        let sides = fired[before..].iter().flat_map(|one| {
-            [(Side::Recv, one.recv), (Side::Send, one.send)].map(|(side, fires)| fires.then_some((one.fd, side)))
-        });
-        *ledger.fired.borrow_mut() = sides.flatten().collect();
+        *ledger.fired.borrow_mut() = fired[before..].iter().map(|one| (one.fd(), one.side())).collect();
         result
     }
 }
@@ -332,9 +329,10 @@ impl Poller for Checked {
 fn check(scheduler: &Scheduler, ledger: &Ledger) {
     let core = &scheduler.core;
     let mut queued: BTreeMap<u32, usize> = BTreeMap::new();
-    for id in core.ready.iter().filter(|id| core.slots.get(**id).is_some()) {
-        *queued.entry(id.slot).or_default() += 1;
+    for index in core.ready.iter() {
+        *queued.entry(index).or_default() += 1;
     }
+    assert!(queued.values().all(|count| *count == 1), "a slot is named twice in the deque");
     let watched: BTreeSet<_> = ledger.script.watched().into_iter().collect();
     let records = ledger.tasks.borrow();
     let mut entries = 0;
@@ -342,9 +340,10 @@ fn check(scheduler: &Scheduler, ledger: &Ledger) {
         let slot = core.slots.get(id).expect("a live task has a slot");
         let record = &records[&id];
         assert!(slot.task.is_some(), "{id} is in its slot when nobody runs");
-        let count = queued.get(&id.slot).copied().unwrap_or(0);
-        assert_eq!(count, usize::from(slot.place == Place::Ready), "{id} is {:?}, and {count} times ready", slot.place);
-        if slot.place == Place::Ready {
+        let (count, is_waiting) = (queued.get(&id.slot).copied().unwrap_or(0), core.is_waiting(id));
+        assert_eq!(count, usize::from(!is_waiting), "{id} waits: {is_waiting}, and is {count} times ready");
+        if !is_waiting {
+            entries += usize::from(has_fired(core, id));
             check_ready(id, slot.reason, record, scheduler, ledger);
             continue;
         }
@@ -372,6 +371,15 @@ fn check(scheduler: &Scheduler, ledger: &Ledger) {
     );
 }
 
+/// Whether a ready task may still renew the wait that it is ready for.
+fn has_fired(core: &Core, id: TaskId) -> bool {
+    let reason = core.slots.get(id).map_or(Reason::TURN, |slot| slot.reason);
+    reason.wait(|| core.now).descriptor().is_some_and(|(fd, side)| {
+        let map = if side == Side::Recv { &core.recv_wait } else { &core.send_wait };
+        map.has_fired(fd, id.slot)
+    })
+}
+
 /// Holds why a task is ready against what it has noted down.
 fn check_ready(id: TaskId, reason: Reason, record: &Record, scheduler: &Scheduler, ledger: &Ledger) {
     let wait = reason.wait(|| scheduler.core.now);
@@ -390,7 +398,8 @@ fn check_ready(id: TaskId, reason: Reason, record: &Record, scheduler: &Schedule
 fn turn(scheduler: &mut Scheduler, ledger: &Ledger) {
     scheduler.settle();
     let live = |scheduler: &Scheduler, id: &TaskId| scheduler.core.slots.get(*id).is_some();
-    let ready: Vec<TaskId> = scheduler.core.ready.iter().filter(|id| live(scheduler, id)).copied().collect();
+    let ready: Vec<TaskId> =
+        scheduler.core.ready.iter().filter_map(|index| scheduler.core.slots.id_at(index)).collect();
     ledger.resumed.borrow_mut().clear();
     ledger.stopped.set(false);
     ledger.fired.borrow_mut().clear();
@@ -420,7 +429,7 @@ fn meddle(scheduler: &mut Scheduler, ledger: &Rc<Ledger>) {
                 let id = ledger.any_id();
                 // What was said before has been carried out, but for a cancel that was said in this very loop.
                 scheduler.settle();
-                let waits = scheduler.core.slots.get(id).is_some_and(|slot| slot.place == Place::Waiting);
+                let waits = scheduler.core.is_waiting(id);
                 ledger.wake(id, waits);
             }
             6 => ledger.script.advance(Duration::from_micros(ledger.below(1_000) as u64)),
@@ -474,7 +483,7 @@ fn run(seed: u64) {
     scheduler.handle().cancel(id);
     assert!(!scheduler.turn());
     assert_eq!(ledger.script.watched(), []);
-    assert_eq!(scheduler.core.ready.len(), 0);
+    assert!(scheduler.core.ready.is_empty());
 }
 
 #[test]

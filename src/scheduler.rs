@@ -4,43 +4,44 @@
 //! poller's.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle, Mailbox};
+use crate::handle::{Descriptor, Handle, Mailbox, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
-use crate::slots::{Place, Reason, Slots};
+use crate::ready::{FAILED, ReadyDeque};
+use crate::slots::{Kind, Reason, Slots};
 use crate::task::{End, Side, Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::wait_map::WaitMap;
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::mem;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much memory [`Context::scratch`] lends.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How exactly the task table tells for how long a task has waited.
+const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
     pub(crate) core: Core,
     pub(crate) poller: Box<dyn Poller>,
-    /// What fired in the last poll: watched until the next one, when whatever is not waited for again is unwatched.
+    /// The task that is being resumed. Here and not on the stack, so that a panic does not drop it on its way.
+    running: Option<Box<dyn Task>>,
+    /// What fired in the last poll. Empty but between a poll and the next turn.
     fired: Vec<Fired>,
     /// Counts the polls, so as to begin elsewhere in the list of what fired with each.
     polls: usize,
-    /// How many sides fired in the last poll, and how many of these waits have been renewed since.
-    fulfilled: usize,
-    pub(crate) renewed: usize,
-    /// Something has been unwatched since the last poll, and might be among what fired.
-    pub(crate) has_unwatched: bool,
 }
 
 /// What a task can reach through its [`Context`]: everything but the poller.
 pub(crate) struct Core {
     pub(crate) slots: Slots,
-    /// The tasks that can run: the seed's `tasks`. A task that ended in here is skipped when its turn comes.
-    pub(crate) ready: VecDeque<TaskId>,
+    /// The tasks that can run: the seed's `tasks`. The slot of a task that ended in here is empty when its turn comes.
+    pub(crate) ready: ReadyDeque,
     /// Which task waits to receive from a descriptor: the seed's `recv_wait`.
     pub(crate) recv_wait: WaitMap,
     /// Which task waits to send to a descriptor: the seed's `send_wait`.
@@ -51,11 +52,13 @@ pub(crate) struct Core {
     pub(crate) mailbox: Rc<Mailbox>,
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) is_tracing: bool,
-    pub(crate) scratch: Box<[u8]>,
+    pub(crate) scratch: Box<[u8; SCRATCH_BYTES]>,
     pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
-    /// `now`, as a count.
+    /// `now`, as a count. Less than [`CLOCK_STEP`] behind it while no deadline is queued.
     pub(crate) clock: Nanos,
+    /// When the clock is brought up to date at the latest.
+    clock_due: Instant,
     /// A drain has begun, and ends at the latest at this instant.
     pub(crate) drain_by: Option<Instant>,
 }
@@ -63,7 +66,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn spawn(&mut self, task: Box<dyn Task>, is_service: bool, by: Option<TaskId>) -> TaskId {
         let id = self.slots.insert(task, is_service, by, self.clock);
-        self.ready.push_back(id);
+        self.ready.push_back(id.slot);
         if let (Some(observer), Some(slot)) = (&mut self.observer, self.slots.get(id))
             && let Some(task) = &slot.task
         {
@@ -79,6 +82,37 @@ impl Core {
         }
     }
 
+    /// A turn has begun at this instant. Counting it costs more than all the rest, so that is done only if somebody can tell.
+    fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.mailbox.now.set(Some(now));
+        if now >= self.clock_due || self.timers.next().is_some() {
+            self.clock = self.epoch.nanos(now);
+            self.clock_due = now.checked_add(CLOCK_STEP).unwrap_or(now);
+        }
+    }
+
+    /// Whether a live task waits: it is neither ready nor being resumed.
+    pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
+        let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
+        match slot.reason.kind {
+            Kind::Recv => self.recv_wait.get(slot.reason.fd) == Some(id.slot),
+            Kind::Send => self.send_wait.get(slot.reason.fd) == Some(id.slot),
+            _ => true,
+        }
+    }
+
+    /// Tells the observer who is about to be resumed, and makes sure that it hears what the task says.
+    #[cold]
+    fn trace_resume(&mut self, index: u32) {
+        if let Some(id) = self.slots.id_at(index) {
+            let why = Context { core: self, slot: index }.why();
+            self.tell(|observer| observer.resumed(id, why));
+            self.mailbox.note(SPECIAL);
+        }
+    }
+
+    #[inline]
     pub(crate) fn wait_map(&mut self, side: Side) -> &mut WaitMap {
         match side {
             Side::Recv => &mut self.recv_wait,
@@ -95,11 +129,12 @@ impl Scheduler {
     }
 
     /// A scheduler without tasks, on a poller of the caller's choice.
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
         let now = poller.now();
         let core = Core {
             slots: Slots::default(),
-            ready: VecDeque::new(),
+            ready: ReadyDeque::default(),
             recv_wait: WaitMap::default(),
             send_wait: WaitMap::default(),
             timers: Timers::default(),
@@ -107,14 +142,15 @@ impl Scheduler {
             mailbox: Rc::default(),
             observer: None,
             is_tracing: false,
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            scratch: vec![0; SCRATCH_BYTES].try_into().expect("it is as long as it says"),
             now,
             epoch: Epoch(now),
             clock: 0,
+            clock_due: now,
             drain_by: None,
         };
         core.mailbox.now.set(Some(now));
-        Scheduler { core, poller, fired: Vec::new(), polls: 0, fulfilled: 0, renewed: 0, has_unwatched: false }
+        Scheduler { core, poller, running: None, fired: Vec::new(), polls: 0 }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -153,19 +189,7 @@ impl Scheduler {
     /// anything left to do.
     pub fn turn(&mut self) -> bool {
         self.settle();
-        // 1. Run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
-        let ready = if self.core.mailbox.stopped.get() { 0 } else { self.core.ready.len() };
-        for _ in 0..ready {
-            let Some(id) = self.core.ready.pop_front() else { break };
-            self.resume(id);
-            if self.core.mailbox.pending.get() {
-                self.settle();
-                if self.core.mailbox.stopped.get() {
-                    break;
-                }
-            }
-        }
-        if self.core.mailbox.stopped.replace(false) {
+        if !self.run_ready() {
             return false;
         }
         if self.is_finished() {
@@ -183,49 +207,113 @@ impl Scheduler {
         true
     }
 
-    /// Resumes a task, and does with it what it says.
-    fn resume(&mut self, id: TaskId) {
-        let core = &mut self.core;
-        let Some(slot) = core.slots.get_mut(id) else { return };
-        let Some(mut task) = slot.task.take() else { return };
-        let (why, deadline) = (slot.reason, slot.deadline);
-        slot.resumes += 1;
-        slot.deadline = NEVER;
-        let mut cx = Context { core, id, why, deadline };
-        if cx.core.is_tracing {
-            let why = cx.why();
-            cx.core.tell(|observer| observer.resumed(id, why));
+    /// Step 1: run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
+    /// Returns false if the scheduler has been told to stop.
+    fn run_ready(&mut self) -> bool {
+        if self.core.mailbox.stopped.replace(false) {
+            return false;
         }
-        let result = catch(|| if why.is_error() { fail_wait(task.as_mut(), &mut cx) } else { task.resume(&mut cx) });
-        match result {
-            Ok(Ok(Wait::Done)) => self.end(id, task, End::Done),
-            Ok(Ok(wait)) => self.file(id, task, wait, why),
-            Ok(Err(error)) => self.end(id, task, End::Failed(error)),
-            Err(message) => self.end(id, task, End::Panicked(message)),
+        self.core.ready.begin_turn();
+        // A panic ends the task that it comes from, and the turn goes on with the next.
+        let is_tracing = self.core.is_tracing;
+        while let Err(message) =
+            catch(|| if is_tracing { self.resume_each::<true>() } else { self.resume_each::<false>() })
+        {
+            self.end_panicked(message);
+        }
+        !self.core.mailbox.stopped.replace(false)
+    }
+
+    /// Resumes the tasks of this turn, as far as nobody says that the scheduler is to stop.
+    #[inline(never)]
+    fn resume_each<const IS_TRACING: bool>(&mut self) {
+        while let Some(slot) = self.core.ready.pop_front() {
+            if IS_TRACING {
+                self.core.trace_resume(slot & !FAILED);
+            }
+            if !self.resume(slot) {
+                self.settle();
+                if self.core.mailbox.stopped.get() {
+                    return;
+                }
+            }
         }
     }
 
-    /// What fired last time and is not waited for again is not watched any more.
-    fn unwatch_unwaited(&mut self) {
-        self.has_unwatched = false;
-        let renewed = std::mem::take(&mut self.renewed);
-        if std::mem::take(&mut self.fulfilled) == renewed {
-            self.fired.clear();
-            return;
-        }
-        for Fired { fd, recv, send, .. } in self.fired.drain(..) {
-            if recv && self.core.recv_wait.get(fd).is_none() {
-                self.poller.unwatch(fd, Side::Recv);
+    /// Resumes the task in a slot, and does with it what it says. Returns whether that was nothing special.
+    #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
+    #[inline(always)]
+    fn resume(&mut self, index: u32) -> bool {
+        let core = &mut self.core;
+        let Some(slot) = core.slots.at(index) else { return self.fail_wait(index & !FAILED) };
+        mem::swap(&mut slot.task, &mut self.running);
+        let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
+        slot.resumes += 1;
+        let said = task.resume(&mut Context { core, slot: index });
+        // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
+        // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
+        // business. And the poller still watches it.
+        if core.mailbox.notes.get() == 0 {
+            let is_renewed = match said {
+                Ok(Wait::Recv(fd)) => core.recv_wait.renew(fd, index),
+                Ok(Wait::Send(fd)) => core.send_wait.renew(fd, index),
+                _ => false,
+            };
+            if is_renewed && let Some(slot) = core.slots.at(index) {
+                mem::swap(&mut slot.task, &mut self.running);
+                slot.since = core.clock;
+                return true;
             }
-            if send && self.core.send_wait.get(fd).is_none() {
-                self.poller.unwatch(fd, Side::Send);
-            }
         }
+        self.heed(index, said);
+        false
+    }
+
+    /// [`resume`](Scheduler::resume) for a task that is to be told that what it asked for cannot be waited for.
+    #[cold]
+    fn fail_wait(&mut self, index: u32) -> bool {
+        let core = &mut self.core;
+        let Some(slot) = core.slots.at(index) else { return true };
+        mem::swap(&mut slot.task, &mut self.running);
+        let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
+        slot.resumes += 1;
+        let error = slot.reason.error();
+        let cx = &mut Context { core, slot: index };
+        let said = match error {
+            Some(error) => task.wait_failed(cx, error),
+            None => task.resume(cx),
+        };
+        self.heed(index, said);
+        false
+    }
+
+    /// Does with the task that has been resumed what it has said.
+    #[cold]
+    #[inline(never)]
+    fn heed(&mut self, index: u32, said: io::Result<Wait>) {
+        self.core.mailbox.forget(SPECIAL);
+        let (Some(id), Some(task)) = (self.core.slots.id_at(index), self.running.take()) else { return };
+        match said {
+            Ok(Wait::Done) => self.end(id, task, End::Done, false),
+            Ok(wait) => self.file(id, task, wait),
+            Err(error) => self.end(id, task, End::Failed(error), false),
+        }
+    }
+
+    /// Ends the task that has panicked while it was resumed.
+    #[cold]
+    fn end_panicked(&mut self, message: String) {
+        let id = self.core.ready.last_taken().and_then(|slot| self.core.slots.id_at(slot));
+        match (id, self.running.take()) {
+            (Some(id), Some(task)) => self.end(id, task, End::Panicked(message), false),
+            _ => panic!("{message}"),
+        }
+        self.settle();
     }
 
     /// Step 3: sleep in the poller, as long as there is nothing else to do.
+    #[inline(never)]
     fn poll(&mut self) {
-        self.unwatch_unwaited();
         let core = &mut self.core;
         let drain_by = core.drain_by.map(|by| core.epoch.nanos(by));
         let patience = match core.timers.next().into_iter().chain(drain_by).min() {
@@ -236,46 +324,59 @@ impl Scheduler {
         if let Err(error) = self.poller.wait(patience, &mut self.fired) {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
-        self.core.now = self.poller.now();
-        self.core.mailbox.now.set(Some(self.core.now));
-        self.core.clock = self.core.epoch.nanos(self.core.now);
+        self.core.set_now(self.poller.now());
     }
 
+    #[inline(never)]
     fn wake_fired(&mut self) {
-        let fired = std::mem::take(&mut self.fired);
-        // A task that waits for several things is resumed for the first of them that is found here. Beginning elsewhere each
-        // time, one that always fires does not keep the others from ever being it.
+        let mut fired = mem::take(&mut self.fired);
+        // A task that waits for several things is resumed for the first of them that is found here. Going the other way each
+        // time, and beginning elsewhere every other time, one that always fires does not keep the others from ever being it.
+        // The two sides of one descriptor, which stand side by side, so take turns whatever else has fired.
         self.polls = self.polls.wrapping_add(1);
-        let sends_first = self.polls & 1 == 0;
-        let (later, sooner) = fired.split_at(self.polls % fired.len().max(1));
-        for &Fired { fd, recv, send, closed } in sooner.iter().chain(later) {
-            self.fulfilled += usize::from(recv) + usize::from(send);
-            if send && sends_first {
-                self.wake_waiter(Side::Send, fd, closed);
-            }
-            if recv {
-                self.wake_waiter(Side::Recv, fd, closed);
-            }
-            if send && !sends_first {
-                self.wake_waiter(Side::Send, fd, closed);
-            }
+        let mut begin = self.polls / 2 % fired.len().max(1);
+        if begin > 0 && fired[begin - 1].fd() == fired[begin].fd() {
+            begin -= 1;
         }
+        let (later, sooner) = fired.split_at(begin);
+        let in_turn = sooner.iter().chain(later);
+        if self.polls.is_multiple_of(2) {
+            in_turn.for_each(|one| self.wake(*one));
+        } else {
+            in_turn.rev().for_each(|one| self.wake(*one));
+        }
+        fired.clear();
         self.fired = fired;
     }
 
-    #[inline]
-    fn wake_waiter(&mut self, side: Side, fd: RawFd, closed: bool) {
-        let core = &mut self.core;
-        let Some(index) = core.wait_map(side).take(fd) else { return };
-        let Some((id, slot)) = core.slots.at(index) else { return };
-        if slot.reason == Reason::ready(side, fd) && slot.also.is_none() && !closed {
-            // The task waited for this alone: there is nothing to withdraw.
-            slot.place = Place::Ready;
-            slot.since = core.clock;
-            core.ready.push_back(id);
+    /// Moves whoever waited for what fired to the deque.
+    #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
+    #[inline(always)]
+    fn wake(&mut self, fired: Fired) {
+        let waiter = match fired {
+            Fired::Recv(fd) => self.core.recv_wait.fire_only(fd),
+            Fired::Send(fd) => self.core.send_wait.fire_only(fd),
+            Fired::Closed(..) => None,
+        };
+        match waiter {
+            // There is nothing to withdraw, and the reason is in the slot.
+            Some(slot) => self.core.ready.push_back(slot),
+            None => self.wake_otherwise(fired),
+        }
+    }
+
+    /// [`wake`](Scheduler::wake), if the task waits for something else, too, if there is none, or if it is to be told of an
+    /// error.
+    #[cold]
+    fn wake_otherwise(&mut self, fired: Fired) {
+        let (fd, side) = (fired.fd(), fired.side());
+        let waiter = self.core.wait_map(side).fire(fd);
+        if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
+            let is_closed = matches!(fired, Fired::Closed(..));
+            self.move_to_ready(id, if is_closed { Reason::closed(side, fd) } else { Reason::ready(side, fd) });
         } else {
-            let reason = if closed { Reason::closed(side, fd) } else { Reason::ready(side, fd) };
-            self.make_ready(id, reason);
+            // Whoever waited has been woken by something else that fired in the same poll.
+            self.poller.unwatch(fd, side);
         }
     }
 
@@ -284,14 +385,11 @@ impl Scheduler {
             let id = entry.task();
             let Some(slot) = self.core.slots.get_mut(id).filter(|slot| slot.queued == entry.at) else { continue };
             slot.queued = NEVER;
-            if slot.place != Place::Waiting || slot.deadline == NEVER {
-                continue;
-            }
-            if slot.deadline <= self.core.clock {
+            let deadline = slot.deadline;
+            if deadline <= self.core.clock {
                 self.make_ready(id, Reason::UNTIL);
-            } else {
-                slot.queued = slot.deadline;
-                self.core.timers.push(slot.deadline, id);
+            } else if deadline != NEVER && self.core.is_waiting(id) {
+                self.queue_deadline(id, deadline);
             }
         }
         if self.core.drain_by.is_some_and(|by| by <= self.core.now) {
@@ -322,10 +420,11 @@ impl Scheduler {
     }
 
     /// Frees a task's slot, tells the observer, and drops it.
-    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End) {
+    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
         self.core.or.clear();
-        let by = self.core.slots.get(id).and_then(|slot| slot.spawned_by);
-        self.core.slots.remove(id);
+        let Some((why, by)) = self.core.slots.get(id).map(|slot| (slot.reason, slot.spawned_by)) else { return };
+        self.lapse(id, why);
+        self.core.slots.remove(id, is_in_deque);
         self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));
         // One after the other: the error that it ended with is somebody else's code, too.
         for dropped in [catch(|| drop(task)), catch(|| drop(end))] {
@@ -344,14 +443,5 @@ impl Drop for Scheduler {
         }
         self.settle();
         self.core.mailbox.orphaned.set(true);
-    }
-}
-
-/// Tells a task that what it asked for cannot be waited for.
-#[cold]
-fn fail_wait(task: &mut dyn Task, cx: &mut Context<'_>) -> io::Result<Wait> {
-    match cx.why.error() {
-        Some(error) => task.wait_failed(cx, error),
-        None => task.resume(cx),
     }
 }

@@ -1,5 +1,6 @@
 //! Carrying out what tasks have said while they ran: adopt, cancel, close, wake, drain.
 
+use crate::handle::MAIL;
 use crate::panics::catch;
 use crate::scheduler::Scheduler;
 use crate::slots::Reason;
@@ -11,8 +12,16 @@ use std::time::Instant;
 impl Scheduler {
     /// Carries out what was said during a resume. The one home of three orders: *cancel, then drop*; *unregister, then
     /// close*; *close, then say that there is room*. Carrying out one thing may say another: a task that is dropped has descriptors to close.
+    #[inline]
     pub(crate) fn settle(&mut self) {
-        while self.core.mailbox.pending.replace(false) {
+        if self.core.mailbox.notes.get() & MAIL != 0 {
+            self.settle_all();
+        }
+    }
+
+    #[inline(never)]
+    fn settle_all(&mut self) {
+        while self.core.mailbox.forget(MAIL) {
             let mailbox = Rc::clone(&self.core.mailbox);
             while let Some(fd) = mailbox.next_adopted() {
                 self.evict_stale(fd);
@@ -34,7 +43,6 @@ impl Scheduler {
                 let number = fd.as_raw_fd();
                 self.evict(Side::Recv, number);
                 self.evict(Side::Send, number);
-                self.has_unwatched = true;
                 self.poller.forget(number);
                 mailbox.owned.borrow_mut().remove(number);
                 drop(fd);
@@ -53,9 +61,10 @@ impl Scheduler {
 
     /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
     fn end_waiting(&mut self, id: TaskId, end: End) {
+        let is_in_deque = !self.core.is_waiting(id);
         self.withdraw(id);
         if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
-            self.end(id, task, end);
+            self.end(id, task, end, is_in_deque);
         }
     }
 

@@ -6,15 +6,6 @@ use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-/// Where a live task is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the ready deque; or being resumed right now, and then not in its slot.
-    Ready,
-    /// In the wait maps, in the timers, or asleep until it is woken.
-    Waiting,
-}
-
 /// What a waiting task waits for in the first place; why a ready task is resumed. A [`Wait`] whose instant is the slot's
 /// deadline, or a [`WaitError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,27 +111,31 @@ pub(crate) struct Slot {
     pub(crate) deadline: Nanos,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
     pub(crate) queued: Nanos,
-    /// Since when the task is where it is.
+    /// Since when the task waits. (What is ready is so since the last poll.)
     pub(crate) since: Nanos,
     pub(crate) resumes: u64,
     /// The serial number of the task; of none in a free slot.
     serial: Option<NonZeroU32>,
-    pub(crate) place: Place,
+    /// The task is ready for any reason but the most common one, which is written down in a wait map: that the descriptor
+    /// has fired which is all that it waits for. See `Core::is_waiting`.
+    pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct Slots {
     all: Vec<Slot>,
+    /// The slots that may be used again.
     free: Vec<u32>,
     last_serial: u32,
+    live: usize,
     services: usize,
 }
 
 impl Slots {
     /// How many tasks are live.
     pub(crate) fn len(&self) -> usize {
-        self.all.len() - self.free.len()
+        self.live
     }
 
     /// How many tasks are live and are not services.
@@ -159,6 +154,7 @@ impl Slots {
         self.last_serial = self.last_serial.wrapping_add(1);
         let serial = NonZeroU32::new(self.last_serial).unwrap_or(NonZeroU32::MIN);
         self.last_serial = serial.get();
+        self.live += 1;
         self.services += usize::from(is_service);
         let slot = Slot {
             task: Some(task),
@@ -170,7 +166,7 @@ impl Slots {
             since: now,
             resumes: 0,
             serial: Some(serial),
-            place: Place::Ready,
+            is_ready: true,
             is_service,
         };
         let index = if let Some(index) = self.free.pop() {
@@ -183,15 +179,27 @@ impl Slots {
         TaskId { slot: index, serial }
     }
 
-    /// Frees the slot of a task that has ended. What was in it must have been taken out.
-    pub(crate) fn remove(&mut self, id: TaskId) {
+    /// Notes that a task has ended. Its slot can be used again, unless the ready deque still names it: then when that
+    /// [has been seen](Slots::reclaim). What was in it must have been taken out.
+    pub(crate) fn remove(&mut self, id: TaskId, is_in_deque: bool) {
         if let Some(slot) = self.get_mut(id) {
             slot.serial = None;
             slot.also = None;
             let was_service = slot.is_service;
+            self.live -= 1;
             self.services -= usize::from(was_service);
-            self.free.push(id.slot);
+            if !is_in_deque {
+                self.free.push(id.slot);
+            }
         }
+    }
+
+    /// The ready deque does not name this slot any more, whose task has ended. There is nothing to be done after that, which
+    /// is what this returns.
+    #[cold]
+    pub(crate) fn reclaim(&mut self, index: u32) -> bool {
+        self.free.push(index);
+        true
     }
 
     /// The slot of a task, unless the task has ended.
@@ -210,10 +218,16 @@ impl Slots {
         }
     }
 
+    /// The slot of this number.
+    #[inline]
+    pub(crate) fn at(&mut self, index: u32) -> Option<&mut Slot> {
+        self.all.get_mut(index as usize)
+    }
+
     /// The live task in the slot of this number.
-    pub(crate) fn at(&mut self, index: u32) -> Option<(TaskId, &mut Slot)> {
-        let slot = self.all.get_mut(index as usize)?;
-        Some((TaskId { slot: index, serial: slot.serial? }, slot))
+    pub(crate) fn id_at(&self, index: u32) -> Option<TaskId> {
+        let serial = self.all.get(index as usize)?.serial?;
+        Some(TaskId { slot: index, serial })
     }
 
     /// The live tasks, in the order of their slots.

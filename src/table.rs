@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::panics::catch;
 use crate::scheduler::{Core, Scheduler};
-use crate::slots::{Place, Reason, Slot};
+use crate::slots::{Reason, Slot};
 use crate::task::{Task, TaskId};
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Core {
             Some(task) => catch(|| what(task.as_ref())).unwrap_or_else(|_| "?".to_owned()),
             None => String::new(),
         };
-        let mut state = self.wait_text(slot);
+        let mut state = self.wait_text(id, slot);
         let progress = ask(&|task| task.progress().into_owned());
         if !progress.is_empty() {
             let _ = write!(state, ", {progress}");
@@ -51,18 +51,22 @@ impl Core {
             id,
             name: if slot.task.is_some() { ask(&|task| task.name().into_owned()) } else { "(this task)".to_owned() },
             state,
-            since: Duration::from_nanos(self.clock.saturating_sub(slot.since)),
+            since: if self.is_waiting(id) {
+                Duration::from_nanos(self.clock.saturating_sub(slot.since))
+            } else {
+                Duration::ZERO
+            },
             resumes: slot.resumes,
             spawned_by: slot.spawned_by,
             is_service: slot.is_service,
         }
     }
 
-    fn wait_text(&self, slot: &Slot) -> String {
+    fn wait_text(&self, id: TaskId, slot: &Slot) -> String {
         if slot.task.is_none() {
             return "running".to_owned();
         }
-        if slot.place == Place::Ready {
+        if !self.is_waiting(id) {
             return "ready".to_owned();
         }
         // What there is to say of a deadline, alone or beside something else, comes last.

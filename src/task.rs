@@ -91,7 +91,9 @@ pub trait Task {
 ///
 /// A number may only be *waited on*; whatever acts on a descriptor takes the descriptor itself. One descriptor may have
 /// one task that waits to receive and one that waits to send at a time.
+// With a tag of its own: the compiler would hide it in the instant, where it takes several instructions to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Wait {
     /// Resume me when this descriptor can be received from: the seed's `yield 'recv', sock`. A listener can be received
     /// from when a connection is in its queue. A hang-up or an error resumes, too: the call that follows finds out.

@@ -7,38 +7,109 @@
 use crate::task::TaskId;
 use std::os::fd::RawFd;
 
-/// A slot number that no task has.
+/// An entry under which nobody is filed.
 const NOBODY: u32 = u32::MAX;
+
+/// The bits of an entry that are the number of the task's slot. An entry with no other bit is a task that waits for this
+/// and for nothing else.
+const SLOT: u32 = FIRED - 1;
+
+/// The task has been resumed, or is about to be, for this very wait, and may renew it.
+const FIRED: u32 = 1 << 30;
+
+/// The task waits for something else, too: another descriptor, a deadline.
+const SEVERAL: u32 = 1 << 31;
 
 /// Which open file a number names.
 pub(crate) type Identity = (u64, u64);
 
+/// Almost every wait is the one before it over again, so what has fired leaves a trace in its entry: *renewing* it undoes
+/// that, and touches neither the poller, which goes on watching, nor anything else. To everybody but the task itself an
+/// entry that has fired is free.
 #[derive(Default)]
 pub(crate) struct WaitMap {
-    /// The slot of the task that waits, or [`NOBODY`], by descriptor.
-    waiters: Vec<u32>,
+    /// The slot of the task that waits, with [`FIRED`] and [`SEVERAL`], or [`NOBODY`]; by descriptor.
+    entries: Vec<u32>,
     /// By descriptor: whose wait was last checked against the kernel, and which file the number named then. `None` after
     /// a wait for a descriptor that the scheduler owns. Only as long as the highest number that was ever checked.
     checked: Vec<Option<(TaskId, Identity)>>,
+    /// How many entries are not [`NOBODY`].
     len: usize,
 }
 
 impl WaitMap {
-    /// How many tasks wait here.
+    /// How many tasks are filed here: they wait, or have been resumed for what they waited for and not yet said what
+    /// comes next.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// The slot of the task that waits on `fd`.
     pub(crate) fn get(&self, fd: RawFd) -> Option<u32> {
-        self.waiters.get(fd as usize).copied().filter(|waiter| *waiter != NOBODY)
+        self.entries.get(fd as usize).filter(|entry| **entry & FIRED == 0).map(|entry| entry & SLOT)
     }
 
-    /// Takes out the task that waits on `fd`.
+    /// The task that waits on `fd` is to be resumed for that: it does not wait any more, and may renew its wait. Returns its
+    /// slot.
+    pub(crate) fn fire(&mut self, fd: RawFd) -> Option<u32> {
+        let slot = self.get(fd)?;
+        self.entries[fd as usize] |= FIRED;
+        Some(slot)
+    }
+
+    /// [`fire`](WaitMap::fire), if the task waits for nothing else.
+    #[inline]
+    pub(crate) fn fire_only(&mut self, fd: RawFd) -> Option<u32> {
+        match self.entries.get_mut(fd as usize) {
+            Some(entry) if *entry <= SLOT => {
+                let slot = *entry;
+                *entry = slot | FIRED;
+                Some(slot)
+            }
+            _ => None,
+        }
+    }
+
+    /// Files the task in `slot` under `fd` again, if what it was last resumed for is just that, and nothing else has
+    /// become of the entry since.
+    #[inline]
+    pub(crate) fn renew(&mut self, fd: RawFd, slot: u32) -> bool {
+        match self.entries.get_mut(fd as usize) {
+            Some(entry) if *entry == slot | FIRED => {
+                *entry = slot;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets that `fd` has fired for the task in `slot`, which has not renewed its wait. Returns whether there was
+    /// something to forget.
+    pub(crate) fn lapse(&mut self, fd: RawFd, slot: u32) -> bool {
+        let has_fired = self.has_fired(fd, slot);
+        if has_fired {
+            self.remove(fd);
+        }
+        has_fired
+    }
+
+    /// Whether `fd` has fired for the task in `slot`, which has not yet said what it waits for next.
+    pub(crate) fn has_fired(&self, fd: RawFd, slot: u32) -> bool {
+        self.entries.get(fd as usize).is_some_and(|entry| *entry != NOBODY && entry & !SEVERAL == slot | FIRED)
+    }
+
+    /// Takes out whoever is filed under `fd`; returns the slot of the task if it waits.
     pub(crate) fn take(&mut self, fd: RawFd) -> Option<u32> {
-        let waiter = self.waiters.get_mut(fd as usize).filter(|waiter| **waiter != NOBODY)?;
-        self.len -= 1;
-        Some(std::mem::replace(waiter, NOBODY))
+        let waiter = self.get(fd);
+        self.remove(fd);
+        waiter
+    }
+
+    fn remove(&mut self, fd: RawFd) {
+        if let Some(entry) = self.entries.get_mut(fd as usize).filter(|entry| **entry != NOBODY) {
+            *entry = NOBODY;
+            self.len -= 1;
+        }
     }
 
     /// Whether `task` may be filed under `fd` without asking the kernel which file that is: nobody waits, and either the
@@ -53,26 +124,14 @@ impl WaitMap {
         self.checked(fd).map(|(_, identity)| identity)
     }
 
-    /// Files the task in `slot` under `fd`, which nobody waits on.
-    pub(crate) fn file(&mut self, fd: RawFd, slot: u32) {
+    /// Files the task in `slot` under `fd`, which nobody waits on; `is_only` says that it waits for nothing else.
+    pub(crate) fn file(&mut self, fd: RawFd, slot: u32, is_only: bool) {
         let index = fd as usize;
-        if self.waiters.len() <= index {
-            self.waiters.resize(index + 1, NOBODY);
+        if self.entries.len() <= index {
+            self.entries.resize(index + 1, NOBODY);
         }
-        self.waiters[index] = slot;
-        self.len += 1;
-    }
-
-    /// Files the task in `slot` under `fd`, where it has waited before, unless somebody waits there now.
-    pub(crate) fn file_if_free(&mut self, fd: RawFd, slot: u32) -> bool {
-        match self.waiters.get_mut(fd as usize) {
-            Some(waiter) if *waiter == NOBODY => {
-                *waiter = slot;
-                self.len += 1;
-                true
-            }
-            _ => false,
-        }
+        self.len += usize::from(self.entries[index] == NOBODY);
+        self.entries[index] = if is_only { slot } else { slot | SEVERAL };
     }
 
     /// Remembers whose wait for `fd` was checked, and which file it was found to be; `None` for an owned descriptor.

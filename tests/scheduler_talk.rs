@@ -163,21 +163,28 @@ fn a_cancelled_task_is_withdrawn_and_dropped_wherever_it_is() {
 #[test]
 fn a_task_that_fired_and_is_cancelled_before_its_turn_is_not_resumed() {
     let mut world = World::new();
-    // The first in the deque cancels the second; both have fired.
-    let victim = shared(None);
-    let to = victim.clone();
-    world.spawn("first", move |cx, n| {
-        to.get().filter(|_| n > 0).into_iter().for_each(|to| cx.cancel(to));
-        Ok(Wait::Recv(3))
-    });
-    victim.set(Some(world.spawn_waits("victim", std::iter::repeat(Wait::Recv(4)))));
+    // Both have fired; whoever is the first in the deque cancels the other.
+    let ids = [shared(None), shared(None)];
+    for (index, name, fd) in [(0, "one", 3), (1, "two", 4)] {
+        let other = ids[1 - index].clone();
+        let id = world.spawn(name, move |cx, n| {
+            other.get().filter(|_| n > 0).into_iter().for_each(|other| cx.cancel(other));
+            Ok(Wait::Recv(fd))
+        });
+        ids[index].set(Some(id));
+    }
     world.turns(1);
     world.trace.take();
     world.script.now(Happening::Ready(3, Side::Recv));
     world.script.now(Happening::Ready(4, Side::Recv));
     world.turns(2);
-    assert_eq!(world.trace.take(), ["first: recv fd 3", "victim ended: cancelled", "victim dropped"]);
-    assert_eq!(world.script.watched(), [(3, Side::Recv)]);
+    let lines = world.trace.take();
+    let (first, second, fd) = if lines[0].starts_with("one") { ("one", "two", 3) } else { ("two", "one", 4) };
+    assert_eq!(
+        lines,
+        [format!("{first}: recv fd {fd}"), format!("{second} ended: cancelled"), format!("{second} dropped")]
+    );
+    assert_eq!(world.script.watched(), [(fd, Side::Recv)]);
 }
 
 #[test]

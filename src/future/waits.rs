@@ -135,7 +135,7 @@ impl Waits {
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
     #[inline]
     pub(super) fn fulfil(&self, cx: &Context<'_>) -> bool {
-        let why = cx.why;
+        let why = cx.reason();
         if self.one.get() == why && matches!(why.kind, Kind::Recv | Kind::Send) {
             self.one.set(MET);
         } else if let Some(error) = why.error() {

@@ -3,22 +3,35 @@
 //! An entry stays where it is for as long as a side of its descriptor is watched, so in the steady state nothing is
 //! touched between two calls. If an entry has lost its last bit when the next call is due, the array is walked and such
 //! entries are taken out; a call walks it anyway, at a higher price.
+//!
+//! The first entry is for whatever else the poller itself wants to hear of, under the same sleep. It is skipped by the
+//! kernel while its number is negative. Beside each entry the poller may keep something of its own, a `T`.
 
 use super::{Fired, Side};
 use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
 use std::io;
 use std::os::fd::RawFd;
 
-/// The position of a descriptor that has no entry.
-const ABSENT: u32 = u32::MAX;
+/// The position of a descriptor that has no entry: that of the first entry, which is none's.
+const ABSENT: u32 = 0;
 
-#[derive(Default)]
-pub(super) struct Array {
+pub(super) struct Array<T> {
     entries: Vec<PollEntry>,
+    /// What is kept beside each entry, in the same order.
+    beside: Vec<T>,
     /// Where in `entries` a descriptor is, by descriptor.
     positions: Vec<u32>,
     /// How many entries have no bit left.
     blank: usize,
+}
+
+/// A first entry that the kernel skips.
+const NO_FIRST: PollEntry = PollEntry::new(-1, POLLIN);
+
+impl<T: Default> Default for Array<T> {
+    fn default() -> Array<T> {
+        Array { entries: vec![NO_FIRST], beside: vec![T::default()], positions: Vec::new(), blank: 0 }
+    }
 }
 
 /// The bit of `poll(2)` for a side.
@@ -29,23 +42,47 @@ pub(super) const fn bit(side: Side) -> i16 {
     }
 }
 
-/// What fires of the watched `events` when `poll(2)` or epoll reports `revents`: a hang-up, an error or a number that is
-/// not open has no bit of its own to ask for, and concerns both sides.
-pub(super) const fn fired(fd: RawFd, events: i16, revents: i16) -> Fired {
-    let bits = if revents & !(POLLIN | POLLOUT) == 0 { events & revents } else { events };
-    Fired { fd, recv: bits & POLLIN != 0, send: bits & POLLOUT != 0, closed: revents & POLLNVAL != 0 }
+/// Appends what fires of the watched `events` when `poll(2)` or epoll reports `revents`: a hang-up, an error or a number
+/// that is not open has no bit of its own to ask for, and concerns both sides.
+#[inline]
+pub(super) fn collect(fd: RawFd, events: i16, revents: i16, fired: &mut Vec<Fired>) {
+    if revents == POLLIN {
+        fired.push(Fired::Recv(fd));
+    } else {
+        collect_any(fd, events, revents, fired);
+    }
 }
 
-impl Array {
-    #[cfg(target_os = "linux")]
+#[cold]
+fn collect_any(fd: RawFd, events: i16, revents: i16, fired: &mut Vec<Fired>) {
+    let bits = if revents & !(POLLIN | POLLOUT) == 0 { events & revents } else { events };
+    for side in [Side::Recv, Side::Send] {
+        if bits & bit(side) != 0 {
+            fired.push(match side {
+                side if revents & POLLNVAL != 0 => Fired::Closed(fd, side),
+                Side::Recv => Fired::Recv(fd),
+                Side::Send => Fired::Send(fd),
+            });
+        }
+    }
+}
+
+impl<T> Array<T> {
+    /// How many descriptors have an entry, without the first.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - 1
     }
 
-    /// The descriptor at `position`.
+    /// The descriptor of one of so many, and what is kept beside it.
     #[cfg(target_os = "linux")]
-    pub(super) fn fd_at(&self, position: usize) -> Option<RawFd> {
-        self.entries.get(position).map(|entry| entry.fd())
+    pub(super) fn at(&mut self, index: usize) -> Option<(RawFd, &mut T)> {
+        Some((self.entries.get(1 + index)?.fd(), self.beside.get_mut(1 + index)?))
+    }
+
+    /// Makes the first entry stand for `fd`, or for nothing.
+    #[cfg(target_os = "linux")]
+    pub(super) fn set_first(&mut self, fd: Option<RawFd>) {
+        self.entries[0] = fd.map_or(NO_FIRST, |fd| PollEntry::new(fd, POLLIN));
     }
 
     /// The bits of `fd` that are watched.
@@ -54,10 +91,10 @@ impl Array {
         self.position(fd).map_or(0, |position| self.entries[position].events())
     }
 
-    /// Watches the sides in `bits`; returns whether that made a new entry.
-    pub(super) fn watch(&mut self, fd: RawFd, bits: i16) -> bool {
+    /// Watches the sides in `bits`, with `beside` if that makes a new entry; returns whether it does.
+    pub(super) fn watch(&mut self, fd: RawFd, bits: i16, beside: T) -> bool {
         let Some(position) = self.position(fd) else {
-            self.insert(fd, bits);
+            self.insert(fd, bits, beside);
             return true;
         };
         let entry = &mut self.entries[position];
@@ -83,6 +120,7 @@ impl Array {
     }
 
     fn remove_at(&mut self, position: usize) {
+        self.beside.swap_remove(position);
         let removed = self.entries.swap_remove(position);
         self.positions[removed.fd() as usize] = ABSENT;
         if let Some(moved) = self.entries.get(position) {
@@ -93,7 +131,7 @@ impl Array {
     /// Takes out the entries that have no bit left. An entry without bits must not stay: `poll` would report a hang-up
     /// on it that nobody waits for, at once, every time.
     fn sweep(&mut self) {
-        let mut position = 0;
+        let mut position = 1;
         while self.blank > 0 && position < self.entries.len() {
             if self.entries[position].events() == 0 {
                 self.blank -= 1;
@@ -104,36 +142,41 @@ impl Array {
         }
     }
 
-    /// Calls `poll(2)`; returns how many entries fired, for [`fired`](Array::fired).
+    /// Calls `poll(2)`; returns how many entries fired, for [`collect`](Array::collect).
     pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
         self.sweep();
-        if self.entries.is_empty() && timeout_ms == 0 {
+        if self.len() == 0 && self.entries[0].fd() < 0 && timeout_ms == 0 {
             return Ok(0);
         }
         sys::poll(&mut self.entries, timeout_ms)
     }
 
-    /// Hands the `count` entries that fired to `each`.
-    pub(super) fn fired(&self, count: usize, mut each: impl FnMut(Fired)) {
-        let mut left = count;
-        for entry in &self.entries {
-            if left == 0 {
-                break;
-            }
-            if entry.revents() != 0 {
-                left -= 1;
-                each(fired(entry.fd(), entry.events(), entry.revents()));
-            }
+    /// Appends what fired, as the `count` entries of which `poll(2)` has spoken say; what is kept beside each of them is
+    /// handed to `each`. Returns whether the first entry is one of them.
+    #[inline]
+    pub(super) fn collect(&mut self, count: usize, fired: &mut Vec<Fired>, mut each: impl FnMut(&mut T)) -> bool {
+        let has_first_fired = count > 0 && self.entries[0].revents() != 0;
+        let mut left = count - usize::from(has_first_fired);
+        let others = self.entries[1..].iter().zip(&mut self.beside[1..]);
+        let mut others = others.filter(|(entry, _)| entry.revents() != 0);
+        while left > 0
+            && let Some((entry, beside)) = others.next()
+        {
+            collect(entry.fd(), entry.events(), entry.revents(), fired);
+            each(beside);
+            left -= 1;
         }
+        has_first_fired
     }
 
-    fn insert(&mut self, fd: RawFd, bits: i16) {
+    fn insert(&mut self, fd: RawFd, bits: i16, beside: T) {
         let index = fd as usize;
         if self.positions.len() <= index {
             self.positions.resize(index + 1, ABSENT);
         }
         self.positions[index] = self.entries.len() as u32;
         self.entries.push(PollEntry::new(fd, bits));
+        self.beside.push(beside);
     }
 
     fn position(&self, fd: RawFd) -> Option<usize> {

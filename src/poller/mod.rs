@@ -10,9 +10,9 @@
 //! 3. **forget** makes both sides not watched and drops everything that is known of the number. The scheduler says it
 //!    before it closes a descriptor that it owns.
 //! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and appends what fired: each
-//!    descriptor once. Readiness is level-triggered: a watched side that is ready fires in every `wait`, so whoever does
+//!    side once. Readiness is level-triggered: a watched side that is ready fires in every `wait`, so whoever does
 //!    not want to hear of it again must unwatch it. Everything that is ready fires within two waits, however much it is.
-//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires with `closed`.
+//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires as [`Fired::Closed`].
 //! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
 //! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
 //!    [`FAILURE_PAUSE`], so that a caller who simply tries again does not spin.
@@ -96,17 +96,33 @@ impl Patience {
     }
 }
 
-/// A descriptor that fired, and how.
+/// A watched side of a descriptor that fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fired {
-    /// Its number.
-    pub fd: RawFd,
-    /// Its receiving side was watched, and is ready.
-    pub recv: bool,
-    /// Its sending side was watched, and is ready.
-    pub send: bool,
-    /// The number is not open: whoever waits for either side gets an error.
-    pub closed: bool,
+pub enum Fired {
+    /// It can be received from, or receiving tells why not.
+    Recv(RawFd),
+    /// It can be sent to, or sending tells why not.
+    Send(RawFd),
+    /// The number is not open: whoever waits for this side gets an error.
+    Closed(RawFd, Side),
+}
+
+impl Fired {
+    /// The number of the descriptor.
+    pub fn fd(self) -> RawFd {
+        match self {
+            Fired::Recv(fd) | Fired::Send(fd) | Fired::Closed(fd, _) => fd,
+        }
+    }
+
+    /// The side that fired.
+    pub fn side(self) -> Side {
+        match self {
+            Fired::Recv(_) => Side::Recv,
+            Fired::Send(_) => Side::Send,
+            Fired::Closed(_, side) => side,
+        }
+    }
 }
 
 /// The poller that suits this system: [`Parked`] on Linux, [`Poll`] elsewhere.

@@ -36,7 +36,7 @@
 use super::array::{self, Array, bit};
 use super::poll::{Failures, INTERRUPTIONS_MAX};
 use super::{Fired, Patience, Poller, Side};
-use crate::sys::{self, Epoll, EpollEvent, POLLIN};
+use crate::sys::{self, Epoll, EpollEvent};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
@@ -50,8 +50,11 @@ pub const BUSY_GAP: u32 = 4;
 /// … and goes back to the array when it has done so as often as this in a row.
 pub const BUSY_FIRES: u8 = 8;
 
-/// Looking for idle entries is done once in so many waits.
+/// Looking for idle entries is done once in so many waits, …
 const SCAN_WAITS: u32 = 8;
+
+/// … in one of so many parts of the array.
+const SCAN_PARTS: usize = 8;
 
 /// If so many of the parked fired, they are looked at first in the next wait.
 const LOOK_FIRST_FIRED: usize = 4;
@@ -62,10 +65,10 @@ const EVENTS_MAX: usize = 1024;
 /// After epoll has failed in a way that it should not, nothing is parked for so many waits.
 const DISTRUST_WAITS: u32 = 4096;
 
-/// What is known of a descriptor, beside its entry in the array.
+/// What is known of a descriptor, whether it has an entry in the array or is parked.
 #[derive(Clone, Copy, Default)]
 struct Lot {
-    /// The number of the wait in which it last fired or was first watched.
+    /// The number of the wait in which it last fired, while it is parked.
     fired: u32,
     /// How often in a row it has fired soon after the last time.
     busy: u8,
@@ -81,7 +84,8 @@ type Bits = u8;
 
 /// The poller that parks what is idle. The module's text says how.
 pub struct Parked {
-    array: Array,
+    /// With the number of the wait in which the descriptor last fired or was first watched.
+    array: Array<u32>,
     lots: Vec<Lot>,
     /// Made when the first descriptor is parked.
     epoll: Option<Epoll>,
@@ -161,15 +165,18 @@ impl Parked {
         let waits = self.waits;
         let Some(lot) = self.parked_lot(fd) else { return };
         let watched = lot.watched;
-        *lot = Lot { registered: 0, watched: 0, busy: 0, fired: waits, ..*lot };
+        *lot = Lot { registered: 0, watched: 0, busy: 0, ..*lot };
         self.registered -= 1;
+        if self.registered == 0 {
+            self.array.set_first(None);
+        }
         if let Some(epoll) = &self.epoll {
             // If it fails the descriptor was closed behind our back, and perhaps opened again. Should its file live on,
             // so does the registration, and later its events would be taken for those of whoever has the number then.
             self.is_tainted |= epoll.delete(fd).is_err();
         }
         if watched != 0 {
-            self.array.watch(fd, i16::from(watched));
+            self.array.watch(fd, i16::from(watched), waits);
         }
     }
 
@@ -179,15 +186,20 @@ impl Parked {
         if !self.waits.is_multiple_of(SCAN_WAITS) || !self.may_park() {
             return;
         }
-        for _ in 0..self.array.len().div_ceil(8).max(SCAN_WAITS as usize) {
+        for _ in 0..self.array.len().div_ceil(SCAN_PARTS) {
             if self.hand >= self.array.len() {
                 self.hand = 0;
             }
             let waits = self.waits;
-            let Some(fd) = self.array.fd_at(self.hand) else { return };
-            let is_idle = |lot: &mut Lot| lot.owned && waits.wrapping_sub(lot.fired) >= IDLE_WAITS;
+            let Some((fd, last_fired)) = self.array.at(self.hand) else { return };
+            let fired = *last_fired;
+            let is_idle = waits.wrapping_sub(fired) >= IDLE_WAITS;
+            if is_idle {
+                // If it cannot be parked, that is tried again when it has been idle as long once more.
+                *last_fired = waits;
+            }
             // Parking puts the array's last entry in this place, so the hand stays.
-            if !(self.lot(fd).is_some_and(is_idle) && self.park(fd)) {
+            if !(is_idle && self.park(fd, fired)) {
                 self.hand += 1;
             }
         }
@@ -205,36 +217,22 @@ impl Parked {
     }
 
     /// Moves an entry of the array to the instance, if that takes it.
-    fn park(&mut self, fd: RawFd) -> bool {
+    fn park(&mut self, fd: RawFd, fired: u32) -> bool {
         let events = self.array.events(fd);
-        let added = events != 0 && self.epoll.as_ref().is_some_and(|epoll| epoll.add(fd, events).is_ok());
-        let waits = self.waits;
-        let Some(lot) = self.lot(fd) else { return false };
-        if !added {
-            // Asked again when it has been idle as long once more.
-            lot.fired = waits;
-            return false;
-        }
-        *lot = Lot { registered: events as Bits, watched: events as Bits, busy: 0, ..*lot };
+        let Some(lot) = self.lots.get_mut(fd as usize).filter(|lot| lot.owned && events != 0) else { return false };
+        let Some(epoll) = self.epoll.as_ref().filter(|epoll| epoll.add(fd, events).is_ok()) else { return false };
+        *lot = Lot { registered: events as Bits, watched: events as Bits, busy: 0, fired, ..*lot };
         self.registered += 1;
+        // The instance is in the array for as long as anything is parked in it.
+        self.array.set_first(Some(epoll.as_raw_fd()));
         self.array.remove(fd);
         true
-    }
-
-    /// Puts the instance into the array while anything is parked in it.
-    fn watch_epoll(&mut self) {
-        let Some(epoll) = &self.epoll else { return };
-        if self.registered > 0 {
-            self.array.watch(epoll.as_raw_fd(), POLLIN);
-        } else {
-            self.array.unwatch(epoll.as_raw_fd(), POLLIN);
-        }
     }
 
     /// Whether to ask the instance first, without sleeping: it is all that there is to poll, and was busy the last time, so that
     /// `poll` would most likely only say that it should be asked.
     fn is_looking_first(&self) -> bool {
-        self.looks_first && self.registered > 0 && self.array.len() == 1
+        self.looks_first && self.registered > 0 && self.array.len() == 0
     }
 
     /// Collects what fired among the parked; returns how many did.
@@ -280,22 +278,20 @@ impl Parked {
             // It was in the last batch already, and is still ready.
             return;
         }
-        let one = array::fired(fd, i16::from(lot.watched), event.revents());
+        let watched = i16::from(lot.watched);
         lot.busy = if waits.wrapping_sub(lot.fired) <= BUSY_GAP { lot.busy + 1 } else { 0 };
         lot.fired = waits;
         if lot.busy >= BUSY_FIRES {
             self.unpark(fd);
         }
-        fired.push(one);
+        array::collect(fd, watched, event.revents(), fired);
     }
 
     /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the
     /// array, and will be parked in a new one.
     fn rebuild(&mut self) {
-        if let Some(epoll) = self.epoll.take() {
-            self.array.remove(epoll.as_raw_fd());
-            self.evacuate();
-        }
+        self.epoll = None;
+        self.evacuate();
     }
 
     /// Puts everything that is parked back into the array.
@@ -330,13 +326,13 @@ impl Poller for Parked {
             }
             return;
         }
-        let is_new = self.array.watch(fd, bits);
+        let is_new = self.array.watch(fd, bits, self.waits);
         if owned && is_new {
             let index = fd as usize;
             if self.lots.len() <= index {
                 self.lots.resize(index + 1, Lot::default());
             }
-            self.lots[index] = Lot { owned: true, fired: self.waits, ..Lot::default() };
+            self.lots[index] = Lot { owned: true, ..Lot::default() };
         }
     }
 
@@ -368,25 +364,13 @@ impl Poller for Parked {
             self.rebuild();
         }
         self.park_idle();
-        self.watch_epoll();
         if self.is_looking_first() && self.look_at_parked(fired) > 0 {
             return Ok(());
         }
         let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
-        let Parked { array, lots, epoll, waits, .. } = self;
-        let epoll_fd = epoll.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let mut look = false;
-        array.fired(count, |one| {
-            if one.fd == epoll_fd {
-                look = true;
-                return;
-            }
-            if let Some(lot) = lots.get_mut(one.fd as usize) {
-                lot.fired = *waits;
-            }
-            fired.push(one);
-        });
+        let waits = self.waits;
+        let look = self.array.collect(count, fired, |last_fired| *last_fired = waits);
         self.looks_first = look && self.look_at_parked(fired) >= LOOK_FIRST_FIRED;
         Ok(())
     }

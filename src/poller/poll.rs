@@ -25,7 +25,7 @@ use std::time::Instant;
 /// The poller that is `poll(2)` and nothing else. Where most descriptors are idle, [`Parked`](super::Parked) is cheaper.
 #[derive(Default)]
 pub struct Poll {
-    array: Array,
+    array: Array<()>,
     failures: Failures,
 }
 
@@ -46,7 +46,7 @@ impl Poller for Poll {
     }
 
     fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
-        self.array.watch(fd, bit(side));
+        self.array.watch(fd, bit(side), ());
     }
 
     fn unwatch(&mut self, fd: RawFd, side: Side) {
@@ -60,7 +60,7 @@ impl Poller for Poll {
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
-        self.array.fired(count, |one| fired.push(one));
+        self.array.collect(count, fired, |()| {});
         Ok(())
     }
 }

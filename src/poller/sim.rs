@@ -159,14 +159,11 @@ impl State {
     /// Appends what fires now.
     fn collect(&self, fired: &mut Vec<Fired>) -> bool {
         let before = fired.len();
-        let numbers: BTreeSet<RawFd> = self.watched.iter().map(|(fd, _)| *fd).collect();
-        for fd in numbers {
-            let closed = self.closed.contains(&fd);
-            let both = closed || self.hung_up.contains(&fd);
-            let is_firing = |side| (both || self.ready.contains(&(fd, side))) && self.watched.contains(&(fd, side));
-            let (recv, send) = (is_firing(Side::Recv), is_firing(Side::Send));
-            if recv || send {
-                fired.push(Fired { fd, recv, send, closed });
+        for &(fd, side) in &self.watched {
+            if self.closed.contains(&fd) {
+                fired.push(Fired::Closed(fd, side));
+            } else if self.hung_up.contains(&fd) || self.ready.contains(&(fd, side)) {
+                fired.push(if side == Side::Recv { Fired::Recv(fd) } else { Fired::Send(fd) });
             }
         }
         fired.len() > before

@@ -68,12 +68,12 @@ impl Rig {
         self.poller.unwatch(fd.as_raw_fd(), side);
     }
 
-    /// One wait. Each descriptor fires once in it.
+    /// One wait. Each side fires once in it.
     fn wait(&mut self, patience: Patience) -> Vec<Fired> {
         let mut fired = Vec::new();
         self.poller.wait(patience, &mut fired).expect("the system can poll");
-        fired.sort_by_key(|one| one.fd);
-        assert!(fired.windows(2).all(|two| two[0].fd < two[1].fd), "a descriptor has fired twice: {fired:?}");
+        fired.sort_by_key(|one| order(*one));
+        assert!(fired.windows(2).all(|two| order(two[0]) < order(two[1])), "a side has fired twice: {fired:?}");
         fired
     }
 
@@ -86,16 +86,11 @@ impl Rig {
     fn take(&mut self) -> Vec<Fired> {
         let mut fired = self.look();
         for again in self.look() {
-            match fired.iter_mut().find(|one| one.fd == again.fd) {
-                Some(one) => {
-                    one.recv |= again.recv;
-                    one.send |= again.send;
-                    one.closed |= again.closed;
-                }
-                None => fired.push(again),
+            if !fired.contains(&again) {
+                fired.push(again);
             }
         }
-        fired.sort_by_key(|one| one.fd);
+        fired.sort_by_key(|one| order(*one));
         self.unwatch_fired(&fired);
         fired
     }
@@ -115,9 +110,7 @@ impl Rig {
 
     fn unwatch_fired(&mut self, fired: &[Fired]) {
         for one in fired {
-            for (side, _) in [(Side::Recv, one.recv), (Side::Send, one.send)].into_iter().filter(|(_, fires)| *fires) {
-                self.poller.unwatch(one.fd, side);
-            }
+            self.poller.unwatch(one.fd(), one.side());
         }
     }
 
@@ -153,12 +146,17 @@ impl Rig {
 
 /// The event of a receiving side.
 fn recv(fd: RawFd) -> Fired {
-    Fired { fd, recv: true, send: false, closed: false }
+    Fired::Recv(fd)
 }
 
 /// The event of a sending side.
 fn send(fd: RawFd) -> Fired {
-    Fired { fd, recv: false, send: true, closed: false }
+    Fired::Send(fd)
+}
+
+/// The order in which events are compared.
+fn order(one: Fired) -> (RawFd, Side) {
+    (one.fd(), one.side())
 }
 
 /// Two connected sockets, neither of which ever blocks.

@@ -61,11 +61,16 @@ impl Place {
     }
 
     /// What must fire now. The model forgets what fired, as the poller does.
-    fn expect_fired(&mut self) -> Option<Fired> {
-        let [recv, send] = [Side::Recv, Side::Send].map(|side| self.watched[side as usize] && self.is_ready(side));
-        self.watched[0] &= !recv;
-        self.watched[1] &= !send;
-        (recv || send).then(|| Fired { fd: self.near.as_raw_fd(), recv, send, closed: false })
+    fn expect_fired(&mut self) -> Vec<Fired> {
+        let mut sides = vec![Side::Recv, Side::Send];
+        sides.retain(|side| self.watched[*side as usize] && self.is_ready(*side));
+        let fd = self.near.as_raw_fd();
+        sides.into_iter().map(|side| self.fire(fd, side)).collect()
+    }
+
+    fn fire(&mut self, fd: RawFd, side: Side) -> Fired {
+        self.watched[side as usize] = false;
+        if side == Side::Recv { recv(fd) } else { send(fd) }
     }
 
     /// The owner forgets the descriptor, closes it, and opens another under the same number.
@@ -155,18 +160,18 @@ fn step(rig: &mut Rig, random: &mut Random, places: &mut [Place]) -> String {
 }
 
 /// Plays one script, holds it against the model after each step, and returns what fired.
-fn play(mut rig: Rig, seed: u64) -> Vec<(usize, bool, bool)> {
+fn play(mut rig: Rig, seed: u64) -> Vec<(usize, Side)> {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut places: Vec<Place> = (0..PAIRS).map(|index| Place::new(index % 4 != 0)).collect();
     let mut trace = Vec::new();
     for number in 0..STEPS {
         let what = step(&mut rig, &mut random, &mut places);
-        let mut expected: Vec<Fired> = places.iter_mut().filter_map(Place::expect_fired).collect();
-        expected.sort_by_key(|one| one.fd);
+        let mut expected: Vec<Fired> = places.iter_mut().flat_map(Place::expect_fired).collect();
+        expected.sort_by_key(|one| order(*one));
         assert_eq!(rig.take(), expected, "seed {seed}, step {number}: {what}");
         trace.extend(expected.iter().map(|one| {
-            let index = places.iter().position(|place| place.near.as_raw_fd() == one.fd);
-            (index.expect("it is one of the script's"), one.recv, one.send)
+            let index = places.iter().position(|place| place.near.as_raw_fd() == one.fd());
+            (index.expect("it is one of the script's"), one.side())
         }));
         match random.below(32) {
             0 => rig.idle(LONG_IDLE_WAITS / 4),

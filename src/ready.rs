@@ -1,0 +1,62 @@
+//! The ready deque: the tasks that can run, by the numbers of their slots. The seed's `tasks`.
+//!
+//! A turn takes from its front all that was in it when the turn began, and whatever becomes ready meanwhile goes to its
+//! back. So it is kept in two halves that change places when a turn begins, and neither end ever has to be looked for.
+
+/// This bit beside the number of a slot says that the task in it is to be told that its wait has failed.
+///
+/// Such a number is no slot's, so whoever looks it up finds out without asking.
+pub(crate) const FAILED: u32 = 1 << 31;
+
+/// See the module's text.
+#[derive(Default)]
+pub(crate) struct ReadyDeque {
+    /// The tasks of the turn that is being taken, and how many of them have been taken out. Empty between two turns,
+    /// unless a turn was stopped.
+    front: Vec<u32>,
+    taken: usize,
+    back: Vec<u32>,
+}
+
+impl ReadyDeque {
+    #[inline]
+    pub(crate) fn push_back(&mut self, slot: u32) {
+        self.back.push(slot);
+    }
+
+    /// Everything that is in the deque now belongs to the turn that begins.
+    pub(crate) fn begin_turn(&mut self) {
+        if self.taken == self.front.len() {
+            self.front.clear();
+            std::mem::swap(&mut self.front, &mut self.back);
+        } else {
+            // The turn before was stopped: who did not get theirs goes first.
+            self.front.drain(..self.taken);
+            self.front.append(&mut self.back);
+        }
+        self.taken = 0;
+    }
+
+    /// Takes out the next task of the turn.
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<u32> {
+        let slot = self.front.get(self.taken).copied()?;
+        self.taken += 1;
+        Some(slot)
+    }
+
+    /// The slot of the task that was taken out last.
+    pub(crate) fn last_taken(&self) -> Option<u32> {
+        self.front.get(self.taken.checked_sub(1)?).map(|slot| slot & !FAILED)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken == self.front.len() && self.back.is_empty()
+    }
+
+    /// What is in the deque, from its front to its back.
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.front[self.taken..].iter().chain(&self.back).map(|slot| slot & !FAILED)
+    }
+}
