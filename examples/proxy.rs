@@ -6,7 +6,8 @@
 //! terminal 3: curl http://127.0.0.1:8080/
 //! ```
 //! Terminal 3 shows what the server in terminal 1 has to show. End that server and ask again: terminal 2 says for whom the
-//! target could not be reached, and why, and curl that it got no reply.
+//! target could not be reached, and why, and curl that it got an empty reply. (The end of the stream, and never a reset: what
+//! the client has sent meanwhile is received and dropped until it closes, because closing with something unread resets.)
 //!
 //! Both directions of a connection move at once. What one end sends and the other does not take yet stays in the kernel,
 //! but for one buffer per direction, so a slow reader slows down its own sender and nobody else (*backpressure*); and when
@@ -21,36 +22,76 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the target may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client whose target cannot be reached may take to close the connection.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client, and its connection to the target.
 struct Tunnel {
     client: Stream,
     peer: SocketAddr,
     target: SocketAddr,
-    server: Option<Stream>,
-    is_connected: bool,
+    state: State,
     up: Flow,
     down: Flow,
 }
 
+enum State {
+    New,
+    Connecting(Stream),
+    /// Both are there, and what each sends goes to the other.
+    Open(Stream),
+    /// The target cannot be reached, and the client, which has been told the end, may take until then to close.
+    Unreachable(Instant),
+}
+
+impl Tunnel {
+    /// Moves on to the next state, if it is time for it.
+    fn connect(&mut self, cx: &mut Context<'_>) -> io::Result<State> {
+        Ok(match std::mem::replace(&mut self.state, State::New) {
+            State::New => State::Connecting(Stream::connect(cx, self.target)?),
+            State::Connecting(_) if cx.timed_out() => return Err(io::ErrorKind::TimedOut.into()),
+            State::Connecting(server) => server.connected().map(|()| State::Open(server))?,
+            state => state,
+        })
+    }
+
+    /// Receives what the client has to say to nobody.
+    fn linger(&self, cx: &mut Context<'_>, until: Instant) -> io::Result<Wait> {
+        match self.client.recv(cx.scratch()) {
+            Ok(0) => return Ok(Wait::Done),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ if cx.now() >= until => return Ok(Wait::Done),
+            _ => {}
+        }
+        cx.or(Wait::Until(until));
+        Ok(Wait::Recv(self.client.as_raw_fd()))
+    }
+}
+
 impl Task for Tunnel {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let Some(server) = &self.server else {
-            let server = self.server.insert(Stream::connect(cx, self.target)?);
-            cx.or(Wait::Until(cx.now() + CONNECT_TIMEOUT));
-            return Ok(Wait::Send(server.as_raw_fd()));
-        };
-        if !self.is_connected {
-            if cx.timed_out() {
-                return Err(io::ErrorKind::TimedOut.into());
+        self.state = match self.connect(cx) {
+            Ok(state) => state,
+            Err(error) => {
+                cx.report(&format!("{}: {}", self.name(), reason(&error)));
+                self.client.shutdown_send()?;
+                State::Unreachable(cx.now() + LINGER_TIMEOUT)
             }
-            server.connected()?;
-            self.is_connected = true;
-        }
+        };
+        let server = match &self.state {
+            State::New => return Ok(Wait::Turn),
+            State::Connecting(server) => {
+                cx.or(Wait::Until(cx.now() + CONNECT_TIMEOUT));
+                return Ok(Wait::Send(server.as_raw_fd()));
+            }
+            State::Unreachable(until) => return self.linger(cx, *until),
+            State::Open(server) => server,
+        };
         // Both are tried, whatever fired: if both did, only one of them is the reason for this resume, and a direction that
         // is always busy must not keep the other one waiting.
         let up = self.up.advance(&self.client, server, cx.scratch())?;
@@ -142,7 +183,7 @@ fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {
     println!("Listening on {}", listener.address());
     scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         let (up, down) = (Flow::default(), Flow::default());
-        Tunnel { client, peer, target, server: None, is_connected: false, up, down }
+        Tunnel { client, peer, target, state: State::New, up, down }
     }));
     scheduler.run();
     Err(io::Error::other("the listener is broken"))

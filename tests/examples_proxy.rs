@@ -142,6 +142,23 @@ fn a_target_that_refuses_costs_that_client_its_connection_and_is_said() {
 }
 
 #[test]
+fn a_client_that_has_sent_something_to_a_target_that_refuses_gets_the_end_and_no_reset() {
+    let target = listener();
+    let proxy = proxy_to(&target);
+    drop(target);
+    for _ in 0..50 {
+        let mut client = connect(proxy.address());
+        // Before, while or after the proxy finds out: it has to be the same to the client.
+        client.write_all(&vec![7; 100_000]).expect("the proxy receives");
+        assert_eq!(read_to_end(&mut client), b"");
+    }
+    // And one that never closes is let go.
+    let mut client = connect(proxy.address());
+    assert_eq!(read_to_end(&mut client), b"");
+    eventually("the proxy has closed its end", LIMIT, || proxy.open_sockets() <= 1);
+}
+
+#[test]
 fn a_client_that_is_gone_ends_the_connection_to_the_target() {
     let target = listener();
     let proxy = proxy_to(&target);
