@@ -1,6 +1,6 @@
 //! Descriptors and sockets, awaited.
 
-use super::time::sleep;
+use super::time::{sleep, timeout};
 use super::waits::Request;
 use crate::handle::{Descriptor, Handle};
 use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream, try_again};
@@ -13,6 +13,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How much [`copy`] moves at a time.
+const COPY_CHUNK_BYTES: usize = 16 * 1024;
 
 /// What has a descriptor that the scheduler closes, and so can be awaited: [`readable`].
 pub trait Source {
@@ -158,10 +162,10 @@ async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
 /// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that
 /// is always false must not become a loop that never sleeps.
 #[derive(Default)]
-struct Futile(u8);
+pub(crate) struct Futile(u8);
 
 impl Futile {
-    async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
+    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
         if self.0 < FUTILE_RESUMES_MAX {
             self.0 += 1;
         } else {
@@ -187,6 +191,21 @@ pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Receives as much as `buffer` has room for, and not a byte more. If it is dropped before it has ended, some of that has been
+/// received.
+///
+/// # Errors
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others end the connection, too.
+pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match recv(stream, buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            received => buffer = &mut buffer[received..],
+        }
+    }
+    Ok(())
+}
+
 /// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
 /// have been sent.
 ///
@@ -208,7 +227,76 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout).
+/// Sends on `to` all that comes from `from`, until that stream ends, and returns how many bytes that was. If `to` has no room,
+/// nothing more is received: who does not read slows down whoever sends to it, and costs one chunk of memory. While there is
+/// nothing to receive, it costs none.
+///
+/// The end of the stream is not passed on: `to.shutdown_send()` does that. For two directions at once, give each a task of its
+/// own (`examples/socks5.rs`): one that is always busy then does not keep the other waiting.
+///
+/// # Errors
+/// What ends one of the connections.
+pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
+    let (mut futile, mut copied) = (Futile::default(), 0);
+    loop {
+        readable(from).await?;
+        match copy_chunk(from, to) {
+            Ok((0, _)) => return Ok(copied),
+            Ok((received, unsent)) => {
+                futile = Futile::default();
+                copied += received as u64;
+                if !unsent.is_empty() {
+                    send_all(to, &unsent).await?;
+                }
+            }
+            Err(error) if try_again(&error) => futile.pause(|| from.descriptor().scheduler()).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Moves what is there, and returns how much that was, and the part of it for which there was no room. (A buffer in here is no
+/// part of a future.)
+fn copy_chunk(from: &Stream, to: &Stream) -> io::Result<(usize, Vec<u8>)> {
+    let mut chunk = [0; COPY_CHUNK_BYTES];
+    let received = from.recv(&mut chunk)?;
+    if received == 0 {
+        return Ok((0, Vec::new()));
+    }
+    let sent = match to.send(&chunk[..received]) {
+        Err(error) if try_again(&error) => 0,
+        sent => sent?,
+    };
+    Ok((received, chunk[sent..received].to_vec()))
+}
+
+/// Ends a connection without destroying what was last sent on it: says that nothing more will be sent, then receives and
+/// drops what still comes, until the peer closes too, for `patience` at most. Drop the stream afterwards.
+/// A peer that resets the connection has closed it, too.
+///
+/// To close a socket with something unread in it, or to which something more is sent, is a reset. It overtakes what was sent
+/// before it, so that a peer that is refused, say, loses the very answer that tells it why.
+///
+/// # Errors
+/// A [`WaitError`](crate::WaitError): another task waits to receive from the stream.
+pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
+    // What cannot be shut down is closed already, which the first look finds out.
+    let _ = stream.shutdown_send();
+    let rest = async {
+        let mut futile = Futile::default();
+        loop {
+            readable(stream).await?;
+            match stream.recv(&mut [0; 4096]) {
+                Ok(1..) => futile = Futile::default(),
+                Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+                Ok(0) | Err(_) => return Ok(()),
+            }
+        }
+    };
+    timeout(&stream.descriptor().scheduler(), patience, rest).await.unwrap_or(Ok(()))
+}
+
+/// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`].
 ///
 /// # Errors
 /// Why the attempt failed: such as that the connection was refused.
