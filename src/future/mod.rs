@@ -31,7 +31,7 @@
 //! ```
 //!
 //! # What can be awaited
-//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`send_all`], [`copy`],
+//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`], [`copy`],
 //!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`].
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
@@ -61,8 +61,8 @@ pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
 pub(crate) use socket::Futile;
 pub use socket::{
-    Incoming, Readable, Source, Writable, connect, copy, linger, readable, readable_fd, recv, recv_exact, send_all,
-    writable, writable_fd,
+    Incoming, Readable, Source, Writable, connect, copy, linger, readable, readable_fd, recv, recv_exact, recv_more,
+    send_all, writable, writable_fd,
 };
 pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;

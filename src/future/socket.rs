@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How much [`copy`] moves at a time.
 const COPY_CHUNK_BYTES: usize = 16 * 1024;
 
+/// How much [`recv_more`] receives at a time.
+const RECV_MORE_BYTES: usize = 4096;
+
 /// What has a descriptor that the scheduler closes, and so can be awaited: [`readable`].
 pub trait Source {
     /// The descriptor.
@@ -204,6 +207,29 @@ pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// Waits until something can be received, appends it to `bytes`, and returns how much that was; 0 is the end of the stream. For
+/// a protocol in which only what has been received tells how much more is to come. While it waits, it holds no buffer.
+///
+/// # Errors
+/// What ends the connection, such as that the peer has reset it.
+pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut futile = Futile::default();
+    loop {
+        readable(stream).await?;
+        // Not a variable of this function, so no part of the future.
+        let mut receive = || {
+            let mut chunk = [0; RECV_MORE_BYTES];
+            let received = stream.recv(&mut chunk)?;
+            bytes.extend_from_slice(&chunk[..received]);
+            Ok(received)
+        };
+        match receive() {
+            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            result => return result,
+        }
+    }
 }
 
 /// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
