@@ -7,7 +7,7 @@ mod examples;
 mod strace;
 
 use common::{LIMIT, eventually};
-use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end};
+use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -89,8 +89,8 @@ fn ipv4_ipv6_and_names_are_connected_and_half_closed() {
 #[test]
 fn what_cannot_be_done_gets_the_code_that_says_so_and_the_end() {
     let proxy = socks5();
-    let (listener, port) = listen("127.0.0.1:0");
-    drop(listener);
+    let (_socket, target) = refusing();
+    let port = target.port();
     for (command, address, expected) in [
         (1, ipv4(Ipv4Addr::LOCALHOST), 5),
         (1, name(b"no-such-host.invalid"), 4),
@@ -222,8 +222,8 @@ fn curl_downloads_from_a_name_that_the_proxy_looks_up() {
 #[ignore = "needs curl"]
 fn curl_understands_why_it_is_refused() {
     let proxy = socks5();
-    let (listener, port) = listen("127.0.0.1:0");
-    drop(listener);
+    let (_socket, target) = refusing();
+    let port = target.port();
     let at = proxy.address().to_string();
     for (url, code) in
         [(format!("http://127.0.0.1:{port}/"), "(5)"), ("http://no-such-host.invalid/".to_owned(), "(4)")]
