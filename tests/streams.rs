@@ -3,7 +3,7 @@
 mod common;
 
 use common::{LIMIT, eventually};
-use fdtask::future::{self, copy, linger, recv_exact, send_all};
+use fdtask::future::{self, copy, linger, recv_exact, recv_more, send_all};
 use fdtask::net::{Lines, Stream};
 use fdtask::{Handle, Scheduler, Wait, task_fn};
 use std::cell::RefCell;
@@ -143,6 +143,26 @@ fn an_exact_length_is_received_and_not_a_byte_more() {
     });
     assert_eq!((&head, &rest), (b"head", b"rest"));
     assert_eq!(missing.map_err(|error| error.kind()), Err(ErrorKind::UnexpectedEof));
+}
+
+#[test]
+fn what_comes_is_appended_to_what_is_there_up_to_the_end() {
+    let (mut near, far) = pair();
+    let sent: Vec<u8> = (0..100_000_u32).map(|index| (index / 251) as u8).collect();
+    let expected = [b"before", &sent[..]].concat();
+    let sender = thread::spawn(move || near.write_all(&sent).expect("the task receives"));
+    let received = run([far], |_, [stream]| async move {
+        let mut bytes = b"before".to_vec();
+        loop {
+            let len = bytes.len();
+            match recv_more(&stream, &mut bytes).await? {
+                0 => return io::Result::Ok(bytes),
+                received => assert_eq!(bytes.len(), len + received),
+            }
+        }
+    });
+    assert!(received.expect("an orderly end") == expected, "something is lost or out of order");
+    sender.join().expect("the sender had no trouble");
 }
 
 #[test]

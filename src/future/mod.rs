@@ -54,16 +54,15 @@ mod alarm;
 mod join;
 mod promise;
 mod socket;
+mod stream;
 mod time;
 mod waits;
 
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
 pub(crate) use socket::Futile;
-pub use socket::{
-    Incoming, Readable, Source, Writable, connect, copy, linger, readable, readable_fd, recv, recv_exact, recv_more,
-    send_all, writable, writable_fd,
-};
+pub use socket::{Incoming, Readable, Source, Writable, connect, readable, readable_fd, writable, writable_fd};
+pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
 pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 
