@@ -35,7 +35,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What whoever does not speak SOCKS5 is told. Most of them are browsers that take this for an HTTP proxy.
 const NOT_SOCKS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nThis is a SOCKS5 proxy.\n";
 
-/// What RFC 1928 calls a reply; 0 is the good one. (It has room for the address of our end, which no client needs to know for CONNECT.)
+/// What RFC 1928 calls a reply; 0 is the good one. (It has room for the address of our end, which no client needs to know for
+/// CONNECT.)
 fn reply(code: u8) -> Vec<u8> {
     vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]
 }
