@@ -12,15 +12,19 @@
 //! awaits what was promised. For something rare, [`future::blocking`] makes a thread for it.
 
 use fdtask::Scheduler;
-use fdtask::future::{self, Promise, recv, send_all};
-use fdtask::net::{Acceptor, Listener, Stream};
+use fdtask::future::{self, Promise, linger, send_all};
+use fdtask::net::{Acceptor, Lines, Listener, Stream};
 use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
-/// The longest line that a client may send.
+/// The longest line that a client may send, with its end.
 const LINE_BYTES_MAX: usize = 64;
+
+/// How long a client may take to close the connection when it has been told the end.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest number that is worked on.
 const LIMIT_MAX: usize = 50_000_000;
@@ -49,15 +53,14 @@ fn count_primes(limit: usize) -> usize {
 }
 
 async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
-    let (mut line, mut buffer) = (Vec::new(), [0; LINE_BYTES_MAX]);
-    loop {
-        let len = recv(&client, &mut buffer).await?;
-        line.extend_from_slice(&buffer[..len]);
-        while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-            let text = String::from_utf8_lossy(&line[..end]).trim().to_owned();
-            line.drain(..=end);
-            let answer = match text.parse::<usize>() {
-                _ if text == "quit" => return Ok(()),
+    let mut lines = Lines::new(LINE_BYTES_MAX);
+    while let Some(line) = lines.recv(&client).await? {
+        let text = String::from_utf8_lossy(&line);
+        let is_too_long = line.len() == LINE_BYTES_MAX && !text.ends_with('\n');
+        let answer = match text.trim() {
+            _ if is_too_long => "that line is too long\n".to_owned(),
+            "quit" => break,
+            text => match text.parse::<usize>() {
                 Ok(limit) if limit <= LIMIT_MAX => {
                     let (promise, promised) = future::promise();
                     jobs.send((limit, promise)).map_err(io::Error::other)?;
@@ -65,16 +68,14 @@ async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
                 }
                 Ok(_) => format!("that is too much: {LIMIT_MAX} at most\n"),
                 Err(_) => "please type a number\n".to_owned(),
-            };
-            send_all(&client, answer.as_bytes()).await?;
-        }
-        if line.len() > LINE_BYTES_MAX {
-            return send_all(&client, b"that line is too long\n").await;
-        }
-        if len == 0 {
-            return Ok(());
+            },
+        };
+        send_all(&client, answer.as_bytes()).await?;
+        if is_too_long {
+            break;
         }
     }
+    linger(&client, LINGER_TIMEOUT).await
 }
 
 fn main() -> ExitCode {

@@ -14,9 +14,9 @@
 //! memory than its queue.
 
 use fdtask::channel::{Receiver, Sender, channel};
-use fdtask::future::{self, readable, send_all};
-use fdtask::net::{Acceptor, Limit, Listener, Stream};
-use fdtask::{Handle, Scheduler, reason};
+use fdtask::future::{self, send_all};
+use fdtask::net::{Acceptor, Limit, Lines, Listener, Stream};
+use fdtask::{Diagnostics, Handle, Scheduler, reason};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -63,13 +63,6 @@ struct Guest {
 }
 
 impl Guest {
-    fn enter(room: &Room, name: &str, lines: &Sender<Rc<str>>) -> Guest {
-        let guest = Guest { name: name.to_owned(), room: Rc::clone(room) };
-        room.borrow_mut().insert(name.to_owned(), Outbox { lines: lines.clone(), missed: 0 });
-        guest.tell_others(&format!("* {name} is here."));
-        guest
-    }
-
     fn tell_others(&self, line: &str) {
         let line: Rc<str> = format!("{line}\n").into();
         for (_, outbox) in self.room.borrow_mut().iter_mut().filter(|(name, _)| **name != self.name) {
@@ -85,52 +78,21 @@ impl Drop for Guest {
     }
 }
 
-/// What a client types, line by line.
-struct Input {
-    stream: Rc<Stream>,
-    bytes: Vec<u8>,
-    has_ended: bool,
-}
-
-impl Input {
-    /// The next line, fit to be shown on somebody else's terminal; `None` after the last.
-    async fn line(&mut self) -> io::Result<Option<String>> {
-        loop {
-            let end = self.bytes.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1);
-            let is_cut = self.has_ended || self.bytes.len() >= LINE_BYTES_MAX;
-            if let Some(end) = end.or(is_cut.then_some(self.bytes.len())).map(|end| end.min(LINE_BYTES_MAX)) {
-                let line: Vec<u8> = self.bytes.drain(..end).collect();
-                let text = String::from_utf8_lossy(&line).trim().replace(char::is_control, "?");
-                return Ok(if line.is_empty() { None } else { Some(text) });
-            }
-            readable(&*self.stream).await?;
-            self.receive()?;
-        }
-    }
-
-    fn receive(&mut self) -> io::Result<()> {
-        let mut buffer = [0; LINE_BYTES_MAX];
-        match self.stream.recv(&mut buffer) {
-            Ok(0) => self.has_ended = true,
-            Ok(received) => self.bytes.extend_from_slice(&buffer[..received]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
+/// What somebody has typed, fit to be shown on somebody else's terminal.
+fn harmless(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim().replace(char::is_control, "?")
 }
 
 /// Receives what a client says.
-async fn serve(scheduler: Handle, stream: Stream, room: Room) -> io::Result<()> {
-    let stream = Rc::new(stream);
+async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Room) -> io::Result<()> {
     let (lines, queue) = channel(&scheduler, QUEUE_LINES);
     // Dropping this cancels that task, so it does not outlive this one.
     let sending = future::spawn(&scheduler, deliver(Rc::clone(&stream), queue));
-    let mut input = Input { stream, bytes: Vec::new(), has_ended: false };
+    let mut input = Lines::new(LINE_BYTES_MAX);
     // A queue that is full already takes no answer either.
     let answer = |text: String| lines.try_send(text.into()).unwrap_or(());
     answer("* Your name?\n".to_owned());
-    while let Some(name) = input.line().await? {
+    while let Some(name) = input.recv(&stream).await?.map(|line| harmless(&line)) {
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
             answer(format!("* A name has 1 to {NAME_CHARS_MAX} letters. Your name?\n"));
         } else if room.borrow().contains_key(&name) {
@@ -138,10 +100,12 @@ async fn serve(scheduler: Handle, stream: Stream, room: Room) -> io::Result<()> 
         } else {
             let others = room.borrow().keys().cloned().collect::<Vec<_>>().join(", ");
             answer(format!("* Hello, {name}. Here are: {}.\n", if others.is_empty() { "you alone" } else { &others }));
-            let guest = Guest::enter(&room, &name, &lines);
-            while let Some(line) = input.line().await? {
+            room.borrow_mut().insert(name.clone(), Outbox { lines: lines.clone(), missed: 0 });
+            let guest = Guest { name, room: Rc::clone(&room) };
+            guest.tell_others(&format!("* {} is here.", guest.name));
+            while let Some(line) = input.recv(&stream).await?.map(|line| harmless(&line)) {
                 if !line.is_empty() {
-                    guest.tell_others(&format!("{name}: {line}"));
+                    guest.tell_others(&format!("{}: {line}", guest.name));
                 }
                 // One line per turn: whoever reads keeps up with somebody who types fast.
                 future::next_turn().await;
@@ -160,31 +124,27 @@ async fn deliver(stream: Rc<Stream>, queue: Receiver<Rc<str>>) -> io::Result<()>
     Ok(())
 }
 
-fn arguments() -> Option<SocketAddr> {
-    let mut addresses = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok());
-    let address = addresses.next()??;
-    addresses.next().is_none().then_some(address)
-}
-
-fn main() -> ExitCode {
-    let Some(address) = arguments() else {
-        eprintln!("usage: chat ADDRESS:PORT");
-        return ExitCode::from(2);
-    };
-    let listener = match Listener::bind(address) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("chat: cannot listen on {address}: {}", reason(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    println!("Listening on {}", listener.address());
+fn run(address: SocketAddr) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
+    scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "chat")?);
+    let listener = Listener::bind(address)?;
+    println!("Listening on {}", listener.address());
     let (handle, room) = (scheduler.handle(), Room::default());
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
-        future::task(serve(handle.clone(), client, Rc::clone(&room))).named(format!("chat {peer}"))
+        future::task(serve(handle.clone(), Rc::new(client), Rc::clone(&room))).named(format!("chat {peer}"))
     });
     scheduler.spawn(acceptor.with_limit(Some(Limit::new(CLIENTS_MAX))));
     scheduler.run();
+    Err(io::Error::other("the listener is broken"))
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
+    let [Some(address)] = arguments[..] else {
+        eprintln!("usage: chat ADDRESS:PORT");
+        return ExitCode::from(2);
+    };
+    let Err(error) = run(address) else { return ExitCode::SUCCESS };
+    eprintln!("chat: cannot listen on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }

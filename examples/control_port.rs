@@ -5,114 +5,63 @@
 //! terminal 2: nc localhost 25000
 //! terminal 3: telnet localhost 25001
 //! ```
-//! Type `ps` in terminal 3: the table of live tasks has an `echo 127.0.0.1:…` for terminal 2, and `(this task)` for
-//! the session that asks. `help` shows the other commands; whatever else you type is refused.
+//! Type `ps` in terminal 3: the table of live tasks has an `echo 127.0.0.1:…` for terminal 2, a `control 127.0.0.1:…`
+//! for the session that asks, and `(this task)` for what looks them all up. `help` shows the other commands; whatever else you type is refused.
 //!
-//! The port is on the loopback only. A socket in the file system can be used by the same user only; `nc -U ./control` talks to
-//! ```text
-//! terminal 1: cargo run --example control_port -- 127.0.0.1:25000 ./control
-//! ```
+//! The port is on the loopback only. A socket in the file system is for the same user only: give `./control` in place of
+//! `25001` in terminal 1, and `nc -U ./control` in terminal 3 talks to it.
 
-use fdtask::net::{Acceptor, Echo, Limit, Listener, Stream};
-use fdtask::{Context, Scheduler, Task, TaskTable, Wait, reason, task_fn};
+use fdtask::future::{self, linger, next_turn, promise, send_all, timeout};
+use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Lines, Listener, Stream};
+use fdtask::{Diagnostics, Handle, Scheduler, Task, TaskTable, Wait, reason, task_fn};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, io, os::fd::AsRawFd};
 
 /// How many sessions there may be at a time on the port.
 const SESSIONS_MAX: usize = 16;
-/// A session ends when there has been no command for so long, …
+/// A session ends when there has been no command for so long, or when its answer has not been taken, …
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// … and so long after its last words if the other end does not close it.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a command may be.
 const COMMAND_BYTES_MAX: usize = 256;
-/// How long to wait before accepting again when that has failed: most likely there is no descriptor left.
-const TROUBLE_PAUSE: Duration = Duration::from_millis(200);
 
-const HELP: &str = "ps    shows the tasks\nhelp  shows this\nquit  ends this session\n";
-
-/// Someone at the control port.
-struct Session {
-    stream: Stream,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    has_quit: bool,
-    deadline: Option<Instant>,
+/// Serves someone at the control port.
+async fn session(scheduler: Handle, stream: Stream) -> io::Result<()> {
+    // One more, for the end of the line.
+    let mut lines = Lines::new(COMMAND_BYTES_MAX + 1);
+    send_all(&stream, b"Type 'help' for help.\n> ").await?;
+    while timeout(&scheduler, COMMAND_TIMEOUT, command(&scheduler, &stream, &mut lines)).await?? {
+        next_turn().await;
+    }
+    linger(&stream, LINGER_TIMEOUT).await
 }
 
-impl Session {
-    fn new(stream: Stream) -> Session {
-        let output = b"Type 'help' for help.\n> ".to_vec();
-        Session { stream, input: Vec::new(), output, has_quit: false, deadline: None }
-    }
-
-    /// Does one thing: sends what is left of an answer, or carries out one command, or receives.
-    fn advance(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        if !self.output.is_empty() {
-            let sent = self.stream.send(&self.output)?;
-            self.output.drain(..sent);
-            if self.output.is_empty() && self.has_quit {
-                // And then read until the other end closes: to close first, with something unread, would be a reset, which
-                // destroys the answer on its way.
-                self.stream.shutdown_send()?;
-            }
-        } else if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-            let command: Vec<u8> = self.input.drain(..=end).collect();
-            self.deadline = Some(cx.now() + COMMAND_TIMEOUT);
-            self.answer(cx, command.trim_ascii());
-        } else {
-            match self.stream.recv(cx.scratch())? {
-                0 if self.input.is_empty() => return Ok(Wait::Done),
-                // The last command need not end with a newline.
-                0 => self.input.push(b'\n'),
-                _ if self.has_quit => {}
-                received => self.input.extend_from_slice(&cx.scratch()[..received]),
-            }
-            if self.input.len() > COMMAND_BYTES_MAX && !self.input[..COMMAND_BYTES_MAX].contains(&b'\n') {
-                self.quit(cx, &format!("A command has at most {COMMAND_BYTES_MAX} bytes. Good-bye.\n"));
-            }
-        }
-        Ok(Wait::Turn)
-    }
-
-    fn answer(&mut self, cx: &Context<'_>, command: &[u8]) {
-        let answer = match command {
-            b"ps" => TaskTable(&cx.tasks()).to_string(),
-            b"help" => HELP.to_owned(),
-            b"quit" => return self.quit(cx, "Good-bye.\n"),
-            b"" => String::new(),
-            _ => format!("Sorry, '{}' is not a command; try 'help'.\n", command.escape_ascii()),
-        };
-        self.output = format!("{answer}> ").into_bytes();
-    }
-
-    fn quit(&mut self, cx: &Context<'_>, last_words: &str) {
-        self.input.clear();
-        self.output = last_words.as_bytes().to_vec();
-        self.has_quit = true;
-        self.deadline = Some(cx.now() + LINGER_TIMEOUT);
-    }
+/// Carries out one command, and returns whether there may be another.
+async fn command(scheduler: &Handle, stream: &Stream, lines: &mut Lines) -> io::Result<bool> {
+    let Some(line) = lines.recv(stream).await? else { return Ok(false) };
+    let is_too_long = line.len() > COMMAND_BYTES_MAX && !line.ends_with(b"\n");
+    let (answer, goes_on) = match line.trim_ascii() {
+        _ if is_too_long => (format!("A command has at most {COMMAND_BYTES_MAX} bytes. Good-bye.\n"), false),
+        b"quit" => ("Good-bye.\n".to_owned(), false),
+        b"ps" => (tasks(scheduler).await? + "> ", true),
+        b"help" => ("ps    shows the tasks\nhelp  shows this\nquit  ends this session\n> ".to_owned(), true),
+        b"" => ("> ".to_owned(), true),
+        other => (format!("Sorry, '{}' is not a command; try 'help'.\n> ", other.escape_ascii()), true),
+    };
+    send_all(stream, answer.as_bytes()).await?;
+    Ok(goes_on)
 }
 
-impl Task for Session {
-    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let deadline = *self.deadline.get_or_insert(cx.now() + COMMAND_TIMEOUT);
-        if deadline <= cx.now() {
-            return Ok(Wait::Done);
-        }
-        match self.advance(cx) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                cx.or(Wait::Until(deadline));
-                let fd = self.stream.as_raw_fd();
-                Ok(if self.output.is_empty() { Wait::Recv(fd) } else { Wait::Send(fd) })
-            }
-            wait => wait,
-        }
-    }
+/// The task table. A future has no [`Context`](fdtask::Context) to ask for it, so it is taken by a call that is given one.
+async fn tasks(scheduler: &Handle) -> io::Result<String> {
+    let (table, promised) = promise();
+    scheduler.remote()?.call(move |cx| table.keep(TaskTable(&cx.tasks()).to_string()));
+    Ok(promised.await?)
 }
 
 /// What [`Acceptor`] is for TCP: accepts from a Unix socket at `path`.
@@ -129,11 +78,11 @@ fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
     Ok(task_fn("unix acceptor", move |cx| {
         match listener.accept().and_then(|(socket, _)| socket.set_nonblocking(true).map(|()| socket)) {
             Ok(socket) => {
-                let session = Session::new(Stream::new(cx, socket));
-                cx.spawn(session);
+                cx.spawn(future::task(session(cx.handle(), Stream::new(cx, socket))).named("unix control"));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Ok(Wait::Until(cx.now() + TROUBLE_PAUSE)),
+            // Most likely there is no descriptor left.
+            Err(_) => return Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY)),
         }
         Ok(Wait::Recv(listener.as_raw_fd()))
     }))
@@ -142,13 +91,16 @@ fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
 fn serve(address: SocketAddr, control: &str) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
+    scheduler.observe(Diagnostics::to_stderr(&handle, "control_port")?);
     let listener = Listener::bind(address)?;
     println!("Listening on {}", listener.address());
     scheduler.spawn(Acceptor::new(&handle, listener, Echo::new));
     if let Ok(port) = control.parse() {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, port).into())?;
         println!("Controlled on {}", listener.address());
-        let acceptor = Acceptor::new(&handle, listener, |stream, _peer| Session::new(stream));
+        let acceptor = Acceptor::new(&scheduler.handle(), listener, move |stream, peer| {
+            future::task(session(handle.clone(), stream)).named(format!("control {peer}"))
+        });
         scheduler.spawn(acceptor.with_limit(Some(Limit::new(SESSIONS_MAX))));
     } else {
         scheduler.spawn(unix_acceptor(control)?);

@@ -67,6 +67,7 @@
 //! timers.rs       deadlines
 //! handle.rs       what may be said to a scheduler; descriptors that it closes
 //! observer.rs     who is told what happens
+//! diagnostics.rs  an observer that writes what goes wrong
 //! table.rs        the task table, for whoever asks
 //! log.rs          a log that never stalls
 //! signals.rs      signals as something to receive
@@ -80,6 +81,7 @@
 
 pub mod channel;
 mod context;
+mod diagnostics;
 mod filing;
 pub mod future;
 pub mod guide;
@@ -105,6 +107,7 @@ mod timers;
 mod wait_map;
 
 pub use context::Context;
+pub use diagnostics::Diagnostics;
 pub use handle::{Descriptor, Handle};
 pub use log::{LOG_QUEUE_BYTES, Log, LogWriter};
 pub use notify::{Notified, Notify};

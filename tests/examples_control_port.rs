@@ -34,7 +34,10 @@ fn ps_shows_every_live_task_by_its_name() {
         has(&format!("acceptor {}  ", server.address())) && has(&format!("acceptor {}  ", control(&server))),
         "{text}"
     );
-    assert!(has(&format!("echo {}", client.local_address())) && has("(this task)"), "{text}");
+    assert!(
+        has(&format!("echo {}", client.local_address())) && has("control 127.0.0.1:") && has("(this task)"),
+        "{text}"
+    );
     // It is the table of this moment.
     let gone = client.local_address();
     drop(client);

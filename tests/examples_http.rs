@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PAGE: &[u8] = b"0123456789 and so on\n";
 
@@ -109,6 +109,26 @@ fn a_file_comes_with_its_length_type_date_and_tag() {
     assert_eq!((moved.status, moved.header("Location")), (301, "/sub/"));
     let empty = site.get("/empty", "");
     assert_eq!((empty.status, empty.header("Content-Length"), empty.body.as_str()), (200, "0", ""));
+}
+
+#[test]
+fn a_file_of_any_time_is_served() {
+    let site = Site::new();
+    let path = site.directory.path().join("root/page.txt");
+    for modified in
+        [UNIX_EPOCH - Duration::from_secs(86_400), UNIX_EPOCH, SystemTime::now() + Duration::from_secs(86_400)]
+    {
+        let file = fs::File::options().write(true).open(&path).expect("the file is there");
+        file.set_modified(modified).expect("the owner may say when that was");
+        let answer = site.get("/page.txt", "");
+        assert_eq!((answer.status, answer.body.as_bytes()), (200, PAGE), "{modified:?}");
+        // A date that is yet to come would be wrong: who asks again later would be told that nothing has changed.
+        let [modified_on, now] =
+            ["Last-Modified", "Date"].map(|name| httpdate::parse_http_date(answer.header(name)).ok());
+        assert!(modified_on.is_some() && modified_on <= now, "{answer:?}");
+        let tag = answer.header("ETag");
+        assert_eq!(site.get("/page.txt", &format!("If-None-Match: {tag}\r\n")).status, 304, "{modified:?}");
+    }
 }
 
 #[test]
@@ -275,12 +295,19 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
         assert!(!answer.body.contains("and so on"), "{answer:?}");
     }
     // A body that nobody reads is not a request, either.
-    let mut stream = connect(site.server.address());
     let body = "GET /page.txt HTTP/1.1\r\nHost: a\r\n\r\n";
-    let request = format!("GET /sub/ HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(request.as_bytes()).expect("the server receives");
-    let answer = Answer::parse(&read_to_end(&mut stream));
-    assert_eq!((answer.status, answer.body.as_str()), (200, "<p>"));
+    let len = body.len();
+    for header in [
+        format!("Content-Length: {len}"),
+        format!("content-length: 0\r\nContent-Length: {len}"),
+        "Transfer-Encoding: chunked".to_owned(),
+    ] {
+        let mut stream = connect(site.server.address());
+        let request = format!("GET /sub/ HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).expect("the server receives");
+        let answer = Answer::parse(&read_to_end(&mut stream));
+        assert_eq!((answer.status, answer.body.as_str()), (200, "<p>"), "{header}");
+    }
     // A person with `nc` is served.
     assert_eq!(site.ask("GET /page.txt HTTP/1.0\n\n").body.as_bytes(), PAGE);
     site.assert_serves();
@@ -289,10 +316,10 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
 #[test]
 fn a_client_that_dribbles_is_let_go_in_time_and_others_are_served_meanwhile() {
     let site = Site::new();
+    let begin = Instant::now();
     let mut stream = connect(site.server.address());
     stream.write_all(b"GET /page.txt HTTP/1.1\r\nHost: here\r\n").expect("the server receives");
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a limit that is not zero can be set");
-    let begin = Instant::now();
     // A byte every tenth of a second would go on for ever if each of them were progress.
     while stream.write_all(b"x").is_ok() && stream.peek(&mut [0]).is_err() {
         assert!(begin.elapsed() < LIMIT, "it is still listened to");
@@ -336,7 +363,9 @@ fn curl_gets_files_ranges_and_news() {
 #[ignore = "needs wrk"]
 fn wrk_sees_no_error() {
     let site = Site::new();
-    let output = Command::new("wrk").args(["-t", "1", "-c", "100", "-d", "3", &site.url("/page.txt")]).output();
+    let output = Command::new("wrk")
+        .args(["-t", "1", "-c", "100", "-d", "3", "--timeout", "20", &site.url("/page.txt")])
+        .output();
     let text = String::from_utf8(output.expect("wrk runs").stdout).expect("text");
     assert!(text.contains("Requests/sec"), "{text}");
     assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");

@@ -5,7 +5,7 @@ mod common;
 mod examples;
 
 use common::{LIMIT, eventually};
-use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end};
+use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
@@ -142,6 +142,22 @@ fn a_target_that_refuses_costs_that_client_its_connection_and_is_said() {
 }
 
 #[test]
+fn a_client_that_has_sent_something_to_a_target_that_refuses_gets_the_end_and_no_reset() {
+    let (_socket, target) = refusing();
+    let proxy = Program::example("proxy", &["127.0.0.1:0", &target.to_string()]);
+    for _ in 0..50 {
+        let mut client = connect(proxy.address());
+        // Before, while or after the proxy finds out: it has to be the same to the client.
+        client.write_all(&vec![7; 100_000]).expect("the proxy receives");
+        assert_eq!(read_to_end(&mut client), b"");
+    }
+    // And one that never closes is let go.
+    let mut client = connect(proxy.address());
+    assert_eq!(read_to_end(&mut client), b"");
+    eventually("the proxy has closed its end", LIMIT, || proxy.open_sockets() <= 1);
+}
+
+#[test]
 fn a_client_that_is_gone_ends_the_connection_to_the_target() {
     let target = listener();
     let proxy = proxy_to(&target);
@@ -190,13 +206,13 @@ fn curl_uploads_a_gibibyte_through_it_and_memory_stays_flat() {
 #[test]
 #[ignore = "needs curl and python3"]
 fn the_recipe_in_the_header_works() {
-    let target = listener().local_addr().expect("a bound socket has an address");
-    let port = target.port().to_string();
     let mut server = Command::new("python3");
-    server.args(["-u", "-m", "http.server", &port, "--bind", "127.0.0.1", "--directory", env!("CARGO_MANIFEST_DIR")]);
+    server.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", env!("CARGO_MANIFEST_DIR")]);
     let mut server = Program::spawn(server.stdin(std::process::Stdio::null()));
-    server.stdout.wait_for_line(LIMIT, |line| line.starts_with("Serving HTTP"));
-    let proxy = Program::example("proxy", &["127.0.0.1:0", &target.to_string()]);
+    // "Serving HTTP on 127.0.0.1 port 8000 (…"
+    let line = server.stdout.wait_for_line(LIMIT, |line| line.starts_with("Serving HTTP"));
+    let port = line.split(' ').nth(5).expect("a port in its place");
+    let proxy = Program::example("proxy", &["127.0.0.1:0", &format!("127.0.0.1:{port}")]);
     let url = format!("http://{}/", proxy.address());
     assert!(curl_text([&url]).contains("README.md"));
     // And without the server:

@@ -3,9 +3,11 @@
 mod common;
 #[path = "common/examples.rs"]
 mod examples;
+#[path = "common/strace.rs"]
+mod strace;
 
-use common::LIMIT;
-use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end};
+use common::{LIMIT, eventually};
+use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -87,8 +89,8 @@ fn ipv4_ipv6_and_names_are_connected_and_half_closed() {
 #[test]
 fn what_cannot_be_done_gets_the_code_that_says_so_and_the_end() {
     let proxy = socks5();
-    let (listener, port) = listen("127.0.0.1:0");
-    drop(listener);
+    let (_socket, target) = refusing();
+    let port = target.port();
     for (command, address, expected) in [
         (1, ipv4(Ipv4Addr::LOCALHOST), 5),
         (1, name(b"no-such-host.invalid"), 4),
@@ -150,6 +152,45 @@ fn a_flood_in_one_direction_does_not_starve_the_other() {
     drain.join().expect("the server had no trouble");
 }
 
+#[test]
+#[ignore = "needs strace"]
+fn a_name_that_takes_for_ever_to_look_up_holds_up_nobody_else() {
+    let proxy = socks5();
+    // What the system reads first to look up a name, it reads in ten minutes from now. Nobody here waits so long.
+    let tracer = strace::Strace::attach_to_all(proxy.child.id(), "/etc/hosts", "openat", "openat:delay_enter=600s");
+    let (listener, port) = listen("127.0.0.1:0");
+    let mut slow: Vec<TcpStream> = (0..3).map(|_| connect(proxy.address())).collect();
+    for stream in &mut slow {
+        let request = [&[5, 1, 0, 5, 1, 0][..], &name(b"localhost"), &port.to_be_bytes()].concat();
+        stream.write_all(&request).expect("the proxy receives");
+        stream.read_exact(&mut [0; 2]).expect("a method");
+    }
+    let resolvers: Vec<u32> = (1..=slow.len()).map(|number| tracer.wait_for_thread(number)).collect();
+    for round in 0..20_u8 {
+        let (mut client, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+        assert_eq!(code, 0);
+        let (mut server, _) = listener.accept().expect("the proxy connects");
+        client.write_all(&[round]).expect("the proxy receives");
+        let mut received = [0];
+        server.read_exact(&mut received).expect("what the client has said");
+        assert_eq!(received, [round]);
+    }
+    // They are still where the tracer has stopped them,
+    eventually("all of them are looking up", LIMIT, || {
+        resolvers.iter().all(|id| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/task/{id}/stat", proxy.child.id()));
+            stat.expect("a look-up is not over").contains(") t ")
+        })
+    });
+    // … and go on without it.
+    drop(tracer);
+    for stream in &mut slow {
+        let mut reply = [0; 10];
+        stream.read_exact(&mut reply).expect("a reply");
+        assert_eq!(reply[..2], [5, 0]);
+    }
+}
+
 /// What `curl` gets through the proxy from Python's server, as an address and as a name.
 #[track_caller]
 fn download(option: &str, host: &str) {
@@ -181,8 +222,8 @@ fn curl_downloads_from_a_name_that_the_proxy_looks_up() {
 #[ignore = "needs curl"]
 fn curl_understands_why_it_is_refused() {
     let proxy = socks5();
-    let (listener, port) = listen("127.0.0.1:0");
-    drop(listener);
+    let (_socket, target) = refusing();
+    let port = target.port();
     let at = proxy.address().to_string();
     for (url, code) in
         [(format!("http://127.0.0.1:{port}/"), "(5)"), ("http://no-such-host.invalid/".to_owned(), "(4)")]

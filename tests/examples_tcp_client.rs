@@ -128,12 +128,11 @@ fn a_reset_is_one_line_and_exit_code_1() {
 #[ignore = "needs socat"]
 fn a_program_behind_socat_is_talked_to_until_both_ends_have_ended() {
     // `sort` answers when its input has ended, and not before.
-    let (listener, port) = listen();
-    drop(listener);
-    let listen = format!("TCP4-LISTEN:{port},bind=127.0.0.1,reuseaddr");
-    let socat = Program::spawn(Command::new("socat").args(["-d", "-d", &listen, "EXEC:sort"]).stdin(Stdio::null()));
-    socat.stderr.wait_for_line(LIMIT, |line| line.contains("listening on"));
-    let mut client = Program::spawn(example("tcp_client").args(["127.0.0.1", &port]).stdin(Stdio::piped()));
+    let listen = "TCP4-LISTEN:0,bind=127.0.0.1";
+    let socat = Program::spawn(Command::new("socat").args(["-d", "-d", listen, "EXEC:sort"]).stdin(Stdio::null()));
+    let line = socat.stderr.wait_for_line(LIMIT, |line| line.contains("listening on"));
+    let (_, port) = line.rsplit_once(':').expect("an address and a port");
+    let mut client = Program::spawn(example("tcp_client").args(["127.0.0.1", port]).stdin(Stdio::piped()));
     client.type_in("pear\napple\n");
     drop(client.child.stdin.take());
     assert!(client.wait(LIMIT).success());

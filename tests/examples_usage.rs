@@ -4,7 +4,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use examples::example;
+use examples::{example, refusing};
 use std::net::TcpListener;
 use std::process::Stdio;
 
@@ -62,9 +62,8 @@ fn a_taken_address_is_one_line_and_exit_code_1() {
 
 #[test]
 fn a_server_that_is_not_there_is_one_line_and_exit_code_1() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("a bound socket has an address").port().to_string();
-    drop(listener);
+    let (_socket, address) = refusing();
+    let port = address.port().to_string();
     let (code, lines) = outcome("tcp_client", &["127.0.0.1", &port]);
     assert_eq!(code, 1);
     assert_eq!(lines, [format!("tcp_client: cannot connect to 127.0.0.1 port {port}: Connection refused")]);

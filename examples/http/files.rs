@@ -1,118 +1,139 @@
 //! What a request asks for: a file or a part of it, the news that it has not changed, or why there is nothing.
 
-use crate::date::Date;
-use crate::request::{Request, Status};
+use httparse::Request;
+use httpdate::{HttpDate, fmt_http_date, parse_http_date};
+use mime_guess::{Mime, mime::TEXT};
+use percent_encoding::percent_decode_str;
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Take};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const NOT_FOUND: Status = "404 Not Found";
+/// A status line without the version: `404 Not Found`.
+pub type Status = &'static str;
 
 /// What is answered.
+#[derive(Default)]
 pub struct Response {
-    status: Status,
-    headers: String,
-    pub body: Body,
-}
-
-pub enum Body {
-    None,
-    Text(String),
-    File(File, Range<u64>),
+    pub status: Status,
+    pub headers: String,
+    pub text: String,
+    /// What is left to be sent of the file.
+    pub file: Option<Take<File>>,
+    /// Nothing follows on this connection.
+    pub is_last: bool,
 }
 
 impl Response {
     pub fn refusal(status: Status) -> Response {
         let text = format!("{status}\n");
-        let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
-        let headers = format!("Content-Type: text/plain\r\nContent-Length: {}\r\n{allow}", text.len());
-        Response { status, headers, body: Body::Text(text) }
+        // Asked for only by who has used another method, and true in any case.
+        let headers = format!("Allow: GET, HEAD\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n", text.len());
+        Response { status, headers, text, is_last: true, ..Response::default() }
     }
 
-    /// Everything before the body.
-    pub fn head(&self, is_last: bool) -> String {
-        let connection = if is_last { "Connection: close\r\n" } else { "" };
-        let Response { status, headers, .. } = self;
-        format!("HTTP/1.1 {status}\r\nDate: {}\r\n{headers}{connection}\r\n", Date::of(SystemTime::now()))
+    /// Everything before the file.
+    pub fn head(&self) -> String {
+        let Response { status, headers, text, .. } = self;
+        let date = fmt_http_date(SystemTime::now());
+        let connection = if self.is_last { "Connection: close\r\n" } else { "" };
+        format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}{connection}\r\n{text}")
     }
 }
 
-/// The real path of a directory.
-pub fn directory(path: &Path) -> io::Result<PathBuf> {
-    let path = path.canonicalize()?;
-    if path.is_dir() { Ok(path) } else { Err(ErrorKind::NotADirectory.into()) }
+/// The value of a header; of several, all of them between commas, which means the same.
+pub fn header(request: &Request<'_, '_>, name: &str) -> Option<String> {
+    let headers = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+    let values: Vec<_> = headers.map(|header| String::from_utf8_lossy(header.value)).collect();
+    if values.is_empty() { None } else { Some(values.join(", ")) }
 }
 
 /// Finds what is asked for below `root`, which is a real path: without links.
-pub fn find(root: &Path, request: &Request) -> Result<Response, Status> {
-    let mut path = root.join(request.path.as_ref().map_err(|status| *status)?);
-    if request.raw_path.ends_with('/') {
+pub fn find(root: &Path, request: &Request<'_, '_>) -> Result<Response, Status> {
+    // What is asked for is a path or a whole URL.
+    let target = request.path.unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
+    let raw = match target.split_once("://") {
+        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        _ => target,
+    };
+    if !raw.starts_with('/') || !raw.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("400 Bad Request");
+    }
+    let mut path = root.to_owned();
+    for name in raw.split('/').filter(|name| !name.is_empty()) {
+        let name: Vec<u8> = percent_decode_str(name).collect();
+        // A name that begins with a dot is never found: this is `..`, and also `.git`.
+        if name.starts_with(b".") || name.contains(&0) || name.contains(&b'/') {
+            return Err("404 Not Found");
+        }
+        path.push(OsStr::from_bytes(&name));
+    }
+    if raw.ends_with('/') {
         path.push("index.html");
     }
-    // Links are followed before anybody asks where this is, so one that leads out is not served.
-    let path = path.canonicalize().map_err(|error| status(&error))?;
-    if !path.starts_with(root) {
-        return Err(NOT_FOUND);
-    }
-    let kind = fs::metadata(&path).map_err(|error| status(&error))?;
-    if kind.is_dir() {
-        let headers = format!("Location: {}/\r\nContent-Length: 0\r\n", request.raw_path);
-        return Ok(Response { status: "301 Moved Permanently", headers, body: Body::None });
-    }
-    // To open a pipe or a device may block, or do something.
-    if !kind.is_file() {
-        return Err(NOT_FOUND);
-    }
-    let file = File::open(&path).map_err(|error| status(&error))?;
-    answer(request, file, content_type(&path)).map_err(|error| status(&error))
-}
-
-fn status(error: &io::Error) -> Status {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => NOT_FOUND,
+    open(root, &path, raw, request).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => "404 Not Found",
         ErrorKind::PermissionDenied => "403 Forbidden",
         // Links in a circle, out of descriptors, a broken disk.
         _ => "503 Service Unavailable",
+    })
+}
+
+fn open(root: &Path, path: &Path, raw: &str, request: &Request<'_, '_>) -> io::Result<Response> {
+    // Links are followed before anybody asks where this is, so one that leads out is not served.
+    let path = path.canonicalize()?;
+    let kind = fs::metadata(&path)?;
+    if path.starts_with(root) && kind.is_dir() {
+        let headers = format!("Location: /{}/\r\nContent-Length: 0\r\n", raw.trim_start_matches('/'));
+        return Ok(Response { status: "301 Moved Permanently", headers, ..Response::default() });
     }
+    // To open a pipe or a device may block, or do something.
+    if !path.starts_with(root) || !kind.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    answer(request, File::open(&path)?, &mime_guess::from_path(&path).first_or_octet_stream())
 }
 
 /// Answers with the file, or with the part of it that is asked for and that the client does not have yet.
-fn answer(request: &Request, mut file: File, content_type: &str) -> io::Result<Response> {
+fn answer(request: &Request<'_, '_>, mut file: File, mime: &Mime) -> io::Result<Response> {
     let metadata = file.metadata()?;
     let (len, modified) = (metadata.len(), metadata.modified()?);
     let nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let (date, etag) = (Date::of(modified), format!("\"{nanos:x}-{len:x}\""));
+    // A file may be of any time; a date in HTTP may not.
+    let modified = modified.clamp(UNIX_EPOCH, SystemTime::now());
+    let (date, etag) = (fmt_http_date(modified), format!("\"{nanos:x}-{len:x}\""));
     let known = format!("ETag: {etag}\r\nLast-Modified: {date}\r\nAccept-Ranges: bytes\r\n");
-    let is_known = match request.header("if-none-match") {
-        Some(tags) => {
-            tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
-        }
-        None => request.header("if-modified-since").and_then(Date::parse).is_some_and(|since| date <= since),
+    let since = header(request, "if-modified-since").and_then(|date| parse_http_date(&date).ok());
+    let is_known = match header(request, "if-none-match") {
+        Some(tags) => tags.split(',').any(|tag| ["*", &etag].contains(&tag.trim().trim_start_matches("W/"))),
+        None => since.is_some_and(|since| HttpDate::from(modified) <= since.into()),
     };
     if is_known {
-        return Ok(Response { status: "304 Not Modified", headers: known, body: Body::None });
+        return Ok(Response { status: "304 Not Modified", headers: known, ..Response::default() });
     }
     // A part of another version is of no use.
-    let is_same_version =
-        request.header("if-range").is_none_or(|version| version == etag || version == date.to_string());
-    let range = request.header("range").filter(|_| is_same_version && !request.is_head);
-    let (status, range, content_range) = match range.and_then(|range| parse_range(range, len)) {
+    let is_same = header(request, "if-range").is_none_or(|version| version == etag || version == date);
+    let range = header(request, "range").filter(|_| is_same && request.method == Some("GET"));
+    let (status, part, content_range) = match range.and_then(|range| parse_range(&range, len)) {
         None => ("200 OK", 0..len, String::new()),
         Some(range) if range.is_empty() => {
             let refusal = Response::refusal("416 Range Not Satisfiable");
             return Ok(Response { headers: format!("{}Content-Range: bytes */{len}\r\n", refusal.headers), ..refusal });
         }
-        Some(range) => {
-            let header = format!("Content-Range: bytes {}-{}/{len}\r\n", range.start, range.end - 1);
-            ("206 Partial Content", range, header)
+        Some(part) => {
+            let header = format!("Content-Range: bytes {}-{}/{len}\r\n", part.start, part.end - 1);
+            ("206 Partial Content", part, header)
         }
     };
-    file.seek(SeekFrom::Start(range.start))?;
-    let count = range.end - range.start;
-    let headers = format!("Content-Type: {content_type}\r\nContent-Length: {count}\r\n{known}{content_range}");
-    Ok(Response { status, headers, body: Body::File(file, range) })
+    file.seek(SeekFrom::Start(part.start))?;
+    let file = file.take(part.end - part.start);
+    let charset = if mime.type_() == TEXT { "; charset=utf-8" } else { "" };
+    let headers =
+        format!("Content-Type: {mime}{charset}\r\nContent-Length: {}\r\n{known}{content_range}", file.limit());
+    Ok(Response { status, headers, file: Some(file), ..Response::default() })
 }
 
 /// Which bytes `bytes=…` means; an empty range if there are none such, `None` if all are to be sent because it is not
@@ -123,23 +144,7 @@ fn parse_range(range: &str, len: u64) -> Option<Range<u64>> {
     match (first, last) {
         ("", last) => Some(len.saturating_sub(number(last)?)..len),
         (first, "") => Some(number(first)?.min(len)..len),
-        (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then(|| first.min(len)..last.saturating_add(1).min(len))
-        }
-    }
-}
-
-fn content_type(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
-        "html" | "htm" => "text/html; charset=utf-8",
-        "txt" | "md" | "rs" | "toml" => "text/plain; charset=utf-8",
-        "css" => "text/css",
-        "js" => "text/javascript",
-        "json" => "application/json",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        _ => "application/octet-stream",
+        _ if number(first)? > number(last)? => None,
+        _ => Some(number(first)?.min(len)..number(last)?.saturating_add(1).min(len)),
     }
 }

@@ -31,7 +31,8 @@
 //! ```
 //!
 //! # What can be awaited
-//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`send_all`], [`connect`], [`Incoming::accept`].
+//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`], [`copy`],
+//!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`].
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
 //! - Another thread: [`blocking`], [`promise()`].
@@ -53,14 +54,15 @@ mod alarm;
 mod join;
 mod promise;
 mod socket;
+mod stream;
 mod time;
 mod waits;
 
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
-pub use socket::{
-    Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd,
-};
+pub(crate) use socket::Futile;
+pub use socket::{Incoming, Readable, Source, Writable, connect, readable, readable_fd, writable, writable_fd};
+pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
 pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 

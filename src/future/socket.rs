@@ -3,7 +3,7 @@
 use super::time::sleep;
 use super::waits::Request;
 use crate::handle::{Descriptor, Handle};
-use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream, try_again};
+use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
 use crate::slots::Reason;
 use crate::sys;
 use crate::task::Side;
@@ -158,53 +158,15 @@ async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
 /// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that
 /// is always false must not become a loop that never sleeps.
 #[derive(Default)]
-struct Futile(u8);
+pub(crate) struct Futile(u8);
 
 impl Futile {
-    async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
+    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
         if self.0 < FUTILE_RESUMES_MAX {
             self.0 += 1;
         } else {
             sleep(&scheduler(), FUTILE_PAUSE).await;
         }
-    }
-}
-
-/// Waits until something can be received, and receives it, up to the length of `buffer`; 0 is the end of the stream.
-///
-/// It always waits first, so a task that receives in a loop lets the others run in between.
-///
-/// # Errors
-/// What ends the connection, such as that the peer has reset it.
-pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut futile = Futile::default();
-    loop {
-        readable(stream).await?;
-        match stream.recv(buffer) {
-            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
-            result => return result,
-        }
-    }
-}
-
-/// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
-/// have been sent.
-///
-/// # Errors
-/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe).
-pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
-    let mut futile = Futile::default();
-    loop {
-        match stream.send(bytes) {
-            Ok(sent) if sent == bytes.len() => return Ok(()),
-            Ok(sent) => {
-                bytes = &bytes[sent..];
-                futile = Futile::default();
-            }
-            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
-            Err(error) => return Err(error),
-        }
-        writable(stream).await?;
     }
 }
 

@@ -7,6 +7,7 @@ mod echo;
 mod futile;
 mod idle;
 mod limit;
+mod lines;
 mod listener;
 mod stream;
 
@@ -14,6 +15,7 @@ pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
 pub use echo::{DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
 pub use limit::{Limit, raise_descriptor_limit};
+pub use lines::Lines;
 pub use listener::Listener;
 pub use stream::Stream;
 

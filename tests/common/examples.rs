@@ -165,6 +165,16 @@ pub fn read_until(stream: &mut impl Read, end: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// An address at which connections are refused, for as long as the socket lives: it has the port, and does not listen. (A port
+/// that nobody has may be given to another test meanwhile.)
+#[track_caller]
+pub fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    (socket, address.expect("a bound socket has an address"))
+}
+
 /// A directory for the files of one test, which is removed with this.
 pub struct Directory(PathBuf);
 

@@ -28,8 +28,20 @@ impl Strace {
     /// The same for one thread of a server that has several.
     #[track_caller]
     pub fn attach_to(thread: i32, trace: &str, inject: &str) -> Strace {
+        Strace::run(&["-p", &thread.to_string()], trace, inject)
+    }
+
+    /// The same for all threads of a process, also those that come later, and only for calls that name the file `path`. A line
+    /// `Process ID attached` announces each thread.
+    #[track_caller]
+    pub fn attach_to_all(process: u32, path: &str, trace: &str, inject: &str) -> Strace {
+        Strace::run(&["-f", "-p", &process.to_string(), "-P", path], trace, inject)
+    }
+
+    #[track_caller]
+    fn run(whom: &[&str], trace: &str, inject: &str) -> Strace {
         let mut child = Command::new("strace")
-            .args(["-p", &thread.to_string()])
+            .args(whom)
             .args(["-e", &format!("trace={trace}")])
             .args(["-e", &format!("inject={inject}")])
             .args(["-e", "signal=SIGSTOP"])
@@ -47,6 +59,16 @@ impl Strace {
     /// The calls so far, as strace prints them.
     pub fn calls(&self) -> Vec<String> {
         self.lines.all().into_iter().filter(|line| line.contains('(') && line.contains('=')).collect()
+    }
+
+    /// The thread whose tracing began as the `number`th, counted from 0.
+    #[track_caller]
+    pub fn wait_for_thread(&self, number: usize) -> u32 {
+        let is_attached = |line: &String| line.ends_with(" attached");
+        let count = |lines: &[String]| lines.iter().filter(|line| is_attached(line)).count();
+        let lines = self.lines.wait_until("another thread is traced", LIMIT, |lines| count(lines) > number);
+        let line = lines.iter().filter(|line| is_attached(line)).nth(number);
+        line.and_then(|line| line.split(' ').find_map(|word| word.parse().ok())).expect("a number of a thread")
     }
 
     /// How many calls it has made fail so far.

@@ -1,0 +1,80 @@
+//! An observer for programs: what goes wrong is a line on standard error.
+
+use crate::handle::Handle;
+use crate::log::Log;
+use crate::observer::{Observer, reason};
+use crate::task::{End, Task, TaskId};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How often it is said that the system cannot poll, at most.
+const POLL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes a line about everything that whoever operates a program should know: what tasks report, with which error they fail,
+/// that they panic, and that the system cannot poll. It never waits for somebody to read the lines (see [`Log`]).
+///
+/// ```
+/// use fdtask::{Diagnostics, Scheduler, task_fn};
+/// use std::io;
+///
+/// let mut scheduler = Scheduler::new();
+/// scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "example")?);
+/// // "example: careless: no reason"
+/// scheduler.spawn(task_fn("careless", |_| Err(io::Error::other("no reason"))));
+/// scheduler.run();
+/// # io::Result::Ok(())
+/// ```
+pub struct Diagnostics {
+    scheduler: Handle,
+    program: &'static str,
+    log: Log,
+    next_poll_report: Option<Instant>,
+}
+
+impl Diagnostics {
+    /// Lines that begin with the name of the program, written to `fd` by a service task.
+    pub fn new(scheduler: &Handle, program: &'static str, fd: OwnedFd) -> Diagnostics {
+        let (log, writer) = Log::new(scheduler.clone(), "diagnostics", fd);
+        scheduler.spawn_service(writer);
+        Diagnostics { scheduler: scheduler.clone(), program, log, next_poll_report: None }
+    }
+
+    /// The same on standard error.
+    ///
+    /// # Errors
+    /// There is no descriptor left for a duplicate of it.
+    pub fn to_stderr(scheduler: &Handle, program: &'static str) -> io::Result<Diagnostics> {
+        Ok(Diagnostics::new(scheduler, program, io::stderr().as_fd().try_clone_to_owned()?))
+    }
+
+    fn line(&self, what: &str) {
+        self.log.line(&format!("{}: {what}", self.program));
+    }
+}
+
+impl Observer for Diagnostics {
+    fn reported(&mut self, _id: TaskId, message: &str) {
+        self.line(message);
+    }
+
+    fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, task: &dyn Task, end: &End) {
+        match end {
+            End::Done | End::Cancelled => {}
+            End::Failed(error) => self.line(&format!("{}: {}", task.name(), reason(error))),
+            End::Panicked(message) => self.line(&format!("{} panicked: {message}", task.name())),
+        }
+    }
+
+    fn drop_panicked(&mut self, id: TaskId, message: &str) {
+        self.line(&format!("task {id} panicked while it was dropped: {message}"));
+    }
+
+    fn poll_failed(&mut self, error: &io::Error) {
+        let now = self.scheduler.now();
+        if self.next_poll_report.is_none_or(|next| now >= next) {
+            self.next_poll_report = Some(now + POLL_REPORT_INTERVAL);
+            self.line(&format!("cannot poll: {}; retrying", reason(error)));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a protocol does with a stream, awaited: receive, send, copy, and close without a reset.
+
+use super::socket::{Futile, readable, writable};
+use super::time::timeout;
+use crate::net::{Stream, try_again};
+use std::io;
+use std::time::Duration;
+
+/// How much [`recv_more`] receives at a time.
+const RECV_MORE_BYTES: usize = 4096;
+
+/// How much [`copy`] moves at a time.
+const COPY_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Waits until something can be received, and receives it, up to the length of `buffer`; 0 is the end of the stream.
+///
+/// It always waits first, so a task that receives in a loop lets the others run in between.
+///
+/// # Errors
+/// What ends the connection, such as that the peer has reset it.
+pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut futile = Futile::default();
+    loop {
+        readable(stream).await?;
+        match stream.recv(buffer) {
+            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            result => return result,
+        }
+    }
+}
+
+/// Receives as much as `buffer` has room for, and not a byte more. If it is dropped before it has ended, some of that has been
+/// received.
+///
+/// # Errors
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others end the connection, too.
+pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match recv(stream, buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            received => buffer = &mut buffer[received..],
+        }
+    }
+    Ok(())
+}
+
+/// Waits until something can be received, appends it to `bytes`, and returns how much that was; 0 is the end of the stream. For
+/// a protocol in which only what has been received tells how much more is to come. While it waits, it holds no buffer.
+///
+/// # Errors
+/// What ends the connection, such as that the peer has reset it.
+pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut futile = Futile::default();
+    loop {
+        readable(stream).await?;
+        // Not a variable of this function, so no part of the future.
+        let mut receive = || {
+            let mut chunk = [0; RECV_MORE_BYTES];
+            let received = stream.recv(&mut chunk)?;
+            bytes.extend_from_slice(&chunk[..received]);
+            Ok(received)
+        };
+        match receive() {
+            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            result => return result,
+        }
+    }
+}
+
+/// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
+/// have been sent.
+///
+/// # Errors
+/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
+    let mut futile = Futile::default();
+    loop {
+        match stream.send(bytes) {
+            Ok(sent) if sent == bytes.len() => return Ok(()),
+            Ok(sent) => {
+                bytes = &bytes[sent..];
+                futile = Futile::default();
+            }
+            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            Err(error) => return Err(error),
+        }
+        writable(stream).await?;
+    }
+}
+
+/// Sends on `to` all that comes from `from`, until that stream ends, and returns how many bytes that was. If `to` has no room,
+/// nothing more is received: who does not read slows down whoever sends to it, and costs one chunk of memory. While there is
+/// nothing to receive, it costs none.
+///
+/// The end of the stream is not passed on: `to.shutdown_send()` does that. For two directions at once, give each a task of its
+/// own (`examples/socks5.rs`): one that is always busy then does not keep the other waiting.
+///
+/// # Errors
+/// What ends one of the connections.
+pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
+    let (mut futile, mut copied) = (Futile::default(), 0);
+    loop {
+        readable(from).await?;
+        match copy_chunk(from, to) {
+            Ok((0, _)) => return Ok(copied),
+            Ok((received, unsent)) => {
+                futile = Futile::default();
+                copied += received as u64;
+                if !unsent.is_empty() {
+                    send_all(to, &unsent).await?;
+                }
+            }
+            Err(error) if try_again(&error) => futile.pause(|| from.descriptor().scheduler()).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Moves what is there, and returns how much that was, and the part of it for which there was no room. (A buffer in here is no
+/// part of a future.)
+fn copy_chunk(from: &Stream, to: &Stream) -> io::Result<(usize, Vec<u8>)> {
+    let mut chunk = [0; COPY_CHUNK_BYTES];
+    let received = from.recv(&mut chunk)?;
+    if received == 0 {
+        return Ok((0, Vec::new()));
+    }
+    let sent = match to.send(&chunk[..received]) {
+        Err(error) if try_again(&error) => 0,
+        sent => sent?,
+    };
+    Ok((received, chunk[sent..received].to_vec()))
+}
+
+/// Ends a connection without destroying what was last sent on it: says that nothing more will be sent, then receives and
+/// drops what still comes, until the peer closes too, for `patience` at most. Drop the stream afterwards.
+/// A peer that resets the connection has closed it, too.
+///
+/// To close a socket with something unread in it, or to which something more is sent, is a reset. It overtakes what was sent
+/// before it, so that a peer that is refused, say, loses the very answer that tells it why.
+///
+/// # Errors
+/// A [`WaitError`](crate::WaitError): another task waits to receive from the stream.
+pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
+    // What cannot be shut down is closed already, which the first look finds out.
+    let _ = stream.shutdown_send();
+    let rest = async {
+        let mut futile = Futile::default();
+        loop {
+            readable(stream).await?;
+            match stream.recv(&mut [0; 4096]) {
+                Ok(1..) => futile = Futile::default(),
+                Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+                Ok(0) | Err(_) => return Ok(()),
+            }
+        }
+    };
+    timeout(&stream.descriptor().scheduler(), patience, rest).await.unwrap_or(Ok(()))
+}
