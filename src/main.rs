@@ -13,7 +13,7 @@ use fdtask::net::{Limit, Listener, raise_descriptor_limit};
 use fdtask::{Log, Wait, reason, task_fn};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 
 /// How many descriptors the daemon needs beside its listeners and connections: the standard three; for each worker its
@@ -65,8 +65,10 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     check_descriptor_limit(config, &first.diagnostics);
     let signals = control::signals(&first.scheduler.handle());
     let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
-    start_others(config, listeners, limit.as_ref(), &fleet)?;
-    wait_for_others(&mut first, &fleet)?;
+    if !listeners.is_empty() {
+        wait_for_others(&mut first, &fleet)?;
+        start_others(config, listeners, limit.as_ref(), &fleet)?;
+    }
     if let Err(error) = manager.ready() {
         first.diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
     }
@@ -105,43 +107,41 @@ fn listeners(config: &Config, passed: Vec<Listener>) -> Result<Vec<Vec<Listener>
     Ok(listeners)
 }
 
-/// Starts a thread for each further worker, and waits until all of them serve.
+/// Starts a thread for each further worker, and waits until all of them are ready. They serve if none has failed.
 fn start_others(
     config: &Config,
     listeners: Vec<Vec<Listener>>,
     limit: Option<&Limit>,
     fleet: &Fleet,
 ) -> Result<(), String> {
-    let (tell, told) = mpsc::channel();
-    let count = listeners.len();
+    let have_tried = Arc::new(Barrier::new(listeners.len() + 1));
+    // The first one is all that is told.
+    let failure = Arc::new(OnceLock::new());
     for own in listeners {
-        let (config, limit, fleet, tell) = (config.clone(), limit.cloned(), fleet.clone(), tell.clone());
+        let (config, limit, fleet) = (config.clone(), limit.cloned(), fleet.clone());
+        let (have_tried, failure) = (Arc::clone(&have_tried), Arc::clone(&failure));
         let worker = move || {
-            let ready = Worker::new(&config, own, limit.as_ref()).and_then(|worker| {
+            let worker = Worker::new(&config, own, limit.as_ref()).and_then(|worker| {
                 let remote = worker.scheduler.remote();
-                Ok((remote.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?, worker))
+                fleet.join(remote.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?);
+                Ok(worker)
             });
-            match ready {
-                Ok((remote, worker)) => {
-                    fleet.join(remote);
-                    let _ = tell.send(Ok(()));
-                    worker.run(&config, &fleet, None);
-                    fleet.leave();
-                }
-                Err(what) => drop(tell.send(Err(what))),
+            let worker = worker.map_err(|what| failure.set(what));
+            have_tried.wait();
+            if let (Ok(worker), None) = (worker, failure.get()) {
+                worker.run(&config, &fleet, None);
+                fleet.leave();
             }
         };
         let started = thread::Builder::new().name("worker".to_owned()).spawn(worker);
         started.map_err(|error| format!("cannot start a worker: {}", reason(&error)))?;
     }
-    told.into_iter().take(count).collect()
+    have_tried.wait();
+    failure.get().cloned().map_or(Ok(()), Err)
 }
 
 /// Makes the first worker, which receives the signals, run for as long as any other does.
 fn wait_for_others(first: &mut Worker, fleet: &Fleet) -> Result<(), String> {
-    if fleet.running() == 0 {
-        return Ok(());
-    }
     let remote = first.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
     let others = fleet.clone();
     let task = task_fn("other workers", move |_| Ok(if others.running() == 0 { Wait::Done } else { Wait::Wake }));

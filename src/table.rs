@@ -30,10 +30,9 @@ pub struct TaskInfo {
 impl Core {
     /// The live tasks, in the order in which they were spawned.
     fn tasks(&self) -> Vec<TaskInfo> {
-        let mut infos: Vec<TaskInfo> =
-            self.slots.ids().into_iter().filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect();
-        infos.sort_by_key(|info| info.id.serial);
-        infos
+        let mut ids = self.slots.ids();
+        ids.sort_unstable_by_key(|id| id.serial);
+        ids.into_iter().filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect()
     }
 
     fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
@@ -78,7 +77,7 @@ impl Core {
         if slot.deadline != crate::timers::NEVER {
             let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
             let separator = if text.is_empty() { "" } else { " or " };
-            let _ = write!(text, "{separator}until +{:.1} s", left.as_secs_f64());
+            let _ = write!(text, "{separator}until +{}", tenths(left));
         }
         text
     }
@@ -115,7 +114,7 @@ impl fmt::Display for TaskTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |of: &dyn Fn(&TaskInfo) -> usize, least: usize| self.0.iter().map(of).max().unwrap_or(0).max(least);
         let by = |info: &TaskInfo| info.spawned_by.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let since = |info: &TaskInfo| format!("{:.1} s", info.since.as_secs_f64());
+        let since = |info: &TaskInfo| tenths(info.since);
         let id_width = width(&|info| info.id.to_string().len(), 2);
         let by_width = width(&|info| by(info).len(), 2);
         let resumes_width = width(&|info| info.resumes.to_string().len(), 7);
@@ -138,5 +137,26 @@ impl fmt::Display for TaskTable<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+/// A duration to the nearest tenth of a second: `0.3 s`.
+fn tenths(duration: Duration) -> String {
+    let rounded = duration.saturating_add(Duration::from_millis(50));
+    format!("{}.{} s", rounded.as_secs(), rounded.subsec_millis() / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_shown_to_the_nearest_tenth_of_a_second() {
+        let cases = [(0, "0.0 s"), (49, "0.0 s"), (50, "0.1 s"), (949, "0.9 s"), (950, "1.0 s"), (12_340, "12.3 s")];
+        for (milliseconds, text) in cases {
+            assert_eq!(tenths(Duration::from_millis(milliseconds)), text, "{milliseconds} ms");
+        }
+        // Anybody may make one, and show it.
+        assert_eq!(tenths(Duration::MAX), "18446744073709551615.9 s");
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, LIMIT, Server, eventually};
+use common::{Client, LIMIT, Server, Signal, eventually};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
@@ -35,7 +35,7 @@ fn printed(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
-    let cases: [(&[&str], &str); 32] = [
+    let cases: [(&[&str], &str); 39] = [
         (&["--bogus"], "unknown option '--bogus'"),
         (&["--bogus=1"], "unknown option '--bogus=1'"),
         (&["-x"], "unknown option '-x'"),
@@ -64,7 +64,14 @@ fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
         (&["--idle-timeout", "-1"], "'-1'"),
         (&["--idle-timeout", "NaN"], "'NaN'"),
         (&["--drain-timeout", "-0.5"], "'-0.5'"),
+        (&["--idle-timeout", "."], "'.'"),
+        (&["--idle-timeout", "1.5.0"], "'1.5.0'"),
+        (&["--idle-timeout", "1e3"], "'1e3'"),
+        (&["--idle-timeout", "1 "], "'1 '"),
+        (&["--idle-timeout", "0.0000000001"], "--idle-timeout must be longer"),
         (&["--drain-timeout", "inf"], "'inf'"),
+        (&["--drain-timeout", "+1"], "'+1'"),
+        (&["--drain-timeout", "4294967296"], "at most 4294967295"),
         (&["--poller"], "--poller needs a value"),
         (&["--poller", "select"], "'select'"),
         (&["--quiet=yes"], "--quiet takes no value"),
@@ -175,6 +182,18 @@ fn it_listens_on_every_address_it_is_given_in_any_spelling_of_the_option() {
 }
 
 #[test]
+fn the_longest_drain_that_can_be_asked_for_ends_with_its_last_client() {
+    let mut server = Server::start(&["--drain-timeout", "4294967295"]);
+    let mut client = Client::connect(server.address());
+    client.ask(b"Hello");
+    server.signal(Signal::TERM);
+    client.expect_end();
+    client.half_close();
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{:?}", server.stderr.all());
+    assert!(server.stderr.all().is_empty(), "{:?}", server.stderr.all());
+}
+
+#[test]
 fn it_listens_on_ipv6_beside_ipv4_on_the_same_port() {
     if TcpListener::bind("[::1]:0").is_err() {
         eprintln!("not tested: this system has no IPv6");
@@ -231,7 +250,7 @@ fn quiet_says_nothing_about_single_connections() {
         other.reset();
         eventually("the reset is noticed", LIMIT, || server.open_sockets() < with_other);
         // The log is written in order: if there were a line about either, this one would come behind it.
-        server.signal(common::Signal::USR1);
+        server.signal(Signal::USR1);
         let lines = server.stderr.wait_until("the task table comes", LIMIT, |lines| !lines.is_empty());
         assert!(lines[0].contains("TASK"), "{lines:?}");
         assert_eq!(server.stdout.all(), [format!("Listening on {}", server.address())]);

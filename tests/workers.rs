@@ -231,3 +231,27 @@ fn wrong_numbers_of_workers_are_refused() {
         assert!(lines.len() == 1 && lines[0].contains(&format!("'{workers}'")), "{lines:?}");
     }
 }
+
+#[test]
+fn a_worker_that_cannot_begin_is_told_in_one_line_and_nobody_serves() {
+    // How many descriptors a worker takes is its own affair: each limit gives either a failure or a daemon that serves.
+    let mut failures = Vec::new();
+    for descriptors in 8.. {
+        let limit = format!("ulimit -n {descriptors}");
+        let args = ["--listen", "127.0.0.1:0", "--workers", "4"];
+        let mut server = Server::builder().args(args).after(&limit).spawn();
+        eventually("it listens, or has ended", LIMIT, || !server.stdout.all().is_empty() || !server.is_running());
+        if server.is_running() {
+            break;
+        }
+        let status = server.wait_exit(LIMIT);
+        let lines = server.stderr.all();
+        assert_eq!(status.code(), Some(1), "{limit}: {lines:?}");
+        assert_eq!(lines.len(), 1, "{limit}: {lines:?}");
+        assert!(server.stdout.all().is_empty(), "{limit}: it has not listened: {:?}", server.stdout.all());
+        failures.extend(lines);
+    }
+    // The first worker needs the signals before it starts the others, whose logs and messages need descriptors, too.
+    let last = failures.iter().skip_while(|line| !line.contains("cannot receive signals")).last();
+    assert!(last.is_some_and(|line| line.ends_with("Too many open files")), "{failures:#?}");
+}

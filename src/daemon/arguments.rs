@@ -10,6 +10,9 @@ pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNS
 /// More threads than any machine that this is made for has cores.
 const WORKERS_MAX: usize = 256;
 
+/// More seconds than anybody waits, and few enough to be added to any instant.
+const SECONDS_MAX: u32 = u32::MAX;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 Usage: fdtask [OPTIONS]
@@ -141,12 +144,62 @@ fn count(name: &str, text: &str) -> Result<usize, String> {
     }
 }
 
-/// A number of seconds, whole or not.
 fn seconds(name: &str, text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| format!("{name} '{text}': not a number of seconds"))
+    decimal_seconds(text).ok_or_else(|| format!("{name} '{text}': not a number of seconds, at most {SECONDS_MAX}"))
+}
+
+/// A decimal number of seconds, whole or not. What is finer than a nanosecond is cut off.
+fn decimal_seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let mut seconds: u32 = 0;
+    for digit in whole.chars() {
+        seconds = seconds.checked_mul(10)?.checked_add(digit.to_digit(10)?)?;
+    }
+    let mut nanoseconds = 0;
+    let mut place = 100_000_000;
+    for digit in fraction.chars() {
+        nanoseconds += digit.to_digit(10)? * place;
+        place /= 10;
+    }
+    Some(Duration::new(seconds.into(), nanoseconds))
 }
 
 fn positive(name: &str, duration: Duration) -> Result<Duration, String> {
     if duration.is_zero() { Err(format!("{name} must be longer than 0 seconds")) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_read_to_the_nanosecond() {
+        let cases = [
+            ("0", 0, 0),
+            ("10", 10, 0),
+            ("007", 7, 0),
+            ("5.", 5, 0),
+            (".5", 0, 500_000_000),
+            ("0.05", 0, 50_000_000),
+            ("1.25", 1, 250_000_000),
+            ("2.123456789", 2, 123_456_789),
+            ("2.1234567899", 2, 123_456_789),
+            ("0.0000000009", 0, 0),
+            ("4294967295.999999999", u32::MAX.into(), 999_999_999),
+        ];
+        for (text, seconds, nanoseconds) in cases {
+            assert_eq!(decimal_seconds(text), Some(Duration::new(seconds, nanoseconds)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_decimal_number_of_seconds_is_refused() {
+        let texts = ["", ".", "-1", "+1", "1.-5", "1.5.0", "1,5", "1e3", " 1", "1s", "inf", "NaN", "4294967296"];
+        for text in texts {
+            assert_eq!(decimal_seconds(text), None, "{text:?}");
+        }
+    }
 }
