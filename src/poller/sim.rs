@@ -2,6 +2,9 @@
 //!
 //! Nothing here asks the kernel. A [`Sim`] is given to the scheduler; its [`SimScript`] stays with the test, which says what
 //! happens to which number when. Sleeping takes no time: the clock jumps to the next thing that was scripted.
+//!
+//! Every function here may be inlined, and so is compiled where it is used and nowhere else: a program without tests, such
+//! as the daemon, does not pay for it with a fifth of its build time.
 
 use super::{Fired, Patience, Poller, Side};
 use std::cell::RefCell;
@@ -58,6 +61,7 @@ pub enum Happening {
 
 impl Sim {
     /// A poller at instant zero, and the script that moves it.
+    #[inline]
     pub fn new() -> (Sim, SimScript) {
         let start = Instant::now();
         let state = Rc::new(RefCell::new(State {
@@ -81,11 +85,13 @@ impl Sim {
 
 impl SimScript {
     /// Makes something happen now.
+    #[inline]
     pub fn now(&self, happening: Happening) {
         self.0.borrow_mut().happen(happening);
     }
 
     /// Makes something happen when so much time has passed.
+    #[inline]
     pub fn after(&self, delay: Duration, happening: Happening) {
         let mut state = self.0.borrow_mut();
         state.scripted += 1;
@@ -94,38 +100,45 @@ impl SimScript {
     }
 
     /// Lets time pass while nobody sleeps, as it does on a busy machine.
+    #[inline]
     pub fn advance(&self, by: Duration) {
         self.0.borrow_mut().now += by;
     }
 
     /// Makes the next wait fail, once for each time that this is said.
+    #[inline]
     pub fn fail_next_wait(&self, kind: io::ErrorKind) {
         self.0.borrow_mut().failures.push_back(kind);
     }
 
     /// How much virtual time has passed.
+    #[inline]
     pub fn elapsed(&self) -> Duration {
         let state = self.0.borrow();
         state.now - state.start
     }
 
     /// How often the scheduler has polled.
+    #[inline]
     pub fn waits(&self) -> usize {
         self.0.borrow().waits
     }
 
     /// Whether the last wait would have slept for ever.
+    #[inline]
     pub fn is_asleep(&self) -> bool {
         self.0.borrow().sleeps > 0
     }
 
     /// The sides that are watched now, in order.
+    #[inline]
     pub fn watched(&self) -> Vec<(RawFd, Side)> {
         self.0.borrow().watched.iter().copied().collect()
     }
 }
 
 impl State {
+    #[inline]
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Ready(fd, side) => drop(self.ready.insert((fd, side))),
@@ -146,6 +159,7 @@ impl State {
     }
 
     /// Carries out what was scripted for this instant and before.
+    #[inline]
     fn catch_up(&mut self) {
         while let Some(entry) = self.agenda.first_entry() {
             if entry.key().0 > self.now {
@@ -157,6 +171,7 @@ impl State {
     }
 
     /// Appends what fires now.
+    #[inline]
     fn collect(&self, fired: &mut Vec<Fired>) -> bool {
         let before = fired.len();
         for &(fd, side) in &self.watched {
@@ -171,10 +186,12 @@ impl State {
 }
 
 impl Poller for Sim {
+    #[inline]
     fn now(&self) -> Instant {
         self.0.borrow().now
     }
 
+    #[inline]
     fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
         let state = self.0.borrow();
         if state.closed.contains(&fd) {
@@ -183,14 +200,17 @@ impl Poller for Sim {
         Ok((fd as u64, state.files.get(&fd).copied().unwrap_or(0)))
     }
 
+    #[inline]
     fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
         self.0.borrow_mut().watched.insert((fd, side));
     }
 
+    #[inline]
     fn unwatch(&mut self, fd: RawFd, side: Side) {
         self.0.borrow_mut().watched.remove(&(fd, side));
     }
 
+    #[inline]
     fn forget(&mut self, fd: RawFd) {
         self.unwatch(fd, Side::Recv);
         self.unwatch(fd, Side::Send);
@@ -201,6 +221,7 @@ impl Poller for Sim {
     ///
     /// # Panics
     /// If that happens `SLEEPS_MAX` times in a row: then the scheduler is in its `run`, which would never return.
+    #[inline]
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.waits += 1;
