@@ -31,8 +31,11 @@
 //! ```
 //!
 //! # What can be awaited
-//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`send_all`], [`connect`], [`Incoming::accept`].
-//! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`].
+//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`send_all`], [`connect`], [`Incoming::accept`],
+//!   [`next_signal`].
+//! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
+//!   [`Readable::until_drain`].
+//! - The first of two: [`race`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
 //! - Another thread: [`blocking`], [`promise()`].
 //! - Whatever else wakes the [`Waker`] that it is polled with, from whichever thread: combinators such as
@@ -52,14 +55,17 @@
 mod alarm;
 mod join;
 mod promise;
+mod race;
 mod socket;
 mod time;
 mod waits;
 
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
+pub use race::race;
 pub use socket::{
-    Incoming, Readable, Source, Writable, connect, readable, readable_fd, recv, send_all, writable, writable_fd,
+    Incoming, Readable, ReadableUntilDrain, Source, Writable, connect, next_signal, readable, readable_fd, recv,
+    send_all, writable, writable_fd,
 };
 pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
