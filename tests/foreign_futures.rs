@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(20);
 
 fn pair(scheduler: &Scheduler) -> (fdtask::Descriptor, UnixStream) {
     let (near, far) = UnixStream::pair().expect("a pair");

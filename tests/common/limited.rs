@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Longer than any test takes, and than it waits for anything.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs a test in a thread of its own. If it has not ended within the limit it fails, and the thread is left behind.
 #[track_caller]
