@@ -35,18 +35,18 @@ async fn echo(client: Client, idle_timeout: Option<Duration>) -> io::Result<()> 
 }
 
 impl Client {
-    /// Answers until the client ends the stream, or a drain begins.
+    /// Answers until the client ends the stream, or a drain begins. What is rare is in a box: otherwise it would be part of
+    /// each connection's memory.
     async fn serve(&self) -> io::Result<()> {
         // yield 'recv', client
         while let Some(ready) = readable(&self.stream).until_drain().await {
             ready?;
             match self.answer()? {
-                (Some(0), _) => return Ok(()),                           // if not data: break
-                (_, Some(rest)) => send_all(&self.stream, &rest).await?, // yield 'send', client
+                (Some(0), _) => return Ok(()),                                     // if not data: break
+                (_, Some(rest)) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
                 _ => {}
             }
         }
-        // In a box: it is no part of each connection's memory as long as nothing drains.
         Box::pin(self.leave()).await
     }
 
