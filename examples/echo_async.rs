@@ -1,84 +1,150 @@
 //! The echo server as an `async fn`: the same server as the daemon, written by the compiler.
 //!
 //! ```text
-//! terminal 1: cargo run --example echo_async
+//! terminal 1: cargo run --example echo_async -- --idle-timeout 60
 //! terminal 2: nc localhost 25000
 //! ```
-//! What you type in terminal 2 comes back behind `GOT:`. Another address is given as the argument: `127.0.0.1:0`, say.
-//!
-//! The seed's handler is a generator, and the daemon's (`src/net/echo.rs`) a state machine written by hand. Here it is an
-//! `async fn`, whose state machine is the compiler's. All three have the same five lines in the middle; see `fdtask::guide`.
+//! What you type in terminal 2 comes back behind `GOT:`; type nothing for a minute, and you are let go. Ctrl-C in terminal 1
+//! ends the server when every client has its answers, a second Ctrl-C at once. The seed's handler is a generator, the
+//! daemon's (`src/net/echo.rs`) a state machine. All three have the same five lines in the middle; see `fdtask::guide`.
 
-use fdtask::Scheduler;
-use fdtask::future::{self, readable, send_all};
-use fdtask::net::{Acceptor, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
-use std::cell::RefCell;
-use std::io;
-use std::process::ExitCode;
-use std::rc::Rc;
+use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
+use fdtask::net::{Acceptor, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
+use fdtask::{Scheduler, Signal, Signals, reason};
+use std::{cell::Cell, cell::RefCell, io, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
 
-/// What is received and answered at a time.
+/// How much more than what was received when a drain began is answered, so that nobody who never pauses holds it up.
+const DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// What is received and answered at a time. All connections share one, because nobody needs it while he waits; a local of
+/// an `async fn` that outlives an `await` is part of each connection's memory.
 type Buffer = RefCell<[u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]>;
 
+struct Client {
+    stream: Stream,
+    buffer: Rc<Buffer>,
+    chunks: Cell<u64>, // that it has sent
+}
+
 /// `def echo_handler(client, address):`
-async fn echo(client: Stream, buffer: Rc<Buffer>) -> io::Result<()> {
-    loop {
-        readable(&client).await?; // yield 'recv', client
-        let answer = answer(&client, &mut buffer.borrow_mut())?; // data = client.recv(1000); client.send(b'GOT:' + data)
-        match answer {
-            Answer::Sent => {}
-            Answer::Unsent(rest) => send_all(&client, &rest).await?, // yield 'send', client
-            Answer::End => return Ok(()),                            // if not data: break
+async fn echo(client: Client, idle_timeout: Option<Duration>) -> io::Result<()> {
+    match idle_timeout {
+        None => client.serve().await,
+        Some(timeout) => Box::pin(future::race(client.serve(), client.be_idle(timeout))).await,
+    }
+}
+
+impl Client {
+    /// Answers until the client ends the stream, or a drain begins. What is rare is in a box: otherwise it would be part of
+    /// each connection's memory.
+    async fn serve(&self) -> io::Result<()> {
+        // yield 'recv', client
+        while let Some(ready) = readable(&self.stream).until_drain().await {
+            ready?;
+            match self.answer()? {
+                (Some(0), _) => return Ok(()),                                     // if not data: break
+                (_, Some(rest)) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
+                _ => {}
+            }
+        }
+        Box::pin(self.leave()).await
+    }
+
+    /// Receives a chunk, if there is one, and sends the answer as far as it goes: what was received, and what is left to send.
+    #[inline]
+    fn answer(&self) -> io::Result<(Option<usize>, Option<Vec<u8>>)> {
+        let buffer = &mut *self.buffer.borrow_mut();
+        let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
+            Ok(0) => return Ok((Some(0), None)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((None, None)),
+            received => received?, // data = client.recv(1000)
+        };
+        self.chunks.set(self.chunks.get() + 1);
+        buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
+        let answer = &buffer[..ECHO_PREFIX.len() + received];
+        let sent = match self.stream.send(answer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            sent => sent?, // client.send(b'GOT:' + data)
+        };
+        Ok((Some(received), (sent < answer.len()).then(|| answer[sent..].to_vec())))
+    }
+
+    /// A drain has begun: answers what was received, ends the stream, and reads until the client does the same. To close
+    /// earlier would reset the connection if the client still sends, and destroy the answers on their way to it.
+    async fn leave(&self) -> io::Result<()> {
+        if self.chunks.get() == 0 {
+            // It has only just connected, and its question may be on its way.
+            let _ = future::timeout(&self.stream.descriptor().scheduler(), DRAIN_GRACE, readable(&self.stream)).await;
+        }
+        let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
+        while budget > 0 {
+            let (Some(received @ 1..), rest) = self.answer()? else { break };
+            if let Some(rest) = rest {
+                send_all(&self.stream, &rest).await?;
+            }
+            budget = budget.saturating_sub(received);
+            next_turn().await;
+        }
+        self.stream.shutdown_send()?;
+        while recv(&self.stream, &mut [0; RECV_CHUNK_BYTES]).await? > 0 {}
+        Ok(())
+    }
+
+    /// Ends when nothing has moved for so long: neither has something come, nor has the client taken what it was sent.
+    async fn be_idle(&self, timeout: Duration) -> io::Result<()> {
+        let (mut before, mut looks) = ((0, usize::MAX), 0);
+        while looks < 4 {
+            sleep(&self.stream.descriptor().scheduler(), timeout / 4).await;
+            let now = (self.chunks.get(), self.stream.send_queue_bytes());
+            looks = if now.0 > before.0 || now.1 < before.1 { 0 } else { looks + 1 };
+            before = now;
+        }
+        Ok(())
+    }
+}
+
+fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Duration) -> io::Result<()> {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let signals = Signals::new(&handle, &[Signal::Interrupt, Signal::Terminate])?;
+    let listener = Listener::bind(listen)?;
+    println!("Listening on {}", listener.address());
+    let buffer = Rc::new(Buffer::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
+    scheduler.spawn(Acceptor::new(&handle, listener, move |stream, _| {
+        future::task(echo(Client { stream, buffer: Rc::clone(&buffer), chunks: Cell::new(0) }, idle_timeout))
+    }));
+    scheduler.spawn_service(future::task(async move {
+        next_signal(&signals).await?;
+        handle.drain(handle.now() + drain_timeout);
+        next_signal(&signals).await?;
+        handle.stop();
+        Ok(())
+    }));
+    scheduler.run();
+    Ok(())
+}
+
+fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {
+    let mut options = ("0.0.0.0:25000".parse().ok()?, None, Duration::from_secs(10));
+    let seconds = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    let args = std::env::args_os().skip(1).map(|arg| arg.into_string().ok()).collect::<Option<Vec<String>>>()?;
+    for option in args.chunks(2) {
+        match [option[0].as_str(), option.get(1)?] {
+            ["--listen", address] => options.0 = address.parse().ok()?,
+            ["--idle-timeout", time] => options.1 = Some(seconds(time)?),
+            ["--drain-timeout", time] => options.2 = seconds(time)?,
+            _ => return None,
         }
     }
-}
-
-enum Answer {
-    Sent,
-    /// There was no room for all of it.
-    Unsent(Box<[u8]>),
-    /// There was nothing to answer: the client has ended the stream.
-    End,
-}
-
-/// Receives a chunk and sends the answer, as far as both go without waiting.
-///
-/// All connections share one buffer, which nobody needs while they wait. A buffer that is a local of the `async fn` above,
-/// and is used again after an `await`, is part of its state, and so of each connection's memory.
-#[inline]
-fn answer(client: &Stream, buffer: &mut [u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]) -> io::Result<Answer> {
-    let received = match client.recv(&mut buffer[ECHO_PREFIX.len()..]) {
-        Ok(0) => return Ok(Answer::End),
-        Ok(received) => received,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Answer::Sent),
-        Err(error) => return Err(error),
-    };
-    buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
-    let answer = &buffer[..ECHO_PREFIX.len() + received];
-    match client.send(answer) {
-        Ok(sent) if sent == answer.len() => Ok(Answer::Sent),
-        Ok(sent) => Ok(Answer::Unsent(answer[sent..].into())),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Answer::Unsent(answer.into())),
-        Err(error) => Err(error),
-    }
+    Some(options)
 }
 
 fn main() -> ExitCode {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:25000".to_owned());
-    let listener = match address.parse().map_err(io::Error::other).and_then(Listener::bind) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("cannot listen on {address}: {error}");
-            return ExitCode::FAILURE;
-        }
+    let Some((listen, idle_timeout, drain_timeout)) = options() else {
+        eprintln!("usage: echo_async [--listen ADDRESS:PORT] [--idle-timeout SECONDS] [--drain-timeout SECONDS]");
+        return ExitCode::from(2);
     };
-    println!("Listening on {}", listener.address());
-    let mut scheduler = Scheduler::new();
-    let buffer = Rc::new(RefCell::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
-    let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
-        future::task(echo(client, Rc::clone(&buffer))).named(format!("echo {peer}"))
-    });
-    scheduler.spawn(acceptor);
-    scheduler.run();
-    ExitCode::SUCCESS
+    let Err(error) = run(listen, idle_timeout, drain_timeout) else { return ExitCode::SUCCESS };
+    eprintln!("echo_async: cannot serve {listen}: {}", reason(&error));
+    ExitCode::FAILURE
 }

@@ -71,6 +71,10 @@ impl Signals {
         Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
     }
 
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+
     /// The next signal that has arrived; `None` if there is none (any more). Several of the same kind may count as one.
     ///
     /// # Errors

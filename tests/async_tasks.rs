@@ -1,8 +1,12 @@
 //! Tasks that are futures, among hand-written ones: joined, cancelled, drained, dropped; and what they say to each other.
 
+#[path = "common/limited.rs"]
+mod limited;
+
 use fdtask::channel::{TryRecvError, TrySendError, channel};
 use fdtask::future::{self, JoinError, JoinHandle, readable, sleep, task};
 use fdtask::{Descriptor, End, Notify, Observer, Scheduler, Task, TaskId, Wait, task_fn};
+use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(20);
 
 type Trace = Rc<RefCell<Vec<String>>>;
 
@@ -58,49 +62,53 @@ impl Observer for Ends {
 
 #[test]
 fn hand_written_tasks_and_futures_take_turns_in_one_deque() {
-    let trace = Trace::default();
-    let mut scheduler = Scheduler::new();
-    let note = |name: &'static str| {
-        let trace = Rc::clone(&trace);
-        move |step: u32| trace.borrow_mut().push(format!("{name}{step}"))
-    };
-    let by_future = |note: Box<dyn Fn(u32)>| {
-        task(async move {
-            for step in 0..3 {
-                note(step);
-                future::next_turn().await;
-            }
-            Ok(())
-        })
-    };
-    scheduler.spawn(by_future(Box::new(note("a"))));
-    let (by_hand, mut step) = (note("b"), 0);
-    scheduler.spawn(task_fn("b", move |_| {
-        by_hand(step);
-        step += 1;
-        Ok(if step < 3 { Wait::Turn } else { Wait::Done })
-    }));
-    scheduler.spawn(by_future(Box::new(note("c"))));
-    scheduler.run();
-    assert_eq!(trace.borrow().join(" "), "a0 b0 c0 a1 b1 c1 a2 b2 c2");
+    within_limit(|| {
+        let trace = Trace::default();
+        let mut scheduler = Scheduler::new();
+        let note = |name: &'static str| {
+            let trace = Rc::clone(&trace);
+            move |step: u32| trace.borrow_mut().push(format!("{name}{step}"))
+        };
+        let by_future = |note: Box<dyn Fn(u32)>| {
+            task(async move {
+                for step in 0..3 {
+                    note(step);
+                    future::next_turn().await;
+                }
+                Ok(())
+            })
+        };
+        scheduler.spawn(by_future(Box::new(note("a"))));
+        let (by_hand, mut step) = (note("b"), 0);
+        scheduler.spawn(task_fn("b", move |_| {
+            by_hand(step);
+            step += 1;
+            Ok(if step < 3 { Wait::Turn } else { Wait::Done })
+        }));
+        scheduler.spawn(by_future(Box::new(note("c"))));
+        scheduler.run();
+        assert_eq!(trace.borrow().join(" "), "a0 b0 c0 a1 b1 c1 a2 b2 c2");
+    });
 }
 
 #[test]
 fn an_error_a_panic_and_an_end_are_each_told_and_end_one_task_alone() {
-    let trace = Trace::default();
-    let mut scheduler = Scheduler::new();
-    scheduler.observe(Ends(Rc::clone(&trace)));
-    scheduler.spawn(task(async { Err(io::Error::other("no luck")) }).named("one"));
-    scheduler.spawn(task(async { panic!("ouch") }).named("two"));
-    scheduler.spawn(
-        task(async {
-            future::next_turn().await;
-            Ok(())
-        })
-        .named("three"),
-    );
-    scheduler.run();
-    assert_eq!(*trace.borrow(), ["one failed: no luck", "two Panicked(\"ouch\")", "three Done"]);
+    within_limit(|| {
+        let trace = Trace::default();
+        let mut scheduler = Scheduler::new();
+        scheduler.observe(Ends(Rc::clone(&trace)));
+        scheduler.spawn(task(async { Err(io::Error::other("no luck")) }).named("one"));
+        scheduler.spawn(task(async { panic!("ouch") }).named("two"));
+        scheduler.spawn(
+            task(async {
+                future::next_turn().await;
+                Ok(())
+            })
+            .named("three"),
+        );
+        scheduler.run();
+        assert_eq!(*trace.borrow(), ["one failed: no luck", "two Panicked(\"ouch\")", "three Done"]);
+    });
 }
 
 async fn waits_by_name(socket: Descriptor) -> io::Result<()> {
@@ -109,346 +117,378 @@ async fn waits_by_name(socket: Descriptor) -> io::Result<()> {
 
 #[test]
 fn the_task_table_shows_the_name_of_the_async_fn_and_what_it_waits_for() {
-    let mut scheduler = Scheduler::new();
-    let (socket, _far) = pair(&scheduler);
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
-    scheduler.spawn(task(waits_by_name(socket)));
-    scheduler.spawn(task_fn("stop", |cx| {
-        cx.stop();
-        Ok(Wait::Done)
-    }));
-    scheduler.run();
-    let tasks = scheduler.tasks();
-    assert_eq!((tasks[0].name.as_str(), tasks[0].state.as_str()), ("waits_by_name", format!("recv fd {fd}").as_str()));
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (socket, _far) = pair(&scheduler);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        scheduler.spawn(task(waits_by_name(socket)));
+        scheduler.spawn(task_fn("stop", |cx| {
+            cx.stop();
+            Ok(Wait::Done)
+        }));
+        scheduler.run();
+        let tasks = scheduler.tasks();
+        assert_eq!(
+            (tasks[0].name.as_str(), tasks[0].state.as_str()),
+            ("waits_by_name", format!("recv fd {fd}").as_str())
+        );
+    });
 }
 
 #[test]
 fn dropping_a_scheduler_drops_every_future_and_closes_every_descriptor() {
-    let mut scheduler = Scheduler::new();
-    let handle = scheduler.handle();
-    let ((waiting, far_of_waiting), (unpolled, far_of_unpolled), (joined, far_of_joined)) =
-        (pair(&scheduler), pair(&scheduler), pair(&scheduler));
-    let parent_handle = handle.clone();
-    scheduler.spawn(task(async move {
-        let child = future::spawn(&parent_handle, async move { readable(&joined).await });
-        let timer = sleep(&parent_handle, LONG);
-        let _ = futures_util::future::join3(readable(&waiting), timer, child).await;
-        Ok(())
-    }));
-    turns(&mut scheduler);
-    let never_polled = task(async move { readable(&unpolled).await });
-    scheduler.spawn(never_polled);
-    drop(scheduler);
-    for far in [far_of_waiting, far_of_unpolled, far_of_joined] {
-        assert!(is_closed(&far));
-    }
-    // What is still held talks to nobody, and a task for nobody is dropped.
-    let dropped = Rc::new(());
-    let held = Rc::clone(&dropped);
-    handle.spawn(task(async move {
-        drop(held);
-        Ok(())
-    }));
-    assert_eq!(Rc::strong_count(&dropped), 1);
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let ((waiting, far_of_waiting), (unpolled, far_of_unpolled), (joined, far_of_joined)) =
+            (pair(&scheduler), pair(&scheduler), pair(&scheduler));
+        let parent_handle = handle.clone();
+        scheduler.spawn(task(async move {
+            let child = future::spawn(&parent_handle, async move { readable(&joined).await });
+            let timer = sleep(&parent_handle, LONG);
+            let _ = futures_util::future::join3(readable(&waiting), timer, child).await;
+            Ok(())
+        }));
+        turns(&mut scheduler);
+        let never_polled = task(async move { readable(&unpolled).await });
+        scheduler.spawn(never_polled);
+        drop(scheduler);
+        for far in [far_of_waiting, far_of_unpolled, far_of_joined] {
+            assert!(is_closed(&far));
+        }
+        // What is still held talks to nobody, and a task for nobody is dropped.
+        let dropped = Rc::new(());
+        let held = Rc::clone(&dropped);
+        handle.spawn(task(async move {
+            drop(held);
+            Ok(())
+        }));
+        assert_eq!(Rc::strong_count(&dropped), 1);
+    });
 }
 
 #[test]
 fn a_second_future_that_waits_for_the_same_side_is_refused_and_the_first_goes_on() {
-    let mut scheduler = Scheduler::new();
-    let (socket, mut far) = pair(&scheduler);
-    let socket = Rc::new(socket);
-    let outcomes = Rc::new(RefCell::new(Vec::new()));
-    for name in ["first", "second"] {
-        let (socket, outcomes) = (Rc::clone(&socket), Rc::clone(&outcomes));
-        scheduler.spawn(task(async move {
-            let kind = readable(&*socket).await.map_err(|error| error.kind());
-            outcomes.borrow_mut().push((name, kind));
-            Ok(())
-        }));
-    }
-    turns(&mut scheduler);
-    assert_eq!(*outcomes.borrow(), [("second", Err(io::ErrorKind::ResourceBusy))]);
-    far.write_all(b"!").expect("room");
-    scheduler.run();
-    assert_eq!(outcomes.borrow()[1], ("first", Ok(())));
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (socket, mut far) = pair(&scheduler);
+        let socket = Rc::new(socket);
+        let outcomes = Rc::new(RefCell::new(Vec::new()));
+        for name in ["first", "second"] {
+            let (socket, outcomes) = (Rc::clone(&socket), Rc::clone(&outcomes));
+            scheduler.spawn(task(async move {
+                let kind = readable(&*socket).await.map_err(|error| error.kind());
+                outcomes.borrow_mut().push((name, kind));
+                Ok(())
+            }));
+        }
+        turns(&mut scheduler);
+        assert_eq!(*outcomes.borrow(), [("second", Err(io::ErrorKind::ResourceBusy))]);
+        far.write_all(b"!").expect("room");
+        scheduler.run();
+        assert_eq!(outcomes.borrow()[1], ("first", Ok(())));
+    });
 }
 
 #[test]
 fn a_joined_task_gives_its_value_its_panic_or_its_cancellation() {
-    let mut scheduler = Scheduler::new();
-    let handle = scheduler.handle();
-    let results = Rc::new(RefCell::new(Vec::new()));
-    let place = Rc::clone(&results);
-    scheduler.spawn(task(async move {
-        let value = future::spawn(&handle, async { 7 });
-        let panicked = future::spawn(&handle, async { panic!("ouch") });
-        let cancelled = future::spawn(&handle, std::future::pending::<i32>());
-        future::next_turn().await;
-        cancelled.cancel();
-        let unstarted = future::spawn(&handle, async { 8 });
-        unstarted.cancel();
-        *place.borrow_mut() = vec![value.await, panicked.await, cancelled.await, unstarted.await];
-        Ok(())
-    }));
-    scheduler.run();
-    let expected = [Ok(7), Err(JoinError::Panicked), Err(JoinError::Cancelled), Err(JoinError::Cancelled)];
-    assert_eq!(*results.borrow(), expected);
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let results = Rc::new(RefCell::new(Vec::new()));
+        let place = Rc::clone(&results);
+        scheduler.spawn(task(async move {
+            let value = future::spawn(&handle, async { 7 });
+            let panicked = future::spawn(&handle, async { panic!("ouch") });
+            let cancelled = future::spawn(&handle, std::future::pending::<i32>());
+            future::next_turn().await;
+            cancelled.cancel();
+            let unstarted = future::spawn(&handle, async { 8 });
+            unstarted.cancel();
+            *place.borrow_mut() = vec![value.await, panicked.await, cancelled.await, unstarted.await];
+            Ok(())
+        }));
+        scheduler.run();
+        let expected = [Ok(7), Err(JoinError::Panicked), Err(JoinError::Cancelled), Err(JoinError::Cancelled)];
+        assert_eq!(*results.borrow(), expected);
+    });
 }
 
 #[test]
 fn dropping_a_join_handle_cancels_the_task_and_detaching_does_not() {
-    let mut scheduler = Scheduler::new();
-    let handle = scheduler.handle();
-    let ((kept, mut far_of_kept), (cancelled, far_of_cancelled)) = (pair(&scheduler), pair(&scheduler));
-    let done = Rc::new(Cell::new(false));
-    let is_done = Rc::clone(&done);
-    scheduler.spawn(task(async move {
-        let join = future::spawn(&handle, async move { readable(&cancelled).await });
-        future::spawn(&handle, async move { is_done.set(readable(&kept).await.is_ok()) }).detach();
-        future::next_turn().await;
-        drop(join);
-        Ok(())
-    }));
-    turns(&mut scheduler);
-    assert!(is_closed(&far_of_cancelled));
-    far_of_kept.write_all(b"!").expect("room");
-    scheduler.run();
-    assert!(done.get());
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let ((kept, mut far_of_kept), (cancelled, far_of_cancelled)) = (pair(&scheduler), pair(&scheduler));
+        let done = Rc::new(Cell::new(false));
+        let is_done = Rc::clone(&done);
+        scheduler.spawn(task(async move {
+            let join = future::spawn(&handle, async move { readable(&cancelled).await });
+            future::spawn(&handle, async move { is_done.set(readable(&kept).await.is_ok()) }).detach();
+            future::next_turn().await;
+            drop(join);
+            Ok(())
+        }));
+        turns(&mut scheduler);
+        assert!(is_closed(&far_of_cancelled));
+        far_of_kept.write_all(b"!").expect("room");
+        scheduler.run();
+        assert!(done.get());
+    });
 }
 
 #[test]
 fn a_hand_written_task_joins_a_future() {
-    let mut scheduler = Scheduler::new();
-    let handle = scheduler.handle();
-    let delay = sleep(&handle, Duration::from_millis(5));
-    let mut join = Some(future::spawn(&handle, async move {
-        delay.await;
-        9
-    }));
-    let result = Rc::new(Cell::new(None));
-    let place = Rc::clone(&result);
-    scheduler.spawn(task_fn("joiner", move |cx| match join.take().map(JoinHandle::try_join) {
-        Some(Ok(outcome)) => {
-            place.set(Some(outcome));
-            Ok(Wait::Done)
-        }
-        Some(Err(not_yet)) => Ok(join.insert(not_yet).wait(cx)),
-        None => Ok(Wait::Done),
-    }));
-    scheduler.run();
-    assert_eq!(result.get(), Some(Ok(9)));
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let delay = sleep(&handle, Duration::from_millis(5));
+        let mut join = Some(future::spawn(&handle, async move {
+            delay.await;
+            9
+        }));
+        let result = Rc::new(Cell::new(None));
+        let place = Rc::clone(&result);
+        scheduler.spawn(task_fn("joiner", move |cx| match join.take().map(JoinHandle::try_join) {
+            Some(Ok(outcome)) => {
+                place.set(Some(outcome));
+                Ok(Wait::Done)
+            }
+            Some(Err(not_yet)) => Ok(join.insert(not_yet).wait(cx)),
+            None => Ok(Wait::Done),
+        }));
+        scheduler.run();
+        assert_eq!(result.get(), Some(Ok(9)));
+    });
 }
 
 #[test]
 fn a_drain_is_heard_by_those_who_wait_for_it_and_ends_the_others_at_its_deadline() {
-    let trace = Trace::default();
-    let mut scheduler = Scheduler::new();
-    scheduler.observe(Ends(Rc::clone(&trace)));
-    let handle = scheduler.handle();
-    let (socket, _far) = pair(&scheduler);
-    let listening = handle.clone();
-    scheduler.spawn(
-        task(async move {
-            futures_util::future::select(readable(&socket), future::draining(&listening)).await;
-            Ok(())
-        })
-        .named("listens"),
-    );
-    let (silent, _far_of_silent) = pair(&scheduler);
-    scheduler.spawn(task(async move { readable(&silent).await }).named("does not"));
-    let until = Instant::now() + Duration::from_millis(30);
-    scheduler.spawn(task_fn("drainer", move |cx| {
-        cx.drain(until);
-        Ok(Wait::Done)
-    }));
-    scheduler.run();
-    assert!(Instant::now() >= until);
-    assert_eq!(*trace.borrow(), ["drainer Done", "listens Done", "does not Cancelled"]);
+    within_limit(|| {
+        let trace = Trace::default();
+        let mut scheduler = Scheduler::new();
+        scheduler.observe(Ends(Rc::clone(&trace)));
+        let handle = scheduler.handle();
+        let (socket, _far) = pair(&scheduler);
+        let listening = handle.clone();
+        scheduler.spawn(
+            task(async move {
+                futures_util::future::select(readable(&socket), future::draining(&listening)).await;
+                Ok(())
+            })
+            .named("listens"),
+        );
+        let (silent, _far_of_silent) = pair(&scheduler);
+        scheduler.spawn(task(async move { readable(&silent).await }).named("does not"));
+        let until = Instant::now() + Duration::from_millis(30);
+        scheduler.spawn(task_fn("drainer", move |cx| {
+            cx.drain(until);
+            Ok(Wait::Done)
+        }));
+        scheduler.run();
+        assert!(Instant::now() >= until);
+        assert_eq!(*trace.borrow(), ["drainer Done", "listens Done", "does not Cancelled"]);
+    });
 }
 
 #[test]
 fn a_full_channel_holds_up_its_senders_and_loses_nothing() {
-    let mut scheduler = Scheduler::new();
-    let (sender, receiver) = channel(&scheduler.handle(), 2);
-    let most = Rc::new(Cell::new(0));
-    for name in 0..3_u32 {
-        let sender = sender.clone();
-        scheduler.spawn(task(async move {
-            for number in 0..100 {
-                sender.send((name, number)).await?;
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (sender, receiver) = channel(&scheduler.handle(), 2);
+        let most = Rc::new(Cell::new(0));
+        for name in 0..3_u32 {
+            let sender = sender.clone();
+            scheduler.spawn(task(async move {
+                for number in 0..100 {
+                    sender.send((name, number)).await?;
+                }
+                Ok(())
+            }));
+        }
+        let mut next = 0;
+        scheduler.spawn(task_fn("fourth sender", move |cx| {
+            while next < 100 {
+                match sender.try_send((3, next)) {
+                    Ok(()) => next += 1,
+                    Err(TrySendError::Full(_)) => return Ok(sender.wait(cx)),
+                    Err(TrySendError::Closed(_)) => panic!("somebody receives"),
+                }
             }
-            Ok(())
+            Ok(Wait::Done)
         }));
-    }
-    let mut next = 0;
-    scheduler.spawn(task_fn("fourth sender", move |cx| {
-        while next < 100 {
-            match sender.try_send((3, next)) {
-                Ok(()) => next += 1,
-                Err(TrySendError::Full(_)) => return Ok(sender.wait(cx)),
-                Err(TrySendError::Closed(_)) => panic!("somebody receives"),
+        let (arrived, seen) = (Rc::new(RefCell::new(Vec::new())), Rc::clone(&most));
+        let place = Rc::clone(&arrived);
+        scheduler.spawn(task(async move {
+            loop {
+                seen.set(seen.get().max(receiver.len()));
+                match receiver.recv().await {
+                    Some(value) => place.borrow_mut().push(value),
+                    None => return Ok(()),
+                }
             }
+        }));
+        scheduler.run();
+        assert!(scheduler.tasks().is_empty(), "nobody is left waiting");
+        assert!(most.get() <= 2, "{} in the queue", most.get());
+        for name in 0..4 {
+            let of_one =
+                arrived.borrow().iter().filter(|value| value.0 == name).map(|value| value.1).collect::<Vec<u32>>();
+            assert_eq!(of_one, (0..100).collect::<Vec<u32>>());
         }
-        Ok(Wait::Done)
-    }));
-    let (arrived, seen) = (Rc::new(RefCell::new(Vec::new())), Rc::clone(&most));
-    let place = Rc::clone(&arrived);
-    scheduler.spawn(task(async move {
-        loop {
-            seen.set(seen.get().max(receiver.len()));
-            match receiver.recv().await {
-                Some(value) => place.borrow_mut().push(value),
-                None => return Ok(()),
-            }
-        }
-    }));
-    scheduler.run();
-    assert!(scheduler.tasks().is_empty(), "nobody is left waiting");
-    assert!(most.get() <= 2, "{} in the queue", most.get());
-    for name in 0..4 {
-        let of_one = arrived.borrow().iter().filter(|value| value.0 == name).map(|value| value.1).collect::<Vec<u32>>();
-        assert_eq!(of_one, (0..100).collect::<Vec<u32>>());
-    }
+    });
 }
 
 #[test]
 fn a_channel_whose_other_end_is_gone_says_so() {
-    let scheduler = Scheduler::new();
-    let (sender, receiver) = channel(&scheduler.handle(), 1);
-    sender.try_send(1).expect("room");
-    drop(sender);
-    assert_eq!(receiver.try_recv(), Ok(1));
-    assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
-    let (sender, receiver) = channel(&scheduler.handle(), 1);
-    drop(receiver);
-    assert!(matches!(sender.try_send(1), Err(TrySendError::Closed(1))));
+    within_limit(|| {
+        let scheduler = Scheduler::new();
+        let (sender, receiver) = channel(&scheduler.handle(), 1);
+        sender.try_send(1).expect("room");
+        drop(sender);
+        assert_eq!(receiver.try_recv(), Ok(1));
+        assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+        let (sender, receiver) = channel(&scheduler.handle(), 1);
+        drop(receiver);
+        assert!(matches!(sender.try_send(1), Err(TrySendError::Closed(1))));
+    });
 }
 
 #[test]
 fn a_notify_wakes_all_who_wait_and_forgets_those_who_stopped() {
-    let mut scheduler = Scheduler::new();
-    let handle = scheduler.handle();
-    let notify = Notify::new(&handle);
-    let woken = Rc::new(Cell::new(0));
-    for _ in 0..3 {
-        let (notify, woken) = (notify.clone(), Rc::clone(&woken));
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let notify = Notify::new(&handle);
+        let woken = Rc::new(Cell::new(0));
+        for _ in 0..3 {
+            let (notify, woken) = (notify.clone(), Rc::clone(&woken));
+            scheduler.spawn(task(async move {
+                notify.notified().await;
+                woken.set(woken.get() + 1);
+                Ok(())
+            }));
+        }
+        let waiting = notify.clone();
         scheduler.spawn(task(async move {
-            notify.notified().await;
-            woken.set(woken.get() + 1);
+            let short = future::timeout(&handle, Duration::from_millis(1), waiting.notified()).await;
+            assert!(short.is_err());
+            waiting.notify();
             Ok(())
         }));
-    }
-    let waiting = notify.clone();
-    scheduler.spawn(task(async move {
-        let short = future::timeout(&handle, Duration::from_millis(1), waiting.notified()).await;
-        assert!(short.is_err());
-        waiting.notify();
-        Ok(())
-    }));
-    scheduler.run();
-    assert_eq!(woken.get(), 3);
+        scheduler.run();
+        assert_eq!(woken.get(), 3);
+    });
 }
 
 #[test]
 fn another_thread_can_spawn_cancel_drain_and_stop() {
-    let mut scheduler = Scheduler::new();
-    let remote = scheduler.remote().expect("descriptors");
-    let (socket, far) = pair(&scheduler);
-    let waiting = scheduler.spawn(task(async move { readable(&socket).await }));
-    scheduler.spawn(task(std::future::pending()));
-    let thread = thread::spawn({
-        let remote = remote.clone();
-        move || {
-            let (ids, id) = mpsc::channel();
-            // A task that is not `Send`, made where it runs.
-            remote.spawn_with(move |cx| {
-                let (handle, me) = (cx.handle(), Rc::new(cx.id()));
-                task(async move {
-                    future::next_turn().await;
-                    ids.send(*me).map_err(io::Error::other)?;
-                    drop(handle);
-                    Ok(())
-                })
-            });
-            id.recv_timeout(LONG).expect("it runs");
-            remote.call(|_| panic!("this ends nothing else"));
-            remote.cancel(waiting);
-            assert!(is_closed(&far), "the cancelled task's descriptor is closed");
-            remote.drain(Instant::now());
-        }
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let (socket, far) = pair(&scheduler);
+        let waiting = scheduler.spawn(task(async move { readable(&socket).await }));
+        scheduler.spawn(task(std::future::pending()));
+        let thread = thread::spawn({
+            let remote = remote.clone();
+            move || {
+                let (ids, id) = mpsc::channel();
+                // A task that is not `Send`, made where it runs.
+                remote.spawn_with(move |cx| {
+                    let (handle, me) = (cx.handle(), Rc::new(cx.id()));
+                    task(async move {
+                        future::next_turn().await;
+                        ids.send(*me).map_err(io::Error::other)?;
+                        drop(handle);
+                        Ok(())
+                    })
+                });
+                id.recv_timeout(LONG).expect("it runs");
+                remote.call(|_| panic!("this ends nothing else"));
+                remote.cancel(waiting);
+                assert!(is_closed(&far), "the cancelled task's descriptor is closed");
+                remote.drain(Instant::now());
+            }
+        });
+        scheduler.run();
+        thread.join().expect("all went well over there");
+        scheduler.spawn(task(std::future::pending()));
+        let stopper = thread::spawn({
+            let remote = remote.clone();
+            move || remote.stop()
+        });
+        scheduler.run();
+        stopper.join().expect("it has stopped");
+        assert!(!remote.is_closed());
+        drop(scheduler);
+        assert!(remote.is_closed());
+        remote.call(|_| unreachable!("nobody calls it"));
     });
-    scheduler.run();
-    thread.join().expect("all went well over there");
-    scheduler.spawn(task(std::future::pending()));
-    let stopper = thread::spawn({
-        let remote = remote.clone();
-        move || remote.stop()
-    });
-    scheduler.run();
-    stopper.join().expect("it has stopped");
-    assert!(!remote.is_closed());
-    drop(scheduler);
-    assert!(remote.is_closed());
-    remote.call(|_| unreachable!("nobody calls it"));
 }
 
 #[test]
 fn of_a_million_wakes_of_a_hand_written_task_the_last_is_never_lost() {
-    const WAKES: usize = 1_000_000;
-    let count = Arc::new(AtomicUsize::new(0));
-    let mut scheduler = Scheduler::new();
-    let remote = scheduler.remote().expect("descriptors");
-    let seen = Arc::clone(&count);
-    let sleeper = scheduler.spawn(task_fn("sleeper", move |cx| {
-        if seen.load(Ordering::Acquire) == WAKES {
-            return Ok(Wait::Done);
-        }
-        // With a deadline, so that a lost wake fails the test instead of hanging it.
-        assert!(!cx.timed_out(), "no wake came for {LONG:?}, after {}", seen.load(Ordering::Acquire));
-        cx.or(Wait::Until(cx.now() + LONG));
-        Ok(Wait::Wake)
-    }));
-    let thread = thread::spawn(move || {
-        for number in 1..=WAKES {
-            count.store(number, Ordering::Release);
-            remote.wake(sleeper);
-        }
+    within_limit(|| {
+        const WAKES: usize = 1_000_000;
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let seen = Arc::clone(&count);
+        let sleeper = scheduler.spawn(task_fn("sleeper", move |cx| {
+            if seen.load(Ordering::Acquire) == WAKES {
+                return Ok(Wait::Done);
+            }
+            // With a deadline, so that a lost wake fails the test instead of hanging it.
+            assert!(!cx.timed_out(), "no wake came for {LONG:?}, after {}", seen.load(Ordering::Acquire));
+            cx.or(Wait::Until(cx.now() + LONG));
+            Ok(Wait::Wake)
+        }));
+        let thread = thread::spawn(move || {
+            for number in 1..=WAKES {
+                count.store(number, Ordering::Release);
+                remote.wake(sleeper);
+            }
+        });
+        scheduler.run();
+        thread.join().expect("it has ended");
     });
-    scheduler.run();
-    thread.join().expect("it has ended");
 }
 
 #[test]
 fn work_that_blocks_holds_up_nobody_and_a_panic_in_it_is_an_error() {
-    let mut scheduler = Scheduler::new();
-    let trace = Trace::default();
-    let (go, may_go) = mpsc::channel();
-    let slow = Rc::clone(&trace);
-    scheduler.spawn(task(async move {
-        let answer = future::blocking(move || may_go.recv_timeout(LONG)).await?;
-        slow.borrow_mut().push(format!("slow {answer:?}"));
-        Ok(())
-    }));
-    let quick = Rc::clone(&trace);
-    scheduler.spawn(task(async move {
-        assert_eq!(future::blocking(|| panic!("ouch")).await, Err::<(), _>(JoinError::Panicked));
-        quick.borrow_mut().push("quick".to_owned());
-        go.send(5).map_err(io::Error::other)
-    }));
-    scheduler.run();
-    assert_eq!(*trace.borrow(), ["quick", "slow Ok(5)"]);
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let trace = Trace::default();
+        let (go, may_go) = mpsc::channel();
+        let slow = Rc::clone(&trace);
+        scheduler.spawn(task(async move {
+            let answer = future::blocking(move || may_go.recv_timeout(LONG)).await?;
+            slow.borrow_mut().push(format!("slow {answer:?}"));
+            Ok(())
+        }));
+        let quick = Rc::clone(&trace);
+        scheduler.spawn(task(async move {
+            assert_eq!(future::blocking(|| panic!("ouch")).await, Err::<(), _>(JoinError::Panicked));
+            quick.borrow_mut().push("quick".to_owned());
+            go.send(5).map_err(io::Error::other)
+        }));
+        scheduler.run();
+        assert_eq!(*trace.borrow(), ["quick", "slow Ok(5)"]);
+    });
 }
 
 #[test]
 fn tasks_that_use_nothing_foreign_need_no_descriptor_of_their_own() {
-    let mut scheduler = Scheduler::new();
-    let handle = scheduler.handle();
-    scheduler.spawn(task(async move {
-        let child_handle = handle.clone();
-        let child = future::spawn(&handle, async move { sleep(&child_handle, Duration::from_millis(1)).await });
-        child.await?;
-        Ok(())
-    }));
-    scheduler.run();
-    assert!(scheduler.tasks().is_empty(), "no service was needed");
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        scheduler.spawn(task(async move {
+            let child_handle = handle.clone();
+            let child = future::spawn(&handle, async move { sleep(&child_handle, Duration::from_millis(1)).await });
+            child.await?;
+            Ok(())
+        }));
+        scheduler.run();
+        assert!(scheduler.tasks().is_empty(), "no service was needed");
+    });
 }

@@ -4,7 +4,7 @@
 //! is put back into force here, in a test process of its own.
 
 use fdtask::net::Stream;
-use fdtask::{Scheduler, Wait, task_fn};
+use fdtask::{Scheduler, Wait, future, task_fn};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
@@ -13,20 +13,29 @@ use std::sync::mpsc;
 fn sending_to_a_peer_that_is_gone_is_an_error_and_not_a_signal() {
     // SAFETY: the default action is no code of ours, and nothing else in this process relies on how SIGPIPE is handled.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    let (ours, peer) = UnixStream::pair().expect("a pair of sockets");
-    ours.set_nonblocking(true).expect("a socket can be non-blocking");
-    drop(peer);
-
     let (told, heard) = mpsc::channel();
-    let mut ours = Some(ours);
     let mut scheduler = Scheduler::new();
     scheduler.spawn(task_fn("sender", move |cx| {
-        let stream = ours.take().map(|ours| Stream::new(cx, ours));
-        let _ = told.send(stream.map(|stream| stream.send(b"is anybody there?")));
+        let stream = Stream::new(cx, socket_without_peer());
+        let _ = told.send(stream.send(b"is anybody there?").map(drop));
+        let told = told.clone();
+        cx.spawn(future::task(async move {
+            let _ = told.send(future::send_all(&stream, b"and now?").await);
+            Ok(())
+        }));
         Ok(Wait::Done)
     }));
     scheduler.run();
 
-    let sent = heard.try_recv().expect("the task has run").expect("the task has run once");
-    assert_eq!(sent.expect_err("nobody is there").kind(), io::ErrorKind::BrokenPipe);
+    let outcomes: Vec<io::Result<()>> = heard.try_iter().collect();
+    assert_eq!(outcomes.len(), 2);
+    for sent in outcomes {
+        assert_eq!(sent.expect_err("nobody is there").kind(), io::ErrorKind::BrokenPipe);
+    }
+}
+
+fn socket_without_peer() -> UnixStream {
+    let (ours, _peer) = UnixStream::pair().expect("a pair of sockets");
+    ours.set_nonblocking(true).expect("a socket can be non-blocking");
+    ours
 }

@@ -5,7 +5,9 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Server, Signal, answers_to, assert_idle, eventually, payload, payload_of};
+use common::{
+    Client, Echo, LIMIT, Server, Signal, answers_to, assert_idle, eventually, over_echoes, payload, payload_of,
+};
 use faults::{
     Heard, assert_recovers_within, client_that_never_reads, count_heard, heard, leave_room_for, served, timed,
     unreceived_bytes, warm_up,
@@ -16,6 +18,26 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+over_echoes! {
+    without_threads:
+        with_no_clients_it_exits_0_at_once
+        what_the_kernel_had_queued_when_the_signal_came_is_served
+        a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer
+        every_reply_for_what_was_received_comes_before_the_end_of_the_stream
+        what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte
+        clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset
+        a_silent_client_is_told_the_end_and_waited_for_at_no_cost
+        once_it_has_served_its_queue_nobody_else_can_connect
+        a_silent_client_holds_it_up_no_longer_than_the_drain_timeout
+        a_client_that_never_reads_holds_it_up_no_longer_than_the_drain_timeout
+        a_second_signal_ends_it_at_once
+        a_second_signal_ends_it_at_once_though_a_client_never_reads
+        two_different_signals_that_arrive_together_are_two
+        a_storm_of_connects_does_not_keep_it_from_ending
+        a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others
+        a_client_that_half_closes_during_the_drain_is_waited_for_no_longer;
+}
 
 /// A drain timeout that no test ever waits for: whoever ends because of it ends too late.
 const PATIENT: [&str; 2] = ["--drain-timeout", "600"];
@@ -30,19 +52,17 @@ fn expect_clean_exit(mut server: Server) {
     assert_eq!(status.code(), Some(0), "{:?}", server.stderr.all());
 }
 
-#[test]
-fn with_no_clients_it_exits_0_at_once() {
+fn with_no_clients_it_exits_0_at_once(echo: Echo) {
     for signal in ENDING {
-        let server = Server::start(&PATIENT);
+        let server = echo.start(&PATIENT);
         server.signal(signal);
         expect_clean_exit(server);
     }
 }
 
-#[test]
-fn what_the_kernel_had_queued_when_the_signal_came_is_served() {
+fn what_the_kernel_had_queued_when_the_signal_came_is_served(echo: Echo) {
     for signal in ENDING {
-        let server = Server::start(&PATIENT);
+        let server = echo.start(&PATIENT);
         let mut old = served(server.address(), 5);
         server.pause();
         let mut queued: Vec<Client> = (0..200).map(|_| Client::connect(server.address())).collect();
@@ -67,14 +87,13 @@ fn what_the_kernel_had_queued_when_the_signal_came_is_served() {
     }
 }
 
-#[test]
-fn a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer() {
+fn a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer(echo: Echo) {
     // It cannot know that it should not ask any more, and its question is on its way. Half of these have been accepted,
     // the others are in the kernel's queue.
-    let server = Server::start(&PATIENT);
+    let server = echo.start(&PATIENT);
+    let baseline = server.open_sockets();
     let mut fresh: Vec<Client> = (0..10).map(|_| Client::connect(server.address())).collect();
-    let accepted = |lines: &[String]| lines.iter().filter(|line| line.starts_with("Connection from")).count() == 10;
-    server.stdout.wait_until("the first of them are accepted", LIMIT, accepted);
+    eventually("the first of them are accepted", LIMIT, || server.open_sockets() == baseline + 10);
     server.pause();
     fresh.extend((0..10).map(|_| Client::connect(server.address())));
     server.signal(Signal::TERM);
@@ -88,11 +107,10 @@ fn a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer() {
     expect_clean_exit(server);
 }
 
-#[test]
-fn every_reply_for_what_was_received_comes_before_the_end_of_the_stream() {
+fn every_reply_for_what_was_received_comes_before_the_end_of_the_stream(echo: Echo) {
     // Several chunks for each, as much as a receive window surely takes.
     const BYTES: usize = 24_500;
-    let server = Server::start(&PATIENT);
+    let server = echo.start(&PATIENT);
     let mut clients = served(server.address(), 20);
     server.pause();
     for (number, client) in clients.iter_mut().enumerate() {
@@ -112,9 +130,8 @@ fn every_reply_for_what_was_received_comes_before_the_end_of_the_stream() {
     expect_clean_exit(server);
 }
 
-#[test]
-fn what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte() {
-    let server = Server::start(&PATIENT);
+fn what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte(echo: Echo) {
+    let server = echo.start(&PATIENT);
     let block = payload(100_000, 1);
     let (mut client, sent) = client_that_never_reads(server.address(), &block);
     server.pause();
@@ -137,11 +154,10 @@ fn what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte() {
     expect_clean_exit(server);
 }
 
-#[test]
-fn clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset() {
+fn clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset(echo: Echo) {
     // Several of them, so that the server is the slowest and finds none of their queues empty.
     const CLIENTS: u64 = 4;
-    let server = Server::start(&PATIENT);
+    let server = echo.start(&PATIENT);
     let begun = Barrier::new(CLIENTS as usize + 1);
     let ended = Barrier::new(CLIENTS as usize);
     thread::scope(|scope| {
@@ -201,9 +217,8 @@ fn read_to_end_within(limit: Duration, client: &mut Client, bytes: &mut Vec<u8>)
     Err(io::ErrorKind::TimedOut.into())
 }
 
-#[test]
-fn a_silent_client_is_told_the_end_and_waited_for_at_no_cost() {
-    let server = Server::start(&PATIENT);
+fn a_silent_client_is_told_the_end_and_waited_for_at_no_cost(echo: Echo) {
+    let server = echo.start(&PATIENT);
     let mut clients = served(server.address(), 50);
     server.signal(Signal::TERM);
     for client in &mut clients {
@@ -214,9 +229,8 @@ fn a_silent_client_is_told_the_end_and_waited_for_at_no_cost() {
     expect_clean_exit(server);
 }
 
-#[test]
-fn once_it_has_served_its_queue_nobody_else_can_connect() {
-    let server = Server::start(&PATIENT);
+fn once_it_has_served_its_queue_nobody_else_can_connect(echo: Echo) {
+    let server = echo.start(&PATIENT);
     let mut clients = served(server.address(), 1);
     server.signal(Signal::TERM);
     clients[0].expect_end();
@@ -228,10 +242,9 @@ fn once_it_has_served_its_queue_nobody_else_can_connect() {
     expect_clean_exit(server);
 }
 
-#[test]
-fn a_silent_client_holds_it_up_no_longer_than_the_drain_timeout() {
+fn a_silent_client_holds_it_up_no_longer_than_the_drain_timeout(echo: Echo) {
     for signal in ENDING {
-        let mut server = Server::start(&["--drain-timeout", "0.5"]);
+        let mut server = echo.start(&["--drain-timeout", "0.5"]);
         let mut clients = served(server.address(), 1);
         let took = ended_by(&mut server, signal);
         clients[0].expect_end();
@@ -240,9 +253,8 @@ fn a_silent_client_holds_it_up_no_longer_than_the_drain_timeout() {
     }
 }
 
-#[test]
-fn a_client_that_never_reads_holds_it_up_no_longer_than_the_drain_timeout() {
-    let mut server = Server::start(&["--drain-timeout", "0.5"]);
+fn a_client_that_never_reads_holds_it_up_no_longer_than_the_drain_timeout(echo: Echo) {
+    let mut server = echo.start(&["--drain-timeout", "0.5"]);
     let clients: Vec<Client> =
         (0..3).map(|_| client_that_never_reads(server.address(), &payload(10_000, 3)).0).collect();
     assert_idle(&server, "three clients never read");
@@ -267,27 +279,26 @@ fn ended_by(server: &mut Server, signal: Signal) -> Duration {
 /// The bar for exiting on a second signal.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-#[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_it_at_once(echo: Echo) {
     for first in ENDING {
         for second in ENDING {
-            let times: Vec<Duration> = (0..3).map(|_| ended_by_a_second_signal(first, second, |_| ())).collect();
+            let times: Vec<Duration> = (0..3).map(|_| ended_by_a_second_signal(echo, first, second, |_| ())).collect();
             assert_recovers_within(AT_ONCE, &format!("exiting on {second:?} after {first:?}"), &times);
         }
     }
 }
 
-#[test]
-fn a_second_signal_ends_it_at_once_though_a_client_never_reads() {
+fn a_second_signal_ends_it_at_once_though_a_client_never_reads(echo: Echo) {
     let stuck = |server: &Server| client_that_never_reads(server.address(), &payload(10_000, 3));
-    let times: Vec<Duration> = (0..3).map(|_| ended_by_a_second_signal(Signal::TERM, Signal::TERM, stuck)).collect();
+    let times: Vec<Duration> =
+        (0..3).map(|_| ended_by_a_second_signal(echo, Signal::TERM, Signal::TERM, stuck)).collect();
     assert_recovers_within(AT_ONCE, "exiting on a second signal", &times);
 }
 
 /// How long a server takes to exit on a second signal while silent clients, and those that `others` makes, hold it up.
 #[track_caller]
-fn ended_by_a_second_signal<T>(first: Signal, second: Signal, others: impl Fn(&Server) -> T) -> Duration {
-    let mut server = Server::start(&PATIENT);
+fn ended_by_a_second_signal<T>(echo: Echo, first: Signal, second: Signal, others: impl Fn(&Server) -> T) -> Duration {
+    let mut server = echo.start(&PATIENT);
     let mut clients = served(server.address(), 3);
     let _others = others(&server);
     server.signal(first);
@@ -303,9 +314,8 @@ fn ended_by_a_second_signal<T>(first: Signal, second: Signal, others: impl Fn(&S
     took
 }
 
-#[test]
-fn two_different_signals_that_arrive_together_are_two() {
-    let mut server = Server::start(&PATIENT);
+fn two_different_signals_that_arrive_together_are_two(echo: Echo) {
+    let mut server = echo.start(&PATIENT);
     let _clients = served(server.address(), 3);
     server.pause();
     server.signal(Signal::TERM);
@@ -362,9 +372,8 @@ fn clients_that_wait_for_a_descriptor_are_served_before_it_ends() {
     expect_clean_exit(server);
 }
 
-#[test]
-fn a_storm_of_connects_does_not_keep_it_from_ending() {
-    let mut server = Server::start(&["--quiet", "--drain-timeout", "600"]);
+fn a_storm_of_connects_does_not_keep_it_from_ending(echo: Echo) {
+    let mut server = echo.start(&["--drain-timeout", "600"]);
     let address = server.address();
     let stop = AtomicBool::new(false);
     let connected = AtomicUsize::new(0);
@@ -388,9 +397,8 @@ fn a_storm_of_connects_does_not_keep_it_from_ending() {
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
 }
 
-#[test]
-fn a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others() {
-    let server = Server::start(&PATIENT);
+fn a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others(echo: Echo) {
+    let server = echo.start(&PATIENT);
     let mut clients = served(server.address(), 10);
     let resetting = served(server.address(), 10);
     server.pause();
@@ -412,9 +420,8 @@ fn a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others() 
     expect_clean_exit(server);
 }
 
-#[test]
-fn a_client_that_half_closes_during_the_drain_is_waited_for_no_longer() {
-    let server = Server::start(&PATIENT);
+fn a_client_that_half_closes_during_the_drain_is_waited_for_no_longer(echo: Echo) {
+    let server = echo.start(&PATIENT);
     let mut clients = served(server.address(), 3);
     server.signal(Signal::TERM);
     for client in &mut clients {

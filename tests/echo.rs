@@ -1,13 +1,24 @@
-//! What the echo answers, byte for byte, and what the daemon says meanwhile (FAULTS rows 29 and 33).
+//! What an echo answers, byte for byte, and what the daemon says meanwhile (FAULTS rows 29 and 33).
 
 mod common;
 
-use common::{Client, LIMIT, Server, assert_idle, payload, payload_of};
+use common::{Client, Echo, LIMIT, Server, assert_idle, over_echoes, payload, payload_of};
 use socket2::SockRef;
 
-#[test]
-fn frames_of_every_size_come_back_byte_for_byte() {
-    let server = Server::start(&[]);
+over_echoes! {
+    all_three:
+        frames_of_every_size_come_back_byte_for_byte
+        an_answer_carries_up_to_1000_bytes
+        every_byte_value_comes_back_alone
+        what_looks_like_telnet_or_like_an_answer_is_not_interpreted
+        a_message_sent_a_byte_at_a_time_comes_back_whole;
+    without_threads:
+        an_urgent_byte_stays_in_its_place
+        a_connection_in_urgent_mode_does_not_spin;
+}
+
+fn frames_of_every_size_come_back_byte_for_byte(echo: Echo) {
+    let server = echo.start(&[]);
     for len in [1, 2, 999, 1000, 1001, 1999, 2000, 2001, 65_536, 1_000_000] {
         let bytes = payload(len, 29);
         let answers = Client::connect(server.address()).send_all_and_read_to_end(&bytes);
@@ -15,9 +26,8 @@ fn frames_of_every_size_come_back_byte_for_byte() {
     }
 }
 
-#[test]
-fn an_answer_carries_up_to_1000_bytes() {
-    let server = Server::start(&[]);
+fn an_answer_carries_up_to_1000_bytes(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     client.ask(&payload(999, 1));
     client.ask(&payload(1000, 2));
@@ -28,18 +38,16 @@ fn an_answer_carries_up_to_1000_bytes() {
     client.expect_answer(&bytes[1000..]);
 }
 
-#[test]
-fn every_byte_value_comes_back_alone() {
-    let server = Server::start(&[]);
+fn every_byte_value_comes_back_alone(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     for byte in 0..=u8::MAX {
         client.ask(&[byte]);
     }
 }
 
-#[test]
-fn what_looks_like_telnet_or_like_an_answer_is_not_interpreted() {
-    let server = Server::start(&[]);
+fn what_looks_like_telnet_or_like_an_answer_is_not_interpreted(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     // IAC WILL ECHO, IAC IAC, IAC AYT; line ends of every kind; text that is no UTF-8; the prefix itself.
     let texts: [&[u8]; 6] =
@@ -49,9 +57,8 @@ fn what_looks_like_telnet_or_like_an_answer_is_not_interpreted() {
     }
 }
 
-#[test]
-fn a_message_sent_a_byte_at_a_time_comes_back_whole() {
-    let server = Server::start(&[]);
+fn a_message_sent_a_byte_at_a_time_comes_back_whole(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     let bytes = payload(3000, 7);
     for byte in &bytes {
@@ -62,9 +69,8 @@ fn a_message_sent_a_byte_at_a_time_comes_back_whole() {
     assert!(payload_of(&answers) == bytes, "3000 single bytes came back changed");
 }
 
-#[test]
-fn an_urgent_byte_stays_in_its_place() {
-    let server = Server::start(&[]);
+fn an_urgent_byte_stays_in_its_place(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     client.send(b"before");
     SockRef::from(&client.stream).send_out_of_band(b"!").expect("an urgent byte can be sent");
@@ -74,9 +80,8 @@ fn an_urgent_byte_stays_in_its_place() {
     assert_eq!(String::from_utf8_lossy(&payload_of(&answers)), "before!behind");
 }
 
-#[test]
-fn a_connection_in_urgent_mode_does_not_spin() {
-    let server = Server::start(&[]);
+fn a_connection_in_urgent_mode_does_not_spin(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     // The last byte is urgent and stays so until something follows it.
     SockRef::from(&client.stream).send_out_of_band(b"?").expect("an urgent byte can be sent");

@@ -9,7 +9,8 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 /// The examples that take arguments, and arguments with which they work (but for the address, which is to be filled in).
-const EXAMPLES: [(&str, &[&str]); 7] = [
+const EXAMPLES: [(&str, &[&str]); 8] = [
+    ("echo_async", &["--listen", "@"]),
     ("proxy", &["@", "127.0.0.1:1"]),
     ("tcp_client", &["127.0.0.1", "1"]),
     ("udp_echo", &["@"]),

@@ -1,12 +1,12 @@
 //! Nobody keeps the others waiting: not a client that floods, not a storm of connects (FAULTS rows 20 and 21).
 //!
 //! The mechanism is tested turn by turn, in this process, where nothing depends on how fast the machine is. The times are
-//! tested on the daemon, with bars well above the promised ones, because the machine may be busy.
+//! tested on whole servers, with bars well above the promised ones, because the machine may be busy.
 
 mod common;
 
-use common::{Client, LIMIT, Server, need_descriptors, payload};
-use fdtask::net::{ACCEPTS_PER_RESUME_MAX, Acceptor, ECHO_PREFIX, Echo, Listener, RECV_CHUNK_BYTES};
+use common::{Client, Echo, LIMIT, need_descriptors, over_echoes, payload};
+use fdtask::net::{ACCEPTS_PER_RESUME_MAX, Acceptor, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES};
 use fdtask::{Scheduler, Wait, task_fn};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -34,7 +34,7 @@ impl ByHand {
         let count = Rc::clone(&accepted);
         scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, move |stream, peer| {
             count.set(count.get() + 1);
-            Echo::new(stream, peer)
+            fdtask::net::Echo::new(stream, peer)
         }));
         ByHand { scheduler, address, accepted }
     }
@@ -107,6 +107,12 @@ fn a_bounded_number_of_connections_is_accepted_per_turn_however_many_wait() {
     }
 }
 
+over_echoes! {
+    all_three:
+        clients_that_ping_are_answered_soon_while_another_floods
+        a_client_that_pings_is_answered_soon_in_a_storm_of_connects;
+}
+
 /// Asks `count` times, and returns the time under which 99 of 100 answers came.
 fn p99_of_pings(clients: &mut [Client], count: usize) -> Duration {
     let mut times = Vec::with_capacity(count);
@@ -130,9 +136,8 @@ impl Drop for ShutDown<'_> {
     }
 }
 
-#[test]
-fn clients_that_ping_are_answered_soon_while_another_floods() {
-    let server = Server::start(&["--quiet"]);
+fn clients_that_ping_are_answered_soon_while_another_floods(echo: Echo) {
+    let server = echo.start(&[]);
     let address = server.address();
     let mut pingers: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     let flood = TcpStream::connect(address).expect("the server listens");
@@ -157,10 +162,9 @@ fn clients_that_ping_are_answered_soon_while_another_floods() {
     assert!(p99 < Duration::from_millis(100), "p99 {p99:?}");
 }
 
-#[test]
-fn a_client_that_pings_is_answered_soon_in_a_storm_of_connects() {
+fn a_client_that_pings_is_answered_soon_in_a_storm_of_connects(echo: Echo) {
     need_descriptors(4_000);
-    let server = Server::start(&["--quiet"]);
+    let server = echo.start(&[]);
     let address = server.address();
     let mut pingers: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     let is_over = AtomicBool::new(false);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, LIMIT, Server, payload, payload_of};
+use common::{Client, Echo, LIMIT, Server, over_echoes, payload, payload_of};
 use fdtask::net::{Acceptor, Listener, Stream};
 use fdtask::{Context, Scheduler, Task, Wait};
 use std::io;
@@ -11,6 +11,13 @@ use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+over_echoes! {
+    all_three:
+        a_half_closed_client_gets_every_reply_then_fin
+        a_client_may_half_close_after_any_number_of_bytes
+        a_client_that_half_closed_and_reads_late_gets_every_reply_then_fin;
+}
 
 /// The promise is 100 ms. What breaks it is a server that does not end the stream, or does so when something else happens:
 /// that takes for ever, and a machine that is busy with other things does not.
@@ -29,23 +36,20 @@ fn half_close_after(server: &Server, bytes: &[u8]) {
     assert!(payload_of(&answers) == bytes, "of {} bytes not all came back", bytes.len());
 }
 
-#[test]
-fn a_half_closed_client_gets_every_reply_then_fin() {
-    let server = Server::start(&[]);
+fn a_half_closed_client_gets_every_reply_then_fin(echo: Echo) {
+    let server = echo.start(&[]);
     half_close_after(&server, &payload(3500, 9));
 }
 
-#[test]
-fn a_client_may_half_close_after_any_number_of_bytes() {
-    let server = Server::start(&["--quiet"]);
+fn a_client_may_half_close_after_any_number_of_bytes(echo: Echo) {
+    let server = echo.start(&[]);
     for len in [0, 1, 999, 1000, 1001, 2000, 3000, 50_000] {
         half_close_after(&server, &payload(len, 9));
     }
 }
 
-#[test]
-fn a_client_that_half_closed_and_reads_late_gets_every_reply_then_fin() {
-    let server = Server::start(&["--quiet"]);
+fn a_client_that_half_closed_and_reads_late_gets_every_reply_then_fin(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect_with_small_buffers(server.address());
     let bytes = payload(12_000_000, 99);
     // Nothing is read until nothing more can be sent: the server then has an answer that it cannot send.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, LIMIT, Server, assert_idle, eventually, payload, payload_of};
+use common::{Client, Echo, LIMIT, Server, assert_idle, eventually, over_echoes, payload, payload_of};
 use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,9 +12,18 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_millis(1500);
 const TIMEOUT_SECONDS: &str = "1.5";
 
-#[test]
-fn a_silent_client_is_let_go_after_the_idle_timeout_and_not_before() {
-    let server = Server::start(&["--idle-timeout", "0.5"]);
+over_echoes! {
+    without_threads:
+        a_silent_client_is_let_go_after_the_idle_timeout_and_not_before
+        a_client_that_says_something_now_and_then_is_kept
+        a_client_that_sends_and_never_reads_is_let_go
+        a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_send
+        a_client_that_takes_its_answers_late_is_kept_from_then_on;
+}
+
+fn a_silent_client_is_let_go_after_the_idle_timeout_and_not_before(echo: Echo) {
+    let server = echo.start(&["--idle-timeout", "0.5"]);
+    let baseline = server.open_sockets();
     let begin = Instant::now();
     let mut never_spoke = Client::connect(server.address());
     let mut spoke_once = Client::connect(server.address());
@@ -28,13 +37,19 @@ fn a_silent_client_is_let_go_after_the_idle_timeout_and_not_before() {
     assert!(after >= Duration::from_millis(500), "let go after {after:?}");
     assert!(after_answer >= Duration::from_millis(400), "let go {after_answer:?} after the answer");
     assert!(after_answer < Duration::from_secs(5), "let go only {after_answer:?} after the answer");
-    let lines = server.stdout.wait_until("both are logged", LIMIT, |lines| lines.len() >= 7);
-    assert_eq!(lines.iter().filter(|line| *line == "Connection closed").count(), 2, "{lines:?}");
+    eventually("both are closed", LIMIT, || server.open_sockets() == baseline);
 }
 
 #[test]
-fn a_client_that_says_something_now_and_then_is_kept() {
-    let server = Server::start(&["--quiet", "--idle-timeout", TIMEOUT_SECONDS]);
+fn a_client_that_is_let_go_is_logged_like_one_that_went() {
+    let server = Server::start(&["--idle-timeout", "0.1"]);
+    Client::connect(server.address()).expect_end();
+    server.stdout.wait_for_line(LIMIT, |line| line == "Task done");
+    assert_eq!(server.stdout.count(|line| line == "Connection closed"), 1, "{:?}", server.stdout.all());
+}
+
+fn a_client_that_says_something_now_and_then_is_kept(echo: Echo) {
+    let server = echo.start(&["--idle-timeout", TIMEOUT_SECONDS]);
     let mut client = Client::connect(server.address());
     let begin = Instant::now();
     while begin.elapsed() < TIMEOUT * 5 / 2 {
@@ -43,9 +58,8 @@ fn a_client_that_says_something_now_and_then_is_kept() {
     }
 }
 
-#[test]
-fn a_client_that_sends_and_never_reads_is_let_go() {
-    let server = Server::start(&["--idle-timeout", TIMEOUT_SECONDS]);
+fn a_client_that_sends_and_never_reads_is_let_go(echo: Echo) {
+    let server = echo.start(&["--idle-timeout", TIMEOUT_SECONDS]);
     let mut client = Client::connect_with_small_buffers(server.address());
     client.ask(b"here");
     let with_client = server.open_sockets();
@@ -54,12 +68,10 @@ fn a_client_that_sends_and_never_reads_is_let_go() {
     eventually("it is let go", LIMIT, || server.open_sockets() < with_client);
     let sent = sender.join().expect("the sender does not panic");
     assert!(sent.is_err(), "everything fit into the buffers; send more");
-    server.stdout.wait_for_line(LIMIT, |line| line == "Connection closed");
 }
 
-#[test]
-fn a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_send() {
-    let server = Server::start(&["--quiet", "--idle-timeout", TIMEOUT_SECONDS]);
+fn a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_send(echo: Echo) {
+    let server = echo.start(&["--idle-timeout", TIMEOUT_SECONDS]);
     let mut client = Client::connect_with_small_buffers(server.address());
     let mut sender = Client { stream: client.stream.try_clone().expect("a descriptor can be duplicated") };
     let bytes = payload(12_000_000, 31);
@@ -82,9 +94,8 @@ fn a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_se
     assert!(payload_of(&answers) == bytes, "of twelve million bytes not all came back");
 }
 
-#[test]
-fn a_client_that_takes_its_answers_late_is_kept_from_then_on() {
-    let server = Server::start(&["--quiet", "--idle-timeout", TIMEOUT_SECONDS]);
+fn a_client_that_takes_its_answers_late_is_kept_from_then_on(echo: Echo) {
+    let server = echo.start(&["--idle-timeout", TIMEOUT_SECONDS]);
     let mut client = Client::connect_with_small_buffers(server.address());
     // More than the client's buffers hold, and less than the server's: all is sent at once, and waits in the send queue.
     let mut bytes = vec![b'.'; 300_000];

@@ -2,9 +2,17 @@
 
 mod common;
 
-use common::{Client, LIMIT, Server, need_descriptors};
+use common::{Client, Echo, LIMIT, Server, need_descriptors, over_echoes};
 use std::fs;
 use std::time::{Duration, Instant};
+
+over_echoes! {
+    all_three:
+        a_server_that_is_stopped_and_continued_has_lost_nothing
+        a_server_that_was_killed_is_restarted_at_once_on_the_same_port;
+    without_threads:
+        a_thousand_connects_to_a_stopped_server_are_all_served_promptly;
+}
 
 /// How many connections the system lets a queue hold.
 fn longest_queue() -> usize {
@@ -12,11 +20,10 @@ fn longest_queue() -> usize {
     somaxconn.trim().parse().unwrap_or(128)
 }
 
-#[test]
-fn a_thousand_connects_to_a_stopped_server_are_all_served_promptly() {
+fn a_thousand_connects_to_a_stopped_server_are_all_served_promptly(echo: Echo) {
     need_descriptors(2_500);
     let count = longest_queue().min(1_000);
-    let server = Server::start(&["--quiet"]);
+    let server = echo.start(&[]);
     let address = server.address();
     server.pause();
     let begin = Instant::now();
@@ -37,9 +44,8 @@ fn a_thousand_connects_to_a_stopped_server_are_all_served_promptly() {
     }
 }
 
-#[test]
-fn a_server_that_is_stopped_and_continued_has_lost_nothing() {
-    let server = Server::start(&[]);
+fn a_server_that_is_stopped_and_continued_has_lost_nothing(echo: Echo) {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     for round in 0..20 {
         // Continued while it sleeps in poll, which the kernel may answer with EINTR; and with something to do.
@@ -56,16 +62,15 @@ fn a_server_that_is_stopped_and_continued_has_lost_nothing() {
     assert!(server.stderr.all().is_empty(), "{:?}", server.stderr.all());
 }
 
-#[test]
-fn a_server_that_was_killed_is_restarted_at_once_on_the_same_port() {
-    let mut server = Server::start(&[]);
+fn a_server_that_was_killed_is_restarted_at_once_on_the_same_port(echo: Echo) {
+    let mut server = echo.start(&[]);
     let address = server.address();
     let mut client = Client::connect(address);
     client.ask(b"Hello");
     // The server's end goes first, so it is the one that the kernel remembers, with the port that the next one wants. The
     // client's end stays open, so that the port is surely not free meanwhile.
     server.kill();
-    let next = Server::builder().args(["--listen", &address.to_string()]).spawn();
+    let next = echo.listening_on(&address.to_string()).spawn();
     assert_eq!(next.address(), address);
     Client::connect(address).ask(b"World");
     drop(client);

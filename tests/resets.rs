@@ -2,12 +2,19 @@
 
 mod common;
 
-use common::{Client, LIMIT, Server, eventually, payload};
+use common::{Client, Echo, LIMIT, Server, eventually, over_echoes, payload};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-#[test]
-fn five_hundred_resets_in_a_row_are_not_noticed_by_a_bystander() {
-    let mut server = Server::start(&[]);
+over_echoes! {
+    all_three:
+        five_hundred_resets_in_a_row_are_not_noticed_by_a_bystander
+        a_client_that_resets_while_it_is_in_the_queue_is_passed_over
+        a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone;
+}
+
+fn five_hundred_resets_in_a_row_are_not_noticed_by_a_bystander(echo: Echo) {
+    let mut server = echo.start(&[]);
     let mut bystander = Client::connect(server.address());
     bystander.ask(b"here");
     let baseline = server.open_sockets();
@@ -52,21 +59,24 @@ fn a_reset_connection_is_one_line_on_stderr() {
     assert_eq!(server.stderr.all(), expected);
 }
 
-#[test]
-fn a_client_that_resets_while_it_is_in_the_queue_is_passed_over() {
-    let mut server = Server::start(&[]);
+/// Lets clients come and reset, which the server finds in its queue when it goes on. Returns who they were.
+fn reset_in_the_queue(server: &Server) -> Vec<SocketAddr> {
     server.pause();
-    let peers: Vec<_> = (0..40)
-        .map(|number| {
-            let mut client = Client::connect(server.address());
-            let peer = client.local_address();
-            if number % 2 == 0 {
-                client.send(b"too late");
-            }
-            client.reset();
-            peer
-        })
-        .collect();
+    let reset = |number| {
+        let mut client = Client::connect(server.address());
+        let peer = client.local_address();
+        if number % 2 == 0 {
+            client.send(b"too late");
+        }
+        client.reset();
+        peer
+    };
+    (0..40).map(reset).collect()
+}
+
+fn a_client_that_resets_while_it_is_in_the_queue_is_passed_over(echo: Echo) {
+    let mut server = echo.start(&[]);
+    reset_in_the_queue(&server);
     let mut next = Client::connect(server.address());
     next.send(b"Hello");
     let begin = Instant::now();
@@ -77,17 +87,23 @@ fn a_client_that_resets_while_it_is_in_the_queue_is_passed_over() {
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(1), "the next client was served after {took:?}");
     assert!(server.is_running());
+    next.ask(b"still here");
+}
+
+#[test]
+fn a_client_that_resets_while_it_is_in_the_queue_is_logged_with_its_address() {
+    let server = Server::start(&[]);
+    let peers = reset_in_the_queue(&server);
+    server.go_on();
     // The address is the one that accept itself gives: to ask for it later fails for a connection that is gone.
     for peer in peers {
         let expected = format!("Connection from {peer}");
         server.stdout.wait_for_line(LIMIT, |line| line == expected);
     }
-    next.ask(b"still here");
 }
 
-#[test]
-fn a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone() {
-    let mut server = Server::start(&["--quiet"]);
+fn a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone(echo: Echo) {
+    let mut server = echo.start(&[]);
     let mut bystander = Client::connect(server.address());
     bystander.ask(b"here");
     let baseline = server.open_sockets();

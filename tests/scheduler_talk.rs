@@ -1,9 +1,12 @@
 //! What can be said to a scheduler while it runs: wake and cancel; from the task itself, from another, from outside.
 
+#[path = "common/limited.rs"]
+mod limited;
 mod scripted;
 
 use fdtask::poller::Happening;
 use fdtask::{Side, TaskId, Wait};
+use limited::within_limit;
 use scripted::{Scripted, World, lines_of, ms, shared};
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -27,236 +30,254 @@ fn speaker(
 
 #[test]
 fn a_wake_resumes_a_task_whatever_it_waits_for_and_withdraws_that() {
-    let waits: [fn(&mut fdtask::Context<'_>) -> Wait; 5] = [
-        |_| Wait::Wake,
-        |_| Wait::Recv(3),
-        |_| Wait::Send(3),
-        |cx| Wait::Until(cx.now() + ms(10)),
-        |cx| {
-            cx.or(Wait::Send(4));
-            cx.or(Wait::Until(cx.now() + ms(10)));
-            Wait::Recv(3)
-        },
-    ];
-    for waits in waits {
-        let mut world = World::new();
-        let sleeper = world.spawn("sleeper", move |cx, n| {
-            if n == 0 {
-                return Ok(waits(cx));
-            }
-            assert!(!cx.timed_out());
-            Ok(Wait::Wake)
-        });
-        let (speaker, to) = speaker(&mut world, |cx, to| cx.wake(to));
-        to.set(Some(sleeper));
-        // Keeps the turns from sleeping.
-        world.spawn_waits("busy", [Wait::Turn; 4]);
-        world.turns(1);
-        world.scheduler.handle().wake(speaker);
-        world.turns(3);
-        assert_eq!(lines_of(&world, "sleeper"), ["sleeper: ready", "sleeper: wake"]);
-        world.settle();
-        assert_eq!(world.trace.take().iter().filter(|line| line.starts_with("sleeper")).count(), 0);
-        world.turn_awake();
-        assert_eq!(world.script.watched(), []);
-    }
+    within_limit(|| {
+        let waits: [fn(&mut fdtask::Context<'_>) -> Wait; 5] = [
+            |_| Wait::Wake,
+            |_| Wait::Recv(3),
+            |_| Wait::Send(3),
+            |cx| Wait::Until(cx.now() + ms(10)),
+            |cx| {
+                cx.or(Wait::Send(4));
+                cx.or(Wait::Until(cx.now() + ms(10)));
+                Wait::Recv(3)
+            },
+        ];
+        for waits in waits {
+            let mut world = World::new();
+            let sleeper = world.spawn("sleeper", move |cx, n| {
+                if n == 0 {
+                    return Ok(waits(cx));
+                }
+                assert!(!cx.timed_out());
+                Ok(Wait::Wake)
+            });
+            let (speaker, to) = speaker(&mut world, |cx, to| cx.wake(to));
+            to.set(Some(sleeper));
+            // Keeps the turns from sleeping.
+            world.spawn_waits("busy", [Wait::Turn; 4]);
+            world.turns(1);
+            world.scheduler.handle().wake(speaker);
+            world.turns(3);
+            assert_eq!(lines_of(&world, "sleeper"), ["sleeper: ready", "sleeper: wake"]);
+            world.settle();
+            assert_eq!(world.trace.take().iter().filter(|line| line.starts_with("sleeper")).count(), 0);
+            world.turn_awake();
+            assert_eq!(world.script.watched(), []);
+        }
+    });
 }
 
 #[test]
 fn a_task_that_is_ready_anyway_is_resumed_once_however_often_it_is_woken() {
-    let mut world = World::new();
-    let task = world.spawn_waits("task", [Wait::Turn, Wait::Wake]);
-    for _ in 0..3 {
-        world.scheduler.handle().wake(task);
-    }
-    world.turns(1);
-    for _ in 0..3 {
-        world.scheduler.handle().wake(task);
-    }
-    world.settle();
-    assert_eq!(lines_of(&world, "task"), ["task: ready", "task: ready"]);
-    for _ in 0..3 {
-        world.scheduler.handle().wake(task);
-    }
-    world.settle();
-    assert_eq!(lines_of(&world, "task"), ["task: wake", "task ended: done", "task dropped"]);
+    within_limit(|| {
+        let mut world = World::new();
+        let task = world.spawn_waits("task", [Wait::Turn, Wait::Wake]);
+        for _ in 0..3 {
+            world.scheduler.handle().wake(task);
+        }
+        world.turns(1);
+        for _ in 0..3 {
+            world.scheduler.handle().wake(task);
+        }
+        world.settle();
+        assert_eq!(lines_of(&world, "task"), ["task: ready", "task: ready"]);
+        for _ in 0..3 {
+            world.scheduler.handle().wake(task);
+        }
+        world.settle();
+        assert_eq!(lines_of(&world, "task"), ["task: wake", "task ended: done", "task dropped"]);
+    });
 }
 
 #[test]
 fn a_task_that_wakes_itself_is_resumed_in_the_next_turn() {
-    let mut world = World::new();
-    world.spawn("task", |cx, n| {
-        cx.wake(cx.id());
-        Ok(if n < 3 { Wait::Recv(3) } else { Wait::Done })
+    within_limit(|| {
+        let mut world = World::new();
+        world.spawn("task", |cx, n| {
+            cx.wake(cx.id());
+            Ok(if n < 3 { Wait::Recv(3) } else { Wait::Done })
+        });
+        world.scheduler.run();
+        assert_eq!(
+            world.trace.take(),
+            ["task: ready", "task: wake", "task: wake", "task: wake", "task ended: done", "task dropped"]
+        );
+        assert_eq!(world.script.elapsed(), ms(0));
+        world.assert_empty();
     });
-    world.scheduler.run();
-    assert_eq!(
-        world.trace.take(),
-        ["task: ready", "task: wake", "task: wake", "task: wake", "task ended: done", "task dropped"]
-    );
-    assert_eq!(world.script.elapsed(), ms(0));
-    world.assert_empty();
 }
 
 #[test]
 fn a_wake_that_is_said_while_the_other_is_ready_or_gone_is_not_kept_for_later() {
-    let mut world = World::new();
-    let task = world.spawn_waits("task", [Wait::Recv(3), Wait::Wake]);
-    world.turns(1);
-    world.script.now(Happening::Ready(3, Side::Recv));
-    world.turns(1);
-    // It is ready because it fired; the wake finds it so.
-    world.scheduler.handle().wake(task);
-    world.settle();
-    assert_eq!(world.trace.take(), ["task: ready", "task: recv fd 3"]);
-    world.scheduler.handle().cancel(task);
-    world.scheduler.handle().wake(task);
-    world.settle();
-    assert_eq!(world.trace.take(), ["task ended: cancelled", "task dropped"]);
+    within_limit(|| {
+        let mut world = World::new();
+        let task = world.spawn_waits("task", [Wait::Recv(3), Wait::Wake]);
+        world.turns(1);
+        world.script.now(Happening::Ready(3, Side::Recv));
+        world.turns(1);
+        // It is ready because it fired; the wake finds it so.
+        world.scheduler.handle().wake(task);
+        world.settle();
+        assert_eq!(world.trace.take(), ["task: ready", "task: recv fd 3"]);
+        world.scheduler.handle().cancel(task);
+        world.scheduler.handle().wake(task);
+        world.settle();
+        assert_eq!(world.trace.take(), ["task ended: cancelled", "task dropped"]);
+    });
 }
 
 #[test]
 fn a_cancelled_task_is_withdrawn_and_dropped_wherever_it_is() {
-    let places: [fn(&mut fdtask::Context<'_>) -> Wait; 6] = [
-        |_| Wait::Turn,
-        |_| Wait::Wake,
-        |_| Wait::Recv(3),
-        |_| Wait::Send(3),
-        |cx| Wait::Until(cx.now() + ms(10)),
-        |cx| {
-            cx.or(Wait::Until(cx.now() + ms(10)));
-            cx.or(Wait::Send(4));
-            Wait::Recv(3)
-        },
-    ];
-    for place in places {
-        for from_another in [false, true] {
-            let mut world = World::new();
-            let (speaker, to) = speaker(&mut world, |cx, to| {
-                cx.cancel(to);
-                cx.cancel(to);
-            });
-            let victim = world.spawn("victim", move |cx, _| Ok(place(cx)));
-            world.spawn_waits("busy", [Wait::Turn; 4]);
-            to.set(Some(victim));
-            world.turns(1);
-            world.trace.take();
-            if from_another {
-                world.scheduler.handle().wake(speaker);
-            } else {
-                world.scheduler.handle().cancel(victim);
+    within_limit(|| {
+        let places: [fn(&mut fdtask::Context<'_>) -> Wait; 6] = [
+            |_| Wait::Turn,
+            |_| Wait::Wake,
+            |_| Wait::Recv(3),
+            |_| Wait::Send(3),
+            |cx| Wait::Until(cx.now() + ms(10)),
+            |cx| {
+                cx.or(Wait::Until(cx.now() + ms(10)));
+                cx.or(Wait::Send(4));
+                Wait::Recv(3)
+            },
+        ];
+        for place in places {
+            for from_another in [false, true] {
+                let mut world = World::new();
+                let (speaker, to) = speaker(&mut world, |cx, to| {
+                    cx.cancel(to);
+                    cx.cancel(to);
+                });
+                let victim = world.spawn("victim", move |cx, _| Ok(place(cx)));
+                world.spawn_waits("busy", [Wait::Turn; 4]);
+                to.set(Some(victim));
+                world.turns(1);
+                world.trace.take();
+                if from_another {
+                    world.scheduler.handle().wake(speaker);
+                } else {
+                    world.scheduler.handle().cancel(victim);
+                }
+                world.turns(2);
+                let mut lines = lines_of(&world, "victim");
+                // A task that is always ready may come before the speaker in the deque.
+                lines.retain(|line| line != "victim: ready");
+                assert_eq!(lines, ["victim ended: cancelled", "victim dropped"]);
+                world.settle();
+                assert_eq!(world.table(), ["speaker: wake"]);
+                assert_eq!(lines_of(&world, "victim"), [""; 0]);
+                world.turn_awake();
+                assert_eq!(world.script.watched(), []);
             }
-            world.turns(2);
-            let mut lines = lines_of(&world, "victim");
-            // A task that is always ready may come before the speaker in the deque.
-            lines.retain(|line| line != "victim: ready");
-            assert_eq!(lines, ["victim ended: cancelled", "victim dropped"]);
-            world.settle();
-            assert_eq!(world.table(), ["speaker: wake"]);
-            assert_eq!(lines_of(&world, "victim"), [""; 0]);
-            world.turn_awake();
-            assert_eq!(world.script.watched(), []);
         }
-    }
+    });
 }
 
 #[test]
 fn a_task_that_fired_and_is_cancelled_before_its_turn_is_not_resumed() {
-    let mut world = World::new();
-    // Both have fired; whoever is the first in the deque cancels the other.
-    let ids = [shared(None), shared(None)];
-    for (index, name, fd) in [(0, "one", 3), (1, "two", 4)] {
-        let other = ids[1 - index].clone();
-        let id = world.spawn(name, move |cx, n| {
-            other.get().filter(|_| n > 0).into_iter().for_each(|other| cx.cancel(other));
-            Ok(Wait::Recv(fd))
-        });
-        ids[index].set(Some(id));
-    }
-    world.turns(1);
-    world.trace.take();
-    world.script.now(Happening::Ready(3, Side::Recv));
-    world.script.now(Happening::Ready(4, Side::Recv));
-    world.turns(2);
-    let lines = world.trace.take();
-    let (first, second, fd) = if lines[0].starts_with("one") { ("one", "two", 3) } else { ("two", "one", 4) };
-    assert_eq!(
-        lines,
-        [format!("{first}: recv fd {fd}"), format!("{second} ended: cancelled"), format!("{second} dropped")]
-    );
-    assert_eq!(world.script.watched(), [(fd, Side::Recv)]);
+    within_limit(|| {
+        let mut world = World::new();
+        // Both have fired; whoever is the first in the deque cancels the other.
+        let ids = [shared(None), shared(None)];
+        for (index, name, fd) in [(0, "one", 3), (1, "two", 4)] {
+            let other = ids[1 - index].clone();
+            let id = world.spawn(name, move |cx, n| {
+                other.get().filter(|_| n > 0).into_iter().for_each(|other| cx.cancel(other));
+                Ok(Wait::Recv(fd))
+            });
+            ids[index].set(Some(id));
+        }
+        world.turns(1);
+        world.trace.take();
+        world.script.now(Happening::Ready(3, Side::Recv));
+        world.script.now(Happening::Ready(4, Side::Recv));
+        world.turns(2);
+        let lines = world.trace.take();
+        let (first, second, fd) = if lines[0].starts_with("one") { ("one", "two", 3) } else { ("two", "one", 4) };
+        assert_eq!(
+            lines,
+            [format!("{first}: recv fd {fd}"), format!("{second} ended: cancelled"), format!("{second} dropped")]
+        );
+        assert_eq!(world.script.watched(), [(fd, Side::Recv)]);
+    });
 }
 
 #[test]
 fn a_task_that_cancels_itself_ends_whatever_it_returns() {
-    let returns: [fn() -> io::Result<Wait>; 4] =
-        [|| Ok(Wait::Recv(3)), || Ok(Wait::Turn), || Ok(Wait::Wake), || Ok(Wait::Recv(-1))];
-    for returns in returns {
+    within_limit(|| {
+        let returns: [fn() -> io::Result<Wait>; 4] =
+            [|| Ok(Wait::Recv(3)), || Ok(Wait::Turn), || Ok(Wait::Wake), || Ok(Wait::Recv(-1))];
+        for returns in returns {
+            let mut world = World::new();
+            world.spawn("task", move |cx, _| {
+                cx.cancel(cx.id());
+                returns()
+            });
+            world.scheduler.run();
+            assert_eq!(world.trace.take(), ["task: ready", "task ended: cancelled", "task dropped"]);
+            world.assert_empty();
+        }
+        // Unless it has ended already by what it returned: it ends once.
         let mut world = World::new();
-        world.spawn("task", move |cx, _| {
+        world.spawn("done", |cx, _| {
             cx.cancel(cx.id());
-            returns()
+            Ok(Wait::Done)
         });
         world.scheduler.run();
-        assert_eq!(world.trace.take(), ["task: ready", "task ended: cancelled", "task dropped"]);
-        world.assert_empty();
-    }
-    // Unless it has ended already by what it returned: it ends once.
-    let mut world = World::new();
-    world.spawn("done", |cx, _| {
-        cx.cancel(cx.id());
-        Ok(Wait::Done)
+        assert_eq!(world.trace.take(), ["done: ready", "done ended: done", "done dropped"]);
     });
-    world.scheduler.run();
-    assert_eq!(world.trace.take(), ["done: ready", "done ended: done", "done dropped"]);
 }
 
 #[test]
 fn a_task_that_is_cancelled_while_it_is_dropped_or_cancels_others_then_ends_once() {
-    let mut world = World::new();
-    let handle = world.scheduler.handle();
-    let ids = Rc::new(Cell::new([None; 3]));
-    let mut spawned = [None; 3];
-    for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
-        let (handle, ids) = (handle.clone(), ids.clone());
-        // Each cancels all three when it is dropped.
-        let task = Scripted::new(name, &world.trace, |_, _| Ok(Wait::Wake))
-            .on_drop(move || ids.get().into_iter().flatten().for_each(|id| handle.cancel(id)));
-        spawned[index] = Some(world.scheduler.spawn(task));
-    }
-    ids.set(spawned);
-    world.turns(1);
-    world.trace.take();
-    spawned[1].into_iter().for_each(|id| handle.cancel(id));
-    world.scheduler.run();
-    assert_eq!(
-        world.trace.take(),
-        ["b ended: cancelled", "b dropped", "a ended: cancelled", "a dropped", "c ended: cancelled", "c dropped"]
-    );
-    world.assert_empty();
+    within_limit(|| {
+        let mut world = World::new();
+        let handle = world.scheduler.handle();
+        let ids = Rc::new(Cell::new([None; 3]));
+        let mut spawned = [None; 3];
+        for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let (handle, ids) = (handle.clone(), ids.clone());
+            // Each cancels all three when it is dropped.
+            let task = Scripted::new(name, &world.trace, |_, _| Ok(Wait::Wake))
+                .on_drop(move || ids.get().into_iter().flatten().for_each(|id| handle.cancel(id)));
+            spawned[index] = Some(world.scheduler.spawn(task));
+        }
+        ids.set(spawned);
+        world.turns(1);
+        world.trace.take();
+        spawned[1].into_iter().for_each(|id| handle.cancel(id));
+        world.scheduler.run();
+        assert_eq!(
+            world.trace.take(),
+            ["b ended: cancelled", "b dropped", "a ended: cancelled", "a dropped", "c ended: cancelled", "c dropped"]
+        );
+        world.assert_empty();
+    });
 }
 
 #[test]
 fn what_a_cancelled_task_owned_is_closed_before_anybody_else_is_resumed() {
-    let mut world = World::new();
-    let (reader, writer) = io::pipe().expect("a pipe");
-    rustix::io::ioctl_fionbio(&reader, true).expect("a pipe can be non-blocking");
-    let descriptor = world.scheduler.adopt(writer);
-    let victim = world.spawn("victim", move |_, _| {
-        let _owned = &descriptor;
-        Ok(Wait::Wake)
+    within_limit(|| {
+        let mut world = World::new();
+        let (reader, writer) = io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("a pipe can be non-blocking");
+        let descriptor = world.scheduler.adopt(writer);
+        let victim = world.spawn("victim", move |_, _| {
+            let _owned = &descriptor;
+            Ok(Wait::Wake)
+        });
+        world.spawn("canceller", move |cx, _| {
+            cx.cancel(victim);
+            Ok(Wait::Done)
+        });
+        let end_of_stream = shared(false);
+        let seen = end_of_stream.clone();
+        world.spawn("next", move |_, _| {
+            seen.set((&reader).read(&mut [0]).is_ok_and(|received| received == 0));
+            Ok(Wait::Done)
+        });
+        world.scheduler.run();
+        assert!(end_of_stream.get());
+        world.assert_empty();
     });
-    world.spawn("canceller", move |cx, _| {
-        cx.cancel(victim);
-        Ok(Wait::Done)
-    });
-    let end_of_stream = shared(false);
-    let seen = end_of_stream.clone();
-    world.spawn("next", move |_, _| {
-        seen.set((&reader).read(&mut [0]).is_ok_and(|received| received == 0));
-        Ok(Wait::Done)
-    });
-    world.scheduler.run();
-    assert!(end_of_stream.get());
-    world.assert_empty();
 }

@@ -2,22 +2,27 @@
 
 mod common;
 
-use common::{Client, Server, assert_idle, payload, payload_of};
+use common::{Client, Echo, assert_idle, over_echoes, payload, payload_of};
 use std::thread;
 
-#[test]
-fn a_client_that_sends_24_mb_before_it_reads_loses_nothing_and_costs_nothing() {
-    send_then_read(24_000_000);
+over_echoes! {
+    all_three:
+        a_client_that_sends_24_mb_before_it_reads_loses_nothing_and_costs_nothing
+        #[ignore = "takes longer than its little sister, and proves the same"]
+        a_client_that_sends_64_mb_before_it_reads_loses_nothing_and_costs_nothing
+        many_clients_that_do_not_read_cost_nothing_and_lose_nothing;
 }
 
-#[test]
-#[ignore = "takes longer than its little sister, and proves the same"]
-fn a_client_that_sends_64_mb_before_it_reads_loses_nothing_and_costs_nothing() {
-    send_then_read(64_000_000);
+fn a_client_that_sends_24_mb_before_it_reads_loses_nothing_and_costs_nothing(echo: Echo) {
+    send_then_read(echo, 24_000_000);
 }
 
-fn send_then_read(len: usize) {
-    let server = Server::start(&["--quiet"]);
+fn a_client_that_sends_64_mb_before_it_reads_loses_nothing_and_costs_nothing(echo: Echo) {
+    send_then_read(echo, 64_000_000);
+}
+
+fn send_then_read(echo: Echo, len: usize) {
+    let server = echo.start(&[]);
     let mut bystander = Client::connect(server.address());
     bystander.ask(b"here");
     let mut client = Client::connect(server.address());
@@ -40,9 +45,8 @@ fn send_then_read(len: usize) {
     }
 }
 
-#[test]
-fn many_clients_that_do_not_read_cost_nothing_and_lose_nothing() {
-    let server = Server::start(&["--quiet"]);
+fn many_clients_that_do_not_read_cost_nothing_and_lose_nothing(echo: Echo) {
+    let server = echo.start(&[]);
     let mut bystander = Client::connect(server.address());
     let bytes = payload(12_000_000, 88);
     let mut clients: Vec<_> = (0..6).map(|_| Client::connect_with_small_buffers(server.address())).collect();

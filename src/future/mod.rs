@@ -32,8 +32,10 @@
 //!
 //! # What can be awaited
 //! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`], [`copy`],
-//!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`].
-//! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`].
+//!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`], [`next_signal`].
+//! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
+//!   [`Readable::until_drain`].
+//! - The first of two: [`race`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
 //! - Another thread: [`blocking`], [`promise()`].
 //! - Whatever else wakes the [`Waker`] that it is polled with, from whichever thread: combinators such as
@@ -53,6 +55,7 @@
 mod alarm;
 mod join;
 mod promise;
+mod race;
 mod socket;
 mod stream;
 mod time;
@@ -60,8 +63,12 @@ mod waits;
 
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
+pub use race::race;
 pub(crate) use socket::Futile;
-pub use socket::{Incoming, Readable, Source, Writable, connect, readable, readable_fd, writable, writable_fd};
+pub use socket::{
+    Incoming, Readable, ReadableUntilDrain, Source, Writable, connect, next_signal, readable, readable_fd, writable,
+    writable_fd,
+};
 pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
 pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;

@@ -1,12 +1,13 @@
 //! Descriptors and sockets, awaited.
 
 use super::time::sleep;
-use super::waits::Request;
+use super::waits::{Request, Want};
 use crate::handle::{Descriptor, Handle};
 use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
+use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::sys;
-use crate::task::Side;
+use crate::task::{Side, Wait};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +32,12 @@ impl Source for Stream {
     #[inline]
     fn descriptor(&self) -> &Descriptor {
         Stream::descriptor(self)
+    }
+}
+
+impl Source for Signals {
+    fn descriptor(&self) -> &Descriptor {
+        Signals::descriptor(self)
     }
 }
 
@@ -96,9 +103,59 @@ impl Future for Readable<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.request
-            .poll_ready(this.descriptor.mailbox(), cx, || Reason::ready(Side::Recv, this.descriptor.as_raw_fd()))
+        self.get_mut().poll_as(Want::Wait, cx)
+    }
+}
+
+impl<'a> Readable<'a> {
+    /// The same, but only until a drain begins (see [`Handle::drain`]), and not at all if one has begun: `None`.
+    ///
+    /// ```
+    /// use fdtask::future::{readable, send_all};
+    /// use fdtask::net::Stream;
+    /// use std::io;
+    ///
+    /// async fn echo(client: Stream) -> io::Result<()> {
+    ///     let mut data = [0; 1000];
+    ///     // A drain ends this between two messages, and never in the middle of an answer.
+    ///     while let Some(ready) = readable(&client).until_drain().await {
+    ///         ready?;
+    ///         match client.recv(&mut data)? {
+    ///             0 => break,
+    ///             len => send_all(&client, &data[..len]).await?,
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[inline]
+    pub fn until_drain(self) -> ReadableUntilDrain<'a> {
+        ReadableUntilDrain(self)
+    }
+
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
+    #[inline(always)]
+    fn poll_as(&mut self, ask: impl FnOnce(Wait) -> Want, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let what = || Reason::ready(Side::Recv, self.descriptor.as_raw_fd());
+        self.request.poll_ready(self.descriptor.mailbox(), cx, what, ask)
+    }
+}
+
+/// Waits until something can be received from this descriptor, or a drain begins. Made by [`Readable::until_drain`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct ReadableUntilDrain<'a>(Readable<'a>);
+
+impl Future for ReadableUntilDrain<'_> {
+    type Output = Option<io::Result<()>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
+        let this = &mut self.get_mut().0;
+        // The task is resumed when a drain begins, as every task is.
+        if this.descriptor.mailbox().draining.get() {
+            return Poll::Ready(None);
+        }
+        this.poll_as(Want::UntilDrain, cx).map(Some)
     }
 }
 
@@ -115,8 +172,8 @@ impl Future for Writable<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.request
-            .poll_ready(this.descriptor.mailbox(), cx, || Reason::ready(Side::Send, this.descriptor.as_raw_fd()))
+        let what = || Reason::ready(Side::Send, this.descriptor.as_raw_fd());
+        this.request.poll_ready(this.descriptor.mailbox(), cx, what, Want::Wait)
     }
 }
 
@@ -152,7 +209,7 @@ pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
 
 async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
     let mut request = Request::new();
-    poll_fn(|cx| request.poll_ready(&scheduler.0, cx, || Reason::ready(side, fd))).await
+    poll_fn(|cx| request.poll_ready(&scheduler.0, cx, || Reason::ready(side, fd), Want::Wait)).await
 }
 
 /// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that
@@ -196,6 +253,39 @@ pub async fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stre
     writable(&stream).await?;
     stream.connected()?;
     Ok(stream)
+}
+
+/// Waits for the next signal, and receives it.
+///
+/// # Errors
+/// What [`Signals::receive`] says.
+///
+/// ```no_run
+/// use fdtask::{Scheduler, Signal, Signals, future};
+/// use std::{io, time::Duration};
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// let signals = Signals::new(&handle, &[Signal::Interrupt, Signal::Terminate])?;
+/// // A service, so that the program ends with the last of its other tasks.
+/// scheduler.spawn_service(future::task(async move {
+///     future::next_signal(&signals).await?;
+///     handle.drain(handle.now() + Duration::from_secs(10));
+///     future::next_signal(&signals).await?;
+///     handle.stop();
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// # io::Result::Ok(())
+/// ```
+pub async fn next_signal(signals: &Signals) -> io::Result<Signal> {
+    loop {
+        // Several may have come at once.
+        if let Some(signal) = signals.receive()? {
+            return Ok(signal);
+        }
+        readable(signals).await?;
+    }
 }
 
 /// A listener whose connections are awaited one by one. Where each connection becomes a task, as in most servers, an

@@ -117,7 +117,19 @@ enum State {
     Waiting(Wait),
     /// Waits for the drain to begin, of which the scheduler tells every task.
     WaitingForDrain,
+    /// Waits for whichever comes first.
+    WaitingUntilDrain(Wait),
     Fulfilled(Result<(), WaitError>),
+}
+
+impl State {
+    /// What the scheduler is to be asked for.
+    fn wait(&self) -> Option<Wait> {
+        match self {
+            State::Waiting(wait) | State::WaitingUntilDrain(wait) => Some(*wait),
+            State::WaitingForDrain | State::Free | State::Fulfilled(_) => None,
+        }
+    }
 }
 
 /// What a future may wait for.
@@ -125,6 +137,7 @@ enum State {
 pub(super) enum Want {
     Wait(Wait),
     Drain,
+    UntilDrain(Wait),
 }
 
 impl Waits {
@@ -150,6 +163,7 @@ impl Waits {
             State::Waiting(Wait::Until(at)) => *at <= now,
             State::Waiting(wait) => Reason::from(*wait) == why,
             State::WaitingForDrain => is_draining,
+            State::WaitingUntilDrain(wait) => is_draining || Reason::from(*wait) == why,
             State::Free | State::Fulfilled(_) => false,
         })
     }
@@ -161,7 +175,7 @@ impl Waits {
         if self.one.get() == Reason::from(wait) {
             self.one.set(why);
         }
-        self.fulfil_where(Err(error), |state| matches!(state, State::Waiting(waiting) if *waiting == wait))
+        self.fulfil_where(Err(error), |state| state.wait() == Some(wait))
     }
 
     fn fulfil_where(&self, outcome: Result<(), WaitError>, is_met: impl Fn(&State) -> bool) -> bool {
@@ -214,7 +228,7 @@ impl Waits {
             _ => None,
         };
         for entry in self.entries.borrow().iter() {
-            let State::Waiting(wait) = entry.state else { continue };
+            let Some(wait) = entry.state.wait() else { continue };
             match first {
                 None => first = Some(wait),
                 Some(_) => or(wait),
@@ -234,6 +248,7 @@ impl Waits {
         let state = match want {
             Want::Wait(what) => State::Waiting(what),
             Want::Drain => State::WaitingForDrain,
+            Want::UntilDrain(what) => State::WaitingUntilDrain(what),
         };
         let mut entries = self.entries.borrow_mut();
         let entry = Entry { state, waker };
@@ -268,8 +283,8 @@ impl Waits {
         // Dropping a waker may do anything, so the list is not borrowed any more.
         drop(waker);
         match state {
-            State::Waiting(_) | State::WaitingForDrain | State::Free => None,
             State::Fulfilled(outcome) => Some(outcome),
+            _ => None,
         }
     }
 
@@ -307,6 +322,7 @@ impl Request {
         mailbox: &Mailbox,
         cx: &task::Context<'_>,
         what: impl Fn() -> Reason,
+        ask: impl FnOnce(Wait) -> Want,
     ) -> Poll<io::Result<()>> {
         match &self.standing {
             Some((waits, ONE)) if waits.one.get() == MET => {
@@ -322,14 +338,20 @@ impl Request {
             }
             Some(_) => {}
         }
-        self.poll_any(mailbox, cx, what())
+        self.poll_any(mailbox, cx, what(), ask)
     }
 
     #[cold]
     #[inline(never)]
-    fn poll_any(&mut self, mailbox: &Mailbox, cx: &task::Context<'_>, what: Reason) -> Poll<io::Result<()>> {
+    fn poll_any(
+        &mut self,
+        mailbox: &Mailbox,
+        cx: &task::Context<'_>,
+        what: Reason,
+        ask: impl FnOnce(Wait) -> Want,
+    ) -> Poll<io::Result<()>> {
         let wait = if what.kind == Kind::Recv { Wait::Recv(what.fd) } else { Wait::Send(what.fd) };
-        self.poll(mailbox, cx, |_| Want::Wait(wait)).map(|outcome| match outcome {
+        self.poll(mailbox, cx, |_| ask(wait)).map(|outcome| match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
             None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
         })

@@ -1,10 +1,8 @@
 //! The built examples as processes, and the programs that talk to them.
-//!
-//! `cargo test` builds the examples; `cargo test --test NAME` does not, and needs `cargo build --examples` before it.
 
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
-use crate::common::{LIMIT, Lines};
+use crate::common::{self, LIMIT, Lines};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,13 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-/// The command that runs an example: its binary is beside the directory of this test's.
+/// The command that runs an example.
+#[track_caller]
 pub fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.ancestors().nth(2).expect("the test is in target/<profile>/deps");
-    let path = profile.join("examples").join(name);
-    assert!(path.exists(), "{} is not built; cargo build --examples", path.display());
-    Command::new(path)
+    Command::new(common::example(name))
 }
 
 /// A process with its output kept, which is killed when this is dropped.

@@ -9,14 +9,17 @@
 //! client.ask(b"Hello");
 //! ```
 
-#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this module")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its own part of this module")]
 
 mod client;
+mod echoes;
 mod frames;
 mod server;
 mod usage;
 
 pub use client::Client;
+pub(crate) use echoes::over_echoes;
+pub use echoes::{Echo, example};
 pub use frames::{answers_to, payload, payload_of};
 pub use rustix::process::Signal;
 pub use server::{Lines, Server, ServerBuilder};

@@ -1,4 +1,4 @@
-//! A process of the built binary, which is ended with the guard that stands for it.
+//! A process of the built binary, or of an example that is a server, which is ended with the guard that stands for it.
 
 use super::{LIMIT, LOOK_INTERVAL, eventually};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
@@ -17,6 +17,7 @@ const LISTENING: &str = "Listening on ";
 
 /// How a server is to be started.
 pub struct ServerBuilder {
+    binary: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     shell: Option<String>,
@@ -25,6 +26,18 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
+    /// A server of this binary, with nothing but what is said from here on.
+    pub fn of(binary: impl Into<PathBuf>) -> ServerBuilder {
+        ServerBuilder {
+            binary: binary.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            shell: None,
+            stdout: Stdio::piped(),
+            stderr: Stdio::piped(),
+        }
+    }
+
     /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
@@ -58,14 +71,13 @@ impl ServerBuilder {
 
     /// Starts the binary, without waiting for anything.
     pub fn spawn(self) -> Server {
-        let binary = env!("CARGO_BIN_EXE_fdtask");
         let mut command = match &self.shell {
             Some(shell) => {
                 let mut sh = Command::new("sh");
-                sh.arg("-c").arg(shell).arg(binary);
+                sh.arg("-c").arg(shell).arg(self.binary);
                 sh
             }
-            None => Command::new(binary),
+            None => Command::new(self.binary),
         };
         command.args(self.args).stdin(Stdio::null()).stdout(self.stdout).stderr(self.stderr);
         // Whoever runs the tests may itself be a service, which is not ours to speak for.
@@ -89,7 +101,7 @@ pub struct Server {
 impl Server {
     /// A server with nothing but what is said from here on: the binary listens on its default port.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { args: Vec::new(), env: Vec::new(), shell: None, stdout: Stdio::piped(), stderr: Stdio::piped() }
+        ServerBuilder::of(env!("CARGO_BIN_EXE_fdtask"))
     }
 
     /// A server that listens on a free port of the loopback, once it does.

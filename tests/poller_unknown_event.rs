@@ -1,0 +1,71 @@
+//! An event of the parked poller's epoll instance that the poller knows nothing of (FAULTS row 16): a registration that others
+//! have left in it, as a child process can that was forked and shares it. It needs a program of its own, in which there is one
+//! epoll instance.
+
+#![cfg(target_os = "linux")]
+
+use fdtask::Side;
+use fdtask::poller::{Parked, Patience, Poller};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// More waits than it takes until what is idle is parked.
+const LONG_IDLE_WAITS: usize = 400;
+
+/// How long the poller is to sleep.
+const NAP: Duration = Duration::from_millis(200);
+
+/// The one epoll instance that this process has.
+fn epoll_instance(_open: &Parked) -> BorrowedFd<'_> {
+    let entries = fs::read_dir("/proc/self/fd").expect("Linux says what is open").flatten();
+    let is_epoll = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|file| file.to_string_lossy() == "anon_inode:[eventpoll]")
+    };
+    let number = entries.filter(is_epoll).find_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // SAFETY: it is the poller's, which keeps it open at least as long as it is borrowed here.
+    unsafe { BorrowedFd::borrow_raw(number.expect("something is parked")) }
+}
+
+/// What fires while the poller is to sleep for a while, and whether it slept.
+fn nap(poller: &mut Parked, watched: &io::PipeReader) -> (Vec<i32>, bool) {
+    let mut fired = Vec::new();
+    let begin = Instant::now();
+    poller.wait(Patience::Until(begin + NAP), &mut fired).expect("it can poll");
+    let slept = begin.elapsed() >= NAP;
+    let fired: Vec<i32> = fired.iter().map(|one| one.fd).collect();
+    if fired.contains(&watched.as_raw_fd()) {
+        poller.watch(watched.as_raw_fd(), Side::Recv, true);
+    }
+    (fired, slept)
+}
+
+#[test]
+fn an_event_that_nobody_knows_makes_the_poller_start_afresh_and_sleep_again() {
+    let mut poller = Parked::new();
+    let (parked, mut writer) = io::pipe().expect("a pipe");
+    poller.watch(parked.as_raw_fd(), Side::Recv, true);
+    let mut fired = Vec::new();
+    for _ in 0..LONG_IDLE_WAITS {
+        poller.wait(Patience::Look, &mut fired).expect("it can poll");
+    }
+    assert!(fired.is_empty());
+
+    let (ready, mut unread) = io::pipe().expect("a pipe");
+    unread.write_all(b"!").expect("room");
+    let data = EventData::new_u64(ready.as_raw_fd() as u64);
+    epoll::add(epoll_instance(&poller), &ready, data, EventFlags::IN)
+        .expect("anybody who shares the instance can add to it");
+
+    // The first wait finds it out, and need not sleep; from then on all is well.
+    let (fired, slept) = nap(&mut poller, &parked);
+    assert!(fired.is_empty() && !slept, "the test is void: {fired:?}, it slept: {slept}");
+    for _ in 0..3 {
+        assert_eq!(nap(&mut poller, &parked), (vec![], true), "an unknown event keeps it awake");
+    }
+    // Who was parked is served.
+    writer.write_all(b"!").expect("room");
+    assert_eq!(nap(&mut poller, &parked), (vec![parked.as_raw_fd()], false));
+}
