@@ -26,6 +26,13 @@ struct Client {
     chunks: Cell<u64>, // that it has sent
 }
 
+enum Answer {
+    Nothing,
+    Sent(usize),
+    Unsent(usize, Box<[u8]>),
+    End,
+}
+
 /// `def echo_handler(client, address):`
 async fn echo(client: Client, idle_timeout: Option<Duration>) -> io::Result<()> {
     match idle_timeout {
@@ -42,31 +49,32 @@ impl Client {
         while let Some(ready) = readable(&self.stream).until_drain().await {
             ready?;
             match self.answer()? {
-                (Some(0), _) => return Ok(()),                                     // if not data: break
-                (_, Some(rest)) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
-                _ => {}
+                Answer::Sent(_) | Answer::Nothing => {}
+                Answer::End => return Ok(()), // if not data: break
+                Answer::Unsent(_, rest) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
             }
         }
         Box::pin(self.leave()).await
     }
 
-    /// Receives a chunk, if there is one, and sends the answer as far as it goes: what was received, and what is left to send.
+    /// Receives a chunk, if there is one, and sends the answer as far as it goes.
     #[inline]
-    fn answer(&self) -> io::Result<(Option<usize>, Option<Vec<u8>>)> {
+    fn answer(&self) -> io::Result<Answer> {
         let buffer = &mut *self.buffer.borrow_mut();
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
-            Ok(0) => return Ok((Some(0), None)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((None, None)),
+            Ok(0) => return Ok(Answer::End),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Answer::Nothing),
             received => received?, // data = client.recv(1000)
         };
         self.chunks.set(self.chunks.get() + 1);
         buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
         let answer = &buffer[..ECHO_PREFIX.len() + received];
-        let sent = match self.stream.send(answer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            sent => sent?, // client.send(b'GOT:' + data)
-        };
-        Ok((Some(received), (sent < answer.len()).then(|| answer[sent..].to_vec())))
+        match self.stream.send(answer) {
+            Ok(sent) if sent == answer.len() => Ok(Answer::Sent(received)), // client.send(b'GOT:' + data)
+            Ok(sent) => Ok(Answer::Unsent(received, answer[sent..].into())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Answer::Unsent(received, answer.into())),
+            Err(error) => Err(error),
+        }
     }
 
     /// A drain has begun: answers what was received, ends the stream, and reads until the client does the same. To close
@@ -78,11 +86,14 @@ impl Client {
         }
         let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
         while budget > 0 {
-            let (Some(received @ 1..), rest) = self.answer()? else { break };
-            if let Some(rest) = rest {
-                send_all(&self.stream, &rest).await?;
+            match self.answer()? {
+                Answer::Nothing | Answer::End => break,
+                Answer::Sent(received) => budget = budget.saturating_sub(received),
+                Answer::Unsent(received, rest) => {
+                    send_all(&self.stream, &rest).await?;
+                    budget = budget.saturating_sub(received);
+                }
             }
-            budget = budget.saturating_sub(received);
             next_turn().await;
         }
         self.stream.shutdown_send()?;

@@ -37,7 +37,7 @@ impl Context<'_> {
     /// [`why`](Context::why), in short.
     #[inline]
     pub(crate) fn reason(&self) -> Reason {
-        self.core.slots.get(self.id()).map_or(Reason::TURN, |slot| slot.reason)
+        self.core.slots.reason_at(self.slot)
     }
 
     /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.

@@ -224,6 +224,12 @@ impl Slots {
         self.all.get_mut(index as usize)
     }
 
+    /// What the task in the slot of this number waits for, or is resumed for.
+    #[inline]
+    pub(crate) fn reason_at(&self, index: u32) -> Reason {
+        self.all.get(index as usize).map_or(Reason::TURN, |slot| slot.reason)
+    }
+
     /// The live task in the slot of this number.
     pub(crate) fn id_at(&self, index: u32) -> Option<TaskId> {
         let serial = self.all.get(index as usize)?.serial?;

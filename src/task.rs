@@ -147,6 +147,7 @@ pub enum Side {
 
 impl Side {
     /// The wait for this side of `fd`.
+    #[inline]
     pub fn of(self, fd: RawFd) -> Wait {
         match self {
             Side::Recv => Wait::Recv(fd),

@@ -79,16 +79,14 @@ use crate::remote::Remote;
 use crate::task::{Task, Wait, WaitError};
 use alarm::Alarm;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Waker};
 use std::time::Instant;
-use waits::Waits;
+use waits::Own;
 
 /// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
 ///
@@ -122,15 +120,15 @@ pub struct FutureTask<F> {
 }
 
 struct Polled {
-    /// In the scheduler's mailbox while the future is polled.
-    waits: Cell<Option<Rc<Waits>>>,
+    /// What the future waits for. In the scheduler's mailbox while the future is polled.
+    own: Own,
     alarm: Arc<Alarm>,
     /// What the future is polled with.
     waker: Waker,
 }
 
-/// How many hold the alarm when nobody else holds a waker: the fields above, and the waits.
-const OWN_ALARMS: usize = 3;
+/// How many hold the alarm when nobody else holds a waker: the fields above.
+const OWN_ALARMS: usize = 2;
 
 impl<F> FutureTask<F> {
     /// Gives the task a name, for logs and for the task table. Without it, it is called as its `async fn` is.
@@ -146,36 +144,32 @@ impl Polled {
         let remote = cx.core.mailbox.futures.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
-        let waits = Waits::new(waker.clone(), cx.id());
-        Polled { waits: Cell::new(Some(Rc::new(waits))), alarm, waker }
+        Polled { own: Own::new(cx.id()), alarm, waker }
     }
 
     /// Says that a poll has begun, then what it is for. Whoever is woken by that is polled with the rest, so it is no
     /// reason to poll again afterwards.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
+    #[inline(always)]
     fn begin(&mut self, cx: &Context<'_>) {
         self.alarm.begin_poll();
-        if let Some(waits) = self.waits.get_mut()
-            && waits.fulfil(cx)
-        {
+        if self.own.fulfil(cx) {
             self.alarm.begin_poll();
         }
     }
 
     /// What the task waits for after its future has been polled.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
+    #[inline(always)]
     fn end(&mut self, cx: &mut Context<'_>) -> Wait {
         // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
         // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
-        if !has_wakers
-            && !self.alarm.was_woken()
-            && let Some(wait) = self.waits.get_mut().as_ref().and_then(|waits| waits.only_wait())
-        {
-            return wait;
+        match self.own.only_wait() {
+            Some((side, fd)) if !has_wakers && !self.alarm.was_woken() => side.of(fd),
+            _ => self.end_with_several(cx, has_wakers),
         }
-        self.end_with_several(cx, has_wakers)
     }
 
     /// [`end`](Polled::end), if there is more to say than that the task waits for one descriptor.
@@ -183,7 +177,7 @@ impl Polled {
     #[inline(never)]
     fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> Wait {
         let was_woken = self.alarm.end_poll();
-        let wait = self.waits.get_mut().as_ref().and_then(|waits| waits.wait(|wait| cx.or(wait)));
+        let wait = self.own.wait(|wait| cx.or(wait));
         let look_again = match was_woken {
             true => Some(cx.now()),
             false if has_wakers => Polled::listen(cx),
@@ -222,7 +216,7 @@ where
         let polled = self.polled.get_or_insert_with(|| Polled::new(cx));
         polled.begin(cx);
         let poll = {
-            let _running = cx.core.mailbox.futures.enter(&polled.waits);
+            let _running = cx.core.mailbox.futures.enter(&mut polled.own, &polled.waker);
             self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker))
         };
         match poll {

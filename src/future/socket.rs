@@ -1,13 +1,13 @@
 //! Descriptors and sockets, awaited.
 
 use super::time::sleep;
-use super::waits::{Request, Want};
+use super::waits::{Ready, Want};
 use crate::handle::{Descriptor, Handle};
 use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::sys;
-use crate::task::{Side, Wait};
+use crate::task::Side;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -65,8 +65,7 @@ impl Source for Signals {
 /// ```
 #[inline]
 pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
-    let descriptor = source.descriptor();
-    Readable { descriptor, request: Request::new() }
+    Readable(ready(source.descriptor(), Side::Recv))
 }
 
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
@@ -87,15 +86,16 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
 /// ```
 #[inline]
 pub fn writable<S: Source + ?Sized>(source: &S) -> Writable<'_> {
-    let descriptor = source.descriptor();
-    Writable { descriptor, request: Request::new() }
+    Writable(ready(source.descriptor(), Side::Send))
 }
 
 /// Waits until something can be received from this descriptor. Made by [`readable`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Readable<'a> {
-    descriptor: &'a Descriptor,
-    request: Request,
+pub struct Readable<'a>(Ready<'a>);
+
+#[inline]
+fn ready(descriptor: &Descriptor, side: Side) -> Ready<'_> {
+    Ready::new(descriptor.mailbox(), Reason::ready(side, descriptor.as_raw_fd()))
 }
 
 impl Future for Readable<'_> {
@@ -103,7 +103,7 @@ impl Future for Readable<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_as(Want::Wait, cx)
+        self.get_mut().0.poll(cx, Want::Wait)
     }
 }
 
@@ -132,13 +132,6 @@ impl<'a> Readable<'a> {
     pub fn until_drain(self) -> ReadableUntilDrain<'a> {
         ReadableUntilDrain(self)
     }
-
-    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
-    #[inline(always)]
-    fn poll_as(&mut self, ask: impl FnOnce(Wait) -> Want, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let what = || Reason::ready(Side::Recv, self.descriptor.as_raw_fd());
-        self.request.poll_ready(self.descriptor.mailbox(), cx, what, ask)
-    }
 }
 
 /// Waits until something can be received from this descriptor, or a drain begins. Made by [`Readable::until_drain`].
@@ -150,30 +143,25 @@ impl Future for ReadableUntilDrain<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
-        let this = &mut self.get_mut().0;
+        let ready = &mut self.get_mut().0.0;
         // The task is resumed when a drain begins, as every task is.
-        if this.descriptor.mailbox().draining.get() {
+        if ready.mailbox().draining.get() {
             return Poll::Ready(None);
         }
-        this.poll_as(Want::UntilDrain, cx).map(Some)
+        ready.poll(cx, Want::UntilDrain).map(Some)
     }
 }
 
 /// Waits until something can be sent to this descriptor. Made by [`writable`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Writable<'a> {
-    descriptor: &'a Descriptor,
-    request: Request,
-}
+pub struct Writable<'a>(Ready<'a>);
 
 impl Future for Writable<'_> {
     type Output = io::Result<()>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let what = || Reason::ready(Side::Send, this.descriptor.as_raw_fd());
-        this.request.poll_ready(this.descriptor.mailbox(), cx, what, Want::Wait)
+        self.get_mut().0.poll(cx, Want::Wait)
     }
 }
 
@@ -208,8 +196,8 @@ pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
 }
 
 async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
-    let mut request = Request::new();
-    poll_fn(|cx| request.poll_ready(&scheduler.0, cx, || Reason::ready(side, fd), Want::Wait)).await
+    let mut ready = Ready::new(&scheduler.0, Reason::ready(side, fd));
+    poll_fn(|cx| ready.poll(cx, Want::Wait)).await
 }
 
 /// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that

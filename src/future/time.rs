@@ -54,7 +54,7 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Sleep { scheduler, at, request } = self.get_mut();
-        let poll = request.poll(&scheduler.0, cx, |_| Want::Wait(Wait::Until(*at)));
+        let poll = request.poll(&scheduler.0, cx, Want::Wait(Wait::Until(*at)));
         poll.map(|outcome| {
             outcome.expect(NOT_IN_A_TASK).expect("a deadline can always be waited for");
         })
@@ -188,7 +188,7 @@ impl Future for Draining {
         if scheduler.0.draining.get() {
             return Poll::Ready(());
         }
-        request.poll(&scheduler.0, cx, |_| Want::Drain).map(|outcome| {
+        request.poll(&scheduler.0, cx, Want::Drain).map(|outcome| {
             outcome.expect(NOT_IN_A_TASK).expect("a drain can always be waited for");
         })
     }

@@ -12,98 +12,177 @@ use crate::context::Context;
 use crate::handle::Mailbox;
 use crate::remote::Remote;
 use crate::slots::{Kind, Reason};
-use crate::task::{TaskId, Wait, WaitError};
+use crate::task::{Side, TaskId, Wait, WaitError};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::os::fd::RawFd;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{self, Poll, Waker};
 use std::time::Instant;
 
-/// What the scheduler's mailbox holds for futures.
-#[derive(Default)]
+/// What the scheduler's mailbox holds for futures: above all, what belongs to the task that polls its future right now.
 pub(crate) struct Futures {
-    /// The waits of the task that polls its future right now.
-    running: Cell<Option<Rc<Waits>>>,
+    /// Which task that is, if there is one.
+    running: Cell<Option<TaskId>>,
+    /// What its waker points to, to tell that from other wakers; nothing is ever read there.
+    waker: Cell<*const ()>,
+    /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
+    /// it waits for, [`MET`], or an error. [`FREE`] if there is none.
+    one: Cell<Reason>,
+    /// Its other waits, if it has ever had any.
+    others: Cell<Option<Rc<Waits>>>,
     /// The way into this scheduler from other threads, made when somebody first needs it.
     pub(crate) remote: OnceCell<Remote>,
     /// The messages that come that way are received.
     pub(super) listens: Cell<bool>,
 }
 
+/// There is no such wait.
+pub(super) const FREE: Reason = Reason::TURN;
+/// The wait is fulfilled.
+const MET: Reason = Reason::WAKE;
+
+impl Default for Futures {
+    fn default() -> Futures {
+        Futures {
+            running: Cell::new(None),
+            waker: Cell::new(ptr::null()),
+            one: Cell::new(FREE),
+            others: Cell::new(None),
+            remote: OnceCell::new(),
+            listens: Cell::new(false),
+        }
+    }
+}
+
 impl Futures {
     /// Which task polls its future right now.
+    #[inline]
     pub(crate) fn running(&self) -> Option<TaskId> {
-        self.running_waits().map(|waits| waits.id)
-    }
-
-    /// The waits of the task that polls its future right now.
-    fn running_waits(&self) -> Option<Rc<Waits>> {
-        let waits = self.running.take();
-        self.running.set(waits.clone());
-        waits
+        self.running.get()
     }
 
     /// The task that polls its future right now, if `cx` is what that task gave to it: then it can be woken by its id.
     /// `None` if somebody stands between, who is to be woken in the task's stead.
+    #[inline]
     pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
-        self.running_waits().filter(|waits| waits.waker.will_wake(cx.waker())).map(|waits| waits.id)
+        self.running.get().filter(|_| ptr::eq(cx.waker().data(), self.waker.get()))
     }
 
-    /// Makes this the one wait of the task that polls its future right now, if it has none and `cx` is its own.
+    /// The task polls its future, until what is returned is dropped; so long its waits are here.
     #[inline]
-    fn stand_alone(&self, cx: &task::Context<'_>, what: Reason) -> Option<Rc<Waits>> {
-        let waits = self.running.take()?;
-        let is_free = waits.one.get() == FREE && waits.waker.will_wake(cx.waker());
-        if is_free {
-            waits.one.set(what);
+    pub(super) fn enter<'a>(&'a self, own: &'a mut Own, waker: &Waker) -> Running<'a> {
+        self.running.set(Some(own.id));
+        self.waker.set(waker.data());
+        self.one.set(own.one);
+        if own.others.is_some() {
+            self.others.set(own.others.take());
         }
-        let standing = is_free.then(|| Rc::clone(&waits));
-        // Nothing is dropped by this, which the compiler does not know.
-        std::mem::forget(self.running.replace(Some(waits)));
-        standing
+        Running { futures: self, own }
     }
 
-    /// The task with these waits polls its future, until what is returned is dropped; so long they are here.
-    #[inline]
-    pub(super) fn enter<'a>(&'a self, waits: &'a Cell<Option<Rc<Waits>>>) -> Running<'a> {
-        std::mem::forget(self.running.replace(waits.take()));
-        Running { futures: self, waits }
+    /// The other waits of the task that polls its future right now.
+    fn others(&self) -> Option<Rc<Waits>> {
+        self.running.get()?;
+        let waits = self.others.take().unwrap_or_default();
+        self.others.set(Some(Rc::clone(&waits)));
+        Some(waits)
     }
 }
 
 /// While this lives, a task polls its future.
 pub(super) struct Running<'a> {
     futures: &'a Futures,
-    waits: &'a Cell<Option<Rc<Waits>>>,
+    own: &'a mut Own,
 }
 
 impl Drop for Running<'_> {
     #[inline]
     fn drop(&mut self) {
-        std::mem::forget(self.waits.replace(self.futures.running.take()));
+        self.futures.running.set(None);
+        self.own.one = self.futures.one.get();
+        if let Some(others) = self.futures.others.take() {
+            self.own.others = Some(others);
+        }
     }
 }
 
-/// The waits of one task.
+/// The waits of one task, while it does not poll its future.
+pub(super) struct Own {
+    id: TaskId,
+    one: Reason,
+    others: Option<Rc<Waits>>,
+}
+
+impl Own {
+    pub(super) fn new(id: TaskId) -> Own {
+        Own { id, one: FREE, others: None }
+    }
+
+    /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
+    #[inline]
+    pub(super) fn fulfil(&mut self, cx: &Context<'_>) -> bool {
+        let why = cx.reason();
+        if self.one == why && matches!(why.kind, Kind::Recv | Kind::Send) {
+            self.one = MET;
+        } else if let Some(error) = why.error() {
+            return self.fail(why, error);
+        }
+        match &self.others {
+            Some(others) if others.used.get() > 0 => others.fulfil(why, cx.core.now, cx.is_draining()),
+            _ => false,
+        }
+    }
+
+    /// Gives an error to whoever waits for what cannot be waited for.
+    #[cold]
+    fn fail(&mut self, why: Reason, error: WaitError) -> bool {
+        let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
+        if self.one == Reason::from(wait) {
+            self.one = why;
+        }
+        let fails = |state: &State| state.wait() == Some(wait);
+        self.others.as_ref().is_some_and(|others| others.fulfil_where(Err(error), fails))
+    }
+
+    /// Whether nothing is waited for but one descriptor: which, then.
+    #[inline]
+    pub(super) fn only_wait(&self) -> Option<(Side, RawFd)> {
+        match self.one.kind {
+            _ if self.others.as_ref().is_some_and(|others| others.used.get() > 0) => None,
+            Kind::Recv => Some((Side::Recv, self.one.fd)),
+            Kind::Send => Some((Side::Send, self.one.fd)),
+            _ => None,
+        }
+    }
+
+    /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
+    pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
+        let mut first = match self.one.kind {
+            Kind::Recv => Some(Wait::Recv(self.one.fd)),
+            Kind::Send => Some(Wait::Send(self.one.fd)),
+            _ => None,
+        };
+        let Some(others) = &self.others else { return first };
+        for entry in others.entries.borrow().iter() {
+            let Some(wait) = entry.state.wait() else { continue };
+            match first {
+                None => first = Some(wait),
+                Some(_) => or(wait),
+            }
+        }
+        first
+    }
+}
+
+/// Waits of one task, as many as there are.
+#[derive(Default)]
 pub(super) struct Waits {
-    pub(super) id: TaskId,
-    /// The task's own waker: what its future is polled with.
-    pub(super) waker: Waker,
-    /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
-    /// it waits for, [`MET`], or an error. [`FREE`] if there is none.
-    one: Cell<Reason>,
-    /// All others.
     entries: RefCell<Vec<Entry>>,
     /// How many entries are not free.
     used: Cell<usize>,
 }
-
-/// There is no such wait.
-const FREE: Reason = Reason::TURN;
-/// The wait is fulfilled.
-const MET: Reason = Reason::WAKE;
-/// The index of the wait that is no entry.
-const ONE: usize = usize::MAX;
 
 struct Entry {
     state: State,
@@ -141,24 +220,8 @@ pub(super) enum Want {
 }
 
 impl Waits {
-    pub(super) fn new(waker: Waker, id: TaskId) -> Waits {
-        Waits { id, waker, one: Cell::new(FREE), entries: RefCell::default(), used: Cell::new(0) }
-    }
-
-    /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
-    #[inline]
-    pub(super) fn fulfil(&self, cx: &Context<'_>) -> bool {
-        let why = cx.reason();
-        if self.one.get() == why && matches!(why.kind, Kind::Recv | Kind::Send) {
-            self.one.set(MET);
-        } else if let Some(error) = why.error() {
-            return self.fail(why, error);
-        }
-        self.used.get() > 0 && self.fulfil_entries(why, cx.core.now, cx.is_draining())
-    }
-
     #[cold]
-    fn fulfil_entries(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
+    fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
         self.fulfil_where(Ok(()), |state| match state {
             State::Waiting(Wait::Until(at)) => *at <= now,
             State::Waiting(wait) => Reason::from(*wait) == why,
@@ -166,16 +229,6 @@ impl Waits {
             State::WaitingUntilDrain(wait) => is_draining || Reason::from(*wait) == why,
             State::Free | State::Fulfilled(_) => false,
         })
-    }
-
-    /// Gives an error to whoever waits for what cannot be waited for.
-    #[cold]
-    fn fail(&self, why: Reason, error: WaitError) -> bool {
-        let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
-        if self.one.get() == Reason::from(wait) {
-            self.one.set(why);
-        }
-        self.fulfil_where(Err(error), |state| state.wait() == Some(wait))
     }
 
     fn fulfil_where(&self, outcome: Result<(), WaitError>, is_met: impl Fn(&State) -> bool) -> bool {
@@ -208,41 +261,6 @@ impl Waits {
         entry.waker.take()
     }
 
-    /// The descriptor that is waited for, if that is all.
-    #[inline]
-    pub(super) fn only_wait(&self) -> Option<Wait> {
-        let one = self.one.get();
-        match one.kind {
-            Kind::Recv if self.used.get() == 0 => Some(Wait::Recv(one.fd)),
-            Kind::Send if self.used.get() == 0 => Some(Wait::Send(one.fd)),
-            _ => None,
-        }
-    }
-
-    /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
-    pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
-        let one = self.one.get();
-        let mut first = match one.kind {
-            Kind::Recv => Some(Wait::Recv(one.fd)),
-            Kind::Send => Some(Wait::Send(one.fd)),
-            _ => None,
-        };
-        for entry in self.entries.borrow().iter() {
-            let Some(wait) = entry.state.wait() else { continue };
-            match first {
-                None => first = Some(wait),
-                Some(_) => or(wait),
-            }
-        }
-        first
-    }
-
-    /// Whom an entry has to wake, if a future was polled with this.
-    #[inline]
-    fn stranger(&self, cx: &task::Context<'_>) -> Option<Waker> {
-        if self.waker.will_wake(cx.waker()) { None } else { Some(cx.waker().clone()) }
-    }
-
     fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
         self.used.set(self.used.get() + 1);
         let state = match want {
@@ -266,14 +284,7 @@ impl Waits {
     }
 
     /// Withdraws the wait, and returns what had become of it.
-    #[inline]
     fn remove(&self, index: usize) -> Option<Result<(), WaitError>> {
-        if index == ONE {
-            return match self.one.replace(FREE) {
-                MET => Some(Ok(())),
-                one => one.error().map(Err),
-            };
-        }
         self.used.set(self.used.get() - 1);
         let (state, waker) = {
             let mut entries = self.entries.borrow_mut();
@@ -289,10 +300,6 @@ impl Waits {
     }
 
     fn is_fulfilled(&self, index: usize) -> bool {
-        if index == ONE {
-            let one = self.one.get();
-            return one == MET || one.is_error();
-        }
         matches!(self.entries.borrow()[index].state, State::Fulfilled(_))
     }
 
@@ -313,50 +320,6 @@ impl Request {
         Request { standing: None }
     }
 
-    /// Asks for a descriptor, once; ready when that is what the task was resumed for. This is what almost every poll comes
-    /// to: the task waits for one thing, and polls its future itself.
-    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
-    #[inline(always)]
-    pub(super) fn poll_ready(
-        &mut self,
-        mailbox: &Mailbox,
-        cx: &task::Context<'_>,
-        what: impl Fn() -> Reason,
-        ask: impl FnOnce(Wait) -> Want,
-    ) -> Poll<io::Result<()>> {
-        match &self.standing {
-            Some((waits, ONE)) if waits.one.get() == MET => {
-                waits.one.set(FREE);
-                drop(self.standing.take());
-                return Poll::Ready(Ok(()));
-            }
-            None => {
-                if let Some(waits) = mailbox.futures.stand_alone(cx, what()) {
-                    self.standing = Some((waits, ONE));
-                    return Poll::Pending;
-                }
-            }
-            Some(_) => {}
-        }
-        self.poll_any(mailbox, cx, what(), ask)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn poll_any(
-        &mut self,
-        mailbox: &Mailbox,
-        cx: &task::Context<'_>,
-        what: Reason,
-        ask: impl FnOnce(Wait) -> Want,
-    ) -> Poll<io::Result<()>> {
-        let wait = if what.kind == Kind::Recv { Wait::Recv(what.fd) } else { Wait::Send(what.fd) };
-        self.poll(mailbox, cx, |_| ask(wait)).map(|outcome| match outcome {
-            Some(outcome) => outcome.map_err(WaitError::into),
-            None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
-        })
-    }
-
     /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
     /// the scheduler whose mailbox this is.
     #[cold]
@@ -364,7 +327,7 @@ impl Request {
         &mut self,
         mailbox: &Mailbox,
         cx: &task::Context<'_>,
-        want: impl FnOnce(&Waits) -> Want,
+        want: Want,
     ) -> Poll<Option<Result<(), WaitError>>> {
         if let Some((waits, index)) = &self.standing
             && waits.is_fulfilled(*index)
@@ -373,25 +336,23 @@ impl Request {
             self.standing = None;
             return Poll::Ready(outcome);
         }
-        let Some(running) = mailbox.futures.running_waits() else { return Poll::Ready(None) };
-        self.stand(running, cx, want);
-        Poll::Pending
-    }
-
-    fn stand(&mut self, running: Rc<Waits>, cx: &task::Context<'_>, want: impl FnOnce(&Waits) -> Want) {
-        let waker = running.stranger(cx);
+        let Some(running) = mailbox.futures.others() else { return Poll::Ready(None) };
+        // Whom to wake, if that is not the task itself.
+        let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.standing {
-            Some((waits, ONE)) if Rc::ptr_eq(waits, &running) && waker.is_none() => {}
-            Some((waits, index)) if Rc::ptr_eq(waits, &running) && *index != ONE => waits.set_waker(*index, waker),
-            // Not yet, or the future has been moved: to another task, or to where somebody else polls it.
+            Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
+            // Not yet, or the future has been moved to another task.
             _ => {
                 self.withdraw();
-                let index = running.insert(want(&running), waker);
+                let index = running.insert(want, waker);
                 self.standing = Some((running, index));
             }
         }
+        Poll::Pending
     }
 
+    #[cold]
+    #[inline(never)]
     fn withdraw(&mut self) {
         if let Some((waits, index)) = self.standing.take() {
             waits.remove(index);
@@ -403,6 +364,98 @@ impl Drop for Request {
     #[inline]
     fn drop(&mut self) {
         if self.standing.is_some() {
+            self.withdraw();
+        }
+    }
+}
+
+/// A wait for a descriptor: a [`Request`] that in the most common case, when it is all that a task waits for, takes no
+/// place in a list.
+pub(super) struct Ready<'a> {
+    mailbox: &'a Mailbox,
+    what: Reason,
+    /// The task whose one wait this is.
+    in_task: Option<TaskId>,
+    request: Request,
+}
+
+impl<'a> Ready<'a> {
+    #[inline]
+    pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> Ready<'a> {
+        Ready { mailbox, what, in_task: None, request: Request::new() }
+    }
+
+    /// The mailbox of the scheduler that closes the descriptor.
+    #[inline]
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        self.mailbox
+    }
+
+    /// Asks for the descriptor, once; ready when that is what the task was resumed for. This is what almost every poll comes
+    /// to: the task waits for one thing, and polls its future itself.
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
+    #[inline(always)]
+    pub(super) fn poll(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+        let futures = &self.mailbox.futures;
+        match self.in_task {
+            Some(task) => {
+                if futures.one.get().kind == MET.kind && futures.running.get() == Some(task) {
+                    futures.one.set(FREE);
+                    self.in_task = None;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            None => {
+                if futures.one.get().kind == FREE.kind
+                    && let Some(task) = futures.running_behind(cx)
+                    && self.request.standing.is_none()
+                {
+                    futures.one.set(self.what);
+                    self.in_task = Some(task);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.poll_any(cx, ask)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_any(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+        let futures = &self.mailbox.futures;
+        if self.in_task.is_some() && self.in_task == futures.running.get() {
+            match futures.one.get() {
+                one if one == MET || one.is_error() => {
+                    self.withdraw();
+                    return Poll::Ready(one.error().map_or(Ok(()), |error| Err(error.into())));
+                }
+                // It still stands, unless somebody is to be woken who was not there before.
+                _ if futures.running_behind(cx).is_some() => return Poll::Pending,
+                _ => {}
+            }
+        }
+        self.withdraw();
+        let wait = if self.what.kind == Kind::Recv { Wait::Recv(self.what.fd) } else { Wait::Send(self.what.fd) };
+        self.request.poll(self.mailbox, cx, ask(wait)).map(|outcome| match outcome {
+            Some(outcome) => outcome.map_err(WaitError::into),
+            None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
+        })
+    }
+
+    /// The wait is nobody's one wait any more. If its task does not run, that is found out when the task is resumed for it.
+    #[cold]
+    #[inline(never)]
+    fn withdraw(&mut self) {
+        if self.in_task.is_some() && self.in_task.take() == self.mailbox.futures.running.get() {
+            self.mailbox.futures.one.set(FREE);
+        }
+    }
+}
+
+impl Drop for Ready<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_task.is_some() {
             self.withdraw();
         }
     }
