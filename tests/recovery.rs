@@ -2,7 +2,7 @@
 //! section about reliability.
 //!
 //! ```text
-//! cargo test --release --test recovery -- --ignored --nocapture
+//! cargo test --release --test recovery daemon -- --ignored --nocapture
 //! ```
 
 mod common;
@@ -11,7 +11,7 @@ mod faults;
 #[path = "common/strace.rs"]
 mod strace;
 
-use common::{Client, LIMIT, Lines, Server, Signal, eventually};
+use common::{Client, Echo, LIMIT, Lines, Server, Signal, eventually, over_echoes};
 use faults::{client_that_never_reads, leave_room_for, listening_address, served, take_answered, timed, warm_up};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,50 +23,94 @@ const RUNS: usize = 20;
 /// The variable that says otherwise.
 const RUNS_VARIABLE: &str = "FDTASK_RECOVERY_RUNS";
 
-/// What is measured: the row of the fault, what happens, the bar, and one run.
-type Recovery = (&'static str, &'static str, Duration, fn() -> Duration);
+/// What is measured: the row of the fault, what happens, the bar, and one run, of the daemon or of whichever echo.
+type Recovery = (&'static str, &'static str, Duration, Run);
+
+enum Run {
+    Daemon(fn() -> Duration),
+    Echo(fn(Echo) -> Duration),
+}
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
 const RECOVERIES: [Recovery; 15] = [
-    ("2", "500 clients reset while in the accept queue, until the next client is served", ms(250), resets_in_the_queue),
-    ("3", "out of descriptors: a client leaves, until the next one is served", ms(250), a_slot_by_leaving),
-    ("3", "out of descriptors: the limit is raised, until the next client is served", ms(250), a_slot_by_raising),
-    ("9", "half-close, until the end of the stream", ms(100), half_close),
-    ("10", "a log that nobody read is read, until it has told how many lines are missing", ms(1_000), log_is_read),
-    ("12", "1,000 connects while stopped, until all are served", ms(1_000), queue_of_a_thousand),
-    ("13", "SIGTERM without clients, until it has ended", ms(100), end_without_clients),
+    (
+        "2",
+        "500 clients reset while in the accept queue, until the next client is served",
+        ms(250),
+        Run::Echo(resets_in_the_queue),
+    ),
+    ("3", "out of descriptors: a client leaves, until the next one is served", ms(250), Run::Daemon(a_slot_by_leaving)),
+    (
+        "3",
+        "out of descriptors: the limit is raised, until the next client is served",
+        ms(250),
+        Run::Daemon(a_slot_by_raising),
+    ),
+    ("9", "half-close, until the end of the stream", ms(100), Run::Echo(half_close)),
+    (
+        "10",
+        "a log that nobody read is read, until it has told how many lines are missing",
+        ms(1_000),
+        Run::Daemon(log_is_read),
+    ),
+    ("12", "1,000 connects while stopped, until all are served", ms(1_000), Run::Echo(queue_of_a_thousand)),
+    ("13", "SIGTERM without clients, until it has ended", ms(100), Run::Echo(end_without_clients)),
     (
         "13",
         "SIGTERM with 200 clients in the queue, until it has answered them all and ended",
         ms(1_000),
-        end_with_a_queue,
+        Run::Echo(end_with_a_queue),
     ),
-    ("13", "a second signal while clients hold it up, until it has ended", ms(100), second_signal),
+    ("13", "a second signal while clients hold it up, until it has ended", ms(100), Run::Echo(second_signal)),
     (
         "14",
         "accept4 fails with ENOMEM all the time, then no more, until those who waited are served",
         ms(250),
-        accept_fails,
+        Run::Echo(accept_fails),
     ),
-    ("15", "poll is refused all the time, then no more, until everybody is served", ms(1_000), poll_is_refused),
-    ("22", "stopped and continued, until a client is answered", ms(100), stop_and_continue),
-    ("30", "an idle timeout of 300 ms is over, until the client is let go", ms(400), idle_timeout),
-    ("31", "at the connection limit: a client leaves, until the next one is served", ms(250), a_slot_of_the_limit),
-    ("34", "killed (SIGKILL) and started again on the same port, until a client is served", ms(250), kill_and_restart),
+    (
+        "15",
+        "poll is refused all the time, then no more, until everybody is served",
+        ms(1_000),
+        Run::Daemon(poll_is_refused),
+    ),
+    ("22", "stopped and continued, until a client is answered", ms(100), Run::Echo(stop_and_continue)),
+    ("30", "an idle timeout of 300 ms is over, until the client is let go", ms(400), Run::Echo(idle_timeout)),
+    (
+        "31",
+        "at the connection limit: a client leaves, until the next one is served",
+        ms(250),
+        Run::Daemon(a_slot_of_the_limit),
+    ),
+    (
+        "34",
+        "killed (SIGKILL) and started again on the same port, until a client is served",
+        ms(250),
+        Run::Echo(kill_and_restart),
+    ),
 ];
 
-#[test]
-#[ignore = "measures instead of testing; prints a table"]
-fn recovery_times_are_printed_as_the_worst_of_many_runs() {
+over_echoes! {
+    without_threads:
+        #[ignore = "measures instead of testing; prints a table"]
+        recovery_times_are_printed_as_the_worst_of_many_runs;
+}
+
+fn recovery_times_are_printed_as_the_worst_of_many_runs(echo: Echo) {
     let runs = std::env::var(RUNS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
     let mut slow = Vec::new();
+    println!("{echo:?}");
     println!("| row | what happens, and what is waited for | bar | worst of {runs} | median |");
     println!("|---|---|---|---|---|");
     for (row, what, bar, run) in RECOVERIES {
-        let mut times: Vec<Duration> = (0..runs).map(|_| run()).collect();
+        let mut times: Vec<Duration> = match run {
+            Run::Echo(run) => (0..runs).map(|_| run(echo)).collect(),
+            Run::Daemon(run) if echo == Echo::Daemon => (0..runs).map(|_| run()).collect(),
+            Run::Daemon(_) => continue,
+        };
         times.sort();
         let (worst, median) = (times[runs - 1], times[runs / 2]);
         println!("| {row} | {what} | {} ms | {} | {} |", bar.as_millis(), text(worst), text(median));
@@ -87,8 +131,8 @@ fn asked(address: SocketAddr) -> Client {
     client
 }
 
-fn resets_in_the_queue() -> Duration {
-    let server = Server::start(&[]);
+fn resets_in_the_queue(echo: Echo) -> Duration {
+    let server = echo.start(&[]);
     server.pause();
     for _ in 0..500 {
         Client::connect(server.address()).reset();
@@ -132,8 +176,8 @@ fn a_slot_by_raising() -> Duration {
     take_answered(&mut waiting).1
 }
 
-fn half_close() -> Duration {
-    let server = Server::start(&[]);
+fn half_close(echo: Echo) -> Duration {
+    let server = echo.start(&[]);
     let mut client = Client::connect(server.address());
     client.send(&[b'x'; 3_500]);
     client.half_close();
@@ -156,8 +200,8 @@ fn log_is_read() -> Duration {
     })
 }
 
-fn queue_of_a_thousand() -> Duration {
-    let server = Server::start(&[]);
+fn queue_of_a_thousand(echo: Echo) -> Duration {
+    let server = echo.start(&[]);
     server.pause();
     let mut clients: Vec<Client> = (0..1_000).map(|_| asked(server.address())).collect();
     timed(|| {
@@ -168,16 +212,16 @@ fn queue_of_a_thousand() -> Duration {
     })
 }
 
-fn end_without_clients() -> Duration {
-    let mut server = Server::start(&[]);
+fn end_without_clients(echo: Echo) -> Duration {
+    let mut server = echo.start(&[]);
     timed(|| {
         server.signal(Signal::TERM);
         server.wait_exit(LIMIT);
     })
 }
 
-fn end_with_a_queue() -> Duration {
-    let mut server = Server::start(&[]);
+fn end_with_a_queue(echo: Echo) -> Duration {
+    let mut server = echo.start(&[]);
     server.pause();
     let mut clients: Vec<Client> = (0..200).map(|_| asked(server.address())).collect();
     server.signal(Signal::TERM);
@@ -191,8 +235,8 @@ fn end_with_a_queue() -> Duration {
     })
 }
 
-fn second_signal() -> Duration {
-    let mut server = Server::start(&["--drain-timeout", "600"]);
+fn second_signal(echo: Echo) -> Duration {
+    let mut server = echo.start(&["--drain-timeout", "600"]);
     let mut clients = served(server.address(), 200);
     let _stuck = client_that_never_reads(server.address(), &[b'x'; 10_000]);
     server.signal(Signal::TERM);
@@ -205,8 +249,8 @@ fn second_signal() -> Duration {
     })
 }
 
-fn accept_fails() -> Duration {
-    let server = Server::start(&[]);
+fn accept_fails(echo: Echo) -> Duration {
+    let server = echo.start(&[]);
     let strace = Strace::attach(&server, "accept4", "accept4:error=ENOMEM");
     let mut waiting = asked(server.address());
     strace.wait_until_injected();
@@ -233,8 +277,8 @@ fn poll_is_refused() -> Duration {
     })
 }
 
-fn stop_and_continue() -> Duration {
-    let server = Server::start(&[]);
+fn stop_and_continue(echo: Echo) -> Duration {
+    let server = echo.start(&[]);
     let mut clients = served(server.address(), 1);
     server.pause();
     clients[0].send(b"Me, too");
@@ -244,8 +288,8 @@ fn stop_and_continue() -> Duration {
     })
 }
 
-fn idle_timeout() -> Duration {
-    let server = Server::start(&["--idle-timeout", "0.3"]);
+fn idle_timeout(echo: Echo) -> Duration {
+    let server = echo.start(&["--idle-timeout", "0.3"]);
     let mut clients = served(server.address(), 1);
     timed(|| clients[0].expect_end())
 }
@@ -258,13 +302,13 @@ fn a_slot_of_the_limit() -> Duration {
     take_answered(&mut waiting).1
 }
 
-fn kill_and_restart() -> Duration {
-    let mut server = Server::start(&[]);
+fn kill_and_restart(echo: Echo) -> Duration {
+    let mut server = echo.start(&[]);
     let address = server.address();
     let _clients = served(address, 20);
     timed(|| {
         server.kill();
-        let server = Server::builder().args(["--listen", &address.to_string()]).spawn();
+        let server = echo.listening_on(&address.to_string()).spawn();
         server.address();
         let mut client = Client::connect(address);
         eventually("a client is served", LIMIT, || {

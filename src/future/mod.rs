@@ -35,7 +35,7 @@
 //!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`], [`next_signal`].
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
 //!   [`Readable::until_drain`].
-//! - The first of two: [`race`].
+//! - The first of two: [`race()`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
 //! - Another thread: [`blocking`], [`promise()`].
 //! - Whatever else wakes the [`Waker`] that it is polled with, from whichever thread: combinators such as
