@@ -5,16 +5,12 @@
 //! terminal 2: nc localhost 25000
 //! ```
 //! What you type in terminal 2 comes back behind `GOT:`; type nothing for a minute, and you are let go. Ctrl-C in terminal 1
-//! ends the server when every client has its answers, a second Ctrl-C at once. The seed's handler is a generator, the
-//! daemon's (`src/net/echo.rs`) a state machine. All three have the same five lines in the middle; see `fdtask::guide`.
+//! ends the server when every client has its answers, a second one at once. The guide in the docs begins with the same lines.
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
-use fdtask::net::{Acceptor, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
+use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
 use fdtask::{Scheduler, Signal, Signals, reason};
 use std::{cell::Cell, cell::RefCell, io, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
-
-/// How much more than what was received when a drain began is answered, so that nobody who never pauses holds it up.
-const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// What is received and answered at a time. All connections share one, because nobody needs it while he waits; a local of
 /// an `async fn` that outlives an `await` is part of each connection's memory.
@@ -26,12 +22,8 @@ struct Client {
     chunks: Cell<u64>, // that it has sent
 }
 
-enum Answer {
-    Nothing,
-    Sent(usize),
-    Unsent(usize, Box<[u8]>),
-    End,
-}
+/// To so much that was received, which may be nothing, and what is left of it to send; or to the end of the stream.
+type Answer = Option<(usize, Option<Box<[u8]>>)>;
 
 /// `def echo_handler(client, address):`
 async fn echo(client: Client, idle_timeout: Option<Duration>) -> io::Result<()> {
@@ -49,9 +41,9 @@ impl Client {
         while let Some(ready) = readable(&self.stream).until_drain().await {
             ready?;
             match self.answer()? {
-                Answer::Sent(_) | Answer::Nothing => {}
-                Answer::End => return Ok(()), // if not data: break
-                Answer::Unsent(_, rest) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
+                Some((_, None)) => {}
+                Some((_, Some(rest))) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
+                None => return Ok(()),                                                   // if not data: break
             }
         }
         Box::pin(self.leave()).await
@@ -62,19 +54,18 @@ impl Client {
     fn answer(&self) -> io::Result<Answer> {
         let buffer = &mut *self.buffer.borrow_mut();
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
-            Ok(0) => return Ok(Answer::End),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Answer::Nothing),
+            Ok(0) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some((0, None))),
             received => received?, // data = client.recv(1000)
         };
         self.chunks.set(self.chunks.get() + 1);
         buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
         let answer = &buffer[..ECHO_PREFIX.len() + received];
-        match self.stream.send(answer) {
-            Ok(sent) if sent == answer.len() => Ok(Answer::Sent(received)), // client.send(b'GOT:' + data)
-            Ok(sent) => Ok(Answer::Unsent(received, answer[sent..].into())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Answer::Unsent(received, answer.into())),
-            Err(error) => Err(error),
-        }
+        let sent = match self.stream.send(answer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            sent => sent?, // client.send(b'GOT:' + data)
+        };
+        Ok(Some((received, if sent == answer.len() { None } else { Some(answer[sent..].into()) })))
     }
 
     /// A drain has begun: answers what was received, ends the stream, and reads until the client does the same. To close
@@ -86,14 +77,11 @@ impl Client {
         }
         let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
         while budget > 0 {
-            match self.answer()? {
-                Answer::Nothing | Answer::End => break,
-                Answer::Sent(received) => budget = budget.saturating_sub(received),
-                Answer::Unsent(received, rest) => {
-                    send_all(&self.stream, &rest).await?;
-                    budget = budget.saturating_sub(received);
-                }
+            let Some((received @ 1.., rest)) = self.answer()? else { break };
+            if let Some(rest) = rest {
+                send_all(&self.stream, &rest).await?;
             }
+            budget = budget.saturating_sub(received);
             next_turn().await;
         }
         self.stream.shutdown_send()?;

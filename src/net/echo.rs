@@ -17,7 +17,7 @@ pub const ECHO_PREFIX: &[u8] = b"GOT:";
 
 /// How much more than what was received when the drain began is answered before the connection is let go: a client that is
 /// in the middle of asking gets its answer, one that never pauses does not hold up the drain.
-const DRAIN_BYTES_MAX: usize = 64 * 1024;
+pub const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a client that has connected and not asked anything yet may take to do so once a drain has begun. It could not
 /// know, and its request may be on its way. (Whoever has had an answer learns from the end of the stream that there will be

@@ -12,7 +12,7 @@ mod listener;
 mod stream;
 
 pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
-pub use echo::{DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
+pub use echo::{DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
 pub use limit::{Limit, raise_descriptor_limit};
 pub use lines::Lines;
