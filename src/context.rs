@@ -1,8 +1,8 @@
 //! What a task may ask and say while it is being resumed.
 
 use crate::handle::{Descriptor, Handle, SPECIAL};
-use crate::scheduler::Core;
 use crate::slots::Reason;
+use crate::state::Core;
 use crate::task::{Task, TaskId, Wait};
 use crate::timers::NEVER;
 use std::os::fd::OwnedFd;

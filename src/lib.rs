@@ -58,7 +58,8 @@
 //! ```text
 //! task.rs         Task, Wait, TaskId: what a task is, and what it says
 //! context.rs      what a task may ask and say while it is resumed
-//! scheduler.rs    ready, recv_wait, send_wait; spawn, turn, run
+//! state.rs        ready, recv_wait, send_wait: what the scheduler knows
+//! scheduler.rs    spawn, turn, run: the loop, step by step
 //! filing.rs       where a waiting task is written down, and how that is undone
 //! settle.rs       what tasks have said: cancel, wake, close, drain
 //! slots.rs        the table of live tasks
@@ -69,13 +70,17 @@
 //! observer.rs     who is told what happens
 //! diagnostics.rs  an observer that writes what goes wrong
 //! table.rs        the task table, for whoever asks
+//! remote.rs       a way into a scheduler from other threads
+//! channel.rs      values between tasks; notify.rs: that something has happened
+//! future/         an `async` block as a task; what it can await
+//! guide.rs        from the seed's generator to `async`
 //! log.rs          a log that never stalls
 //! signals.rs      signals as something to receive
 //! poller/         the contract; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
 //! sys/            every system call and all unsafe code
 //! ```
-//! The core, to be read in one sitting, is `task.rs`, `scheduler.rs`, `wait_map.rs` and `poller/poll.rs`.
+//! The core, to be read in one sitting, is `task.rs`, `scheduler.rs` and `poller/poll.rs`; then `wait_map.rs`.
 
 #![deny(unsafe_code)]
 
@@ -100,6 +105,7 @@ mod scheduler;
 mod settle;
 mod signals;
 mod slots;
+mod state;
 mod sys;
 mod table;
 mod task;

@@ -14,8 +14,9 @@
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::poller::{Fired, Happening, Patience, Poller, Sim, SimScript};
-use crate::scheduler::{Core, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::slots::Reason;
+use crate::state::Core;
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
 use crate::timers::NEVER;
 use std::cell::{Cell, RefCell};

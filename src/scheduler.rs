@@ -4,26 +4,22 @@
 //! poller's.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle, Mailbox, SPECIAL};
+use crate::handle::{Descriptor, Handle, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
-use crate::ready::{FAILED, ReadyDeque};
-use crate::slots::{Kind, Reason, Slots};
-use crate::task::{End, Side, Task, TaskId, Wait};
-use crate::timers::{Epoch, NEVER, Nanos, Timers};
-use crate::wait_map::WaitMap;
+use crate::ready::FAILED;
+use crate::slots::Reason;
+use crate::state::Core;
+use crate::task::{End, Task, TaskId, Wait};
+use crate::timers::NEVER;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 /// How much memory [`Context::scratch`] lends.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// How exactly the task table tells for how long a task has waited.
-const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
@@ -37,90 +33,6 @@ pub struct Scheduler {
     polls: usize,
 }
 
-/// What a task can reach through its [`Context`]: everything but the poller.
-pub(crate) struct Core {
-    pub(crate) slots: Slots,
-    /// The tasks that can run: the seed's `tasks`. The slot of a task that ended in here is empty when its turn comes.
-    pub(crate) ready: ReadyDeque,
-    /// Which task waits to receive from a descriptor: the seed's `recv_wait`.
-    pub(crate) recv_wait: WaitMap,
-    /// Which task waits to send to a descriptor: the seed's `send_wait`.
-    pub(crate) send_wait: WaitMap,
-    pub(crate) timers: Timers,
-    /// What the task that runs now waits for beside what it will return.
-    pub(crate) or: Vec<Wait>,
-    pub(crate) mailbox: Rc<Mailbox>,
-    pub(crate) observer: Option<Box<dyn Observer>>,
-    pub(crate) is_tracing: bool,
-    pub(crate) scratch: Box<[u8; SCRATCH_BYTES]>,
-    pub(crate) now: Instant,
-    pub(crate) epoch: Epoch,
-    /// `now`, as a count. Less than [`CLOCK_STEP`] behind it while no deadline is queued.
-    pub(crate) clock: Nanos,
-    /// When the clock is brought up to date at the latest.
-    clock_due: Instant,
-    /// A drain has begun, and ends at the latest at this instant.
-    pub(crate) drain_by: Option<Instant>,
-}
-
-impl Core {
-    pub(crate) fn spawn(&mut self, task: Box<dyn Task>, is_service: bool, by: Option<TaskId>) -> TaskId {
-        let id = self.slots.insert(task, is_service, by, self.clock);
-        self.ready.push_back(id.slot);
-        if let (Some(observer), Some(slot)) = (&mut self.observer, self.slots.get(id))
-            && let Some(task) = &slot.task
-        {
-            let _ = catch(|| observer.spawned(id, by, task.as_ref()));
-        }
-        id
-    }
-
-    /// Tells the observer something, if there is one. It may ask a task for its name, and that may panic.
-    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Observer)) {
-        if let Some(observer) = &mut self.observer {
-            let _ = catch(|| what(observer.as_mut()));
-        }
-    }
-
-    /// A turn has begun at this instant. Counting it costs more than all the rest, so that is done only if somebody can tell.
-    fn set_now(&mut self, now: Instant) {
-        self.now = now;
-        self.mailbox.now.set(Some(now));
-        if now >= self.clock_due || self.timers.next().is_some() {
-            self.clock = self.epoch.nanos(now);
-            self.clock_due = now.checked_add(CLOCK_STEP).unwrap_or(now);
-        }
-    }
-
-    /// Whether a live task waits: it is neither ready nor being resumed.
-    pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
-        let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
-        match slot.reason.kind {
-            Kind::Recv => self.recv_wait.get(slot.reason.fd) == Some(id.slot),
-            Kind::Send => self.send_wait.get(slot.reason.fd) == Some(id.slot),
-            _ => true,
-        }
-    }
-
-    /// Tells the observer who is about to be resumed, and makes sure that it hears what the task says.
-    #[cold]
-    fn trace_resume(&mut self, index: u32) {
-        if let Some(id) = self.slots.id_at(index) {
-            let why = Context { core: self, slot: index }.why();
-            self.tell(|observer| observer.resumed(id, why));
-            self.mailbox.note(SPECIAL);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn wait_map(&mut self, side: Side) -> &mut WaitMap {
-        match side {
-            Side::Recv => &mut self.recv_wait,
-            Side::Send => &mut self.send_wait,
-        }
-    }
-}
-
 impl Scheduler {
     /// A scheduler without tasks, on the poller that suits this system.
     #[expect(clippy::new_without_default, reason = "a scheduler is made on purpose, not by default")]
@@ -129,27 +41,8 @@ impl Scheduler {
     }
 
     /// A scheduler without tasks, on a poller of the caller's choice.
-    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
-        let now = poller.now();
-        let core = Core {
-            slots: Slots::default(),
-            ready: ReadyDeque::default(),
-            recv_wait: WaitMap::default(),
-            send_wait: WaitMap::default(),
-            timers: Timers::default(),
-            or: Vec::new(),
-            mailbox: Rc::default(),
-            observer: None,
-            is_tracing: false,
-            scratch: vec![0; SCRATCH_BYTES].try_into().expect("it is as long as it says"),
-            now,
-            epoch: Epoch(now),
-            clock: 0,
-            clock_due: now,
-            drain_by: None,
-        };
-        core.mailbox.now.set(Some(now));
+        let core = Core::new(poller.now());
         Scheduler { core, poller, running: None, fired: Vec::new(), polls: 0 }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::context::Context;
 use crate::panics::catch;
-use crate::scheduler::{Core, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::slots::{Reason, Slot};
+use crate::state::Core;
 use crate::task::{Task, TaskId};
 use std::fmt::{self, Write as _};
 use std::time::Duration;

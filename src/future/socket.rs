@@ -43,7 +43,7 @@ impl Source for Signals {
 
 /// Waits until this can be received from: the seed's `yield 'recv', sock`.
 ///
-/// It is a hint, as in [`Wait::Recv`]: try, and wait again if there was nothing.
+/// It is a hint, as in [`Wait::Recv`](crate::Wait::Recv): try, and wait again if there was nothing.
 ///
 /// # Errors
 /// A [`WaitError`](crate::WaitError): another task waits for the same.
