@@ -76,7 +76,7 @@ pub(crate) use waits::Futures;
 use crate::context::Context;
 use crate::net::DESCRIPTORS_RETRY;
 use crate::remote::Remote;
-use crate::task::{Task, Wait, WaitError};
+use crate::task::{Side, Task, Wait, WaitError};
 use alarm::Alarm;
 use std::borrow::Cow;
 use std::future::Future;
@@ -158,24 +158,29 @@ impl Polled {
         }
     }
 
-    /// What the task waits for after its future has been polled.
+    /// What the task waits for after its future has been polled: what to return from `resume`.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn end(&mut self, cx: &mut Context<'_>) -> Wait {
+    fn end(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
         // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
+        if has_wakers || self.alarm.was_woken() {
+            return self.end_with_several(cx, has_wakers);
+        }
         match self.own.only_wait() {
-            Some((side, fd)) if !has_wakers && !self.alarm.was_woken() => side.of(fd),
-            _ => self.end_with_several(cx, has_wakers),
+            Some((Side::Recv, fd)) => Ok(Wait::Recv(fd)),
+            Some((Side::Send, fd)) => Ok(Wait::Send(fd)),
+            None => self.end_with_several(cx, has_wakers),
         }
     }
 
     /// [`end`](Polled::end), if there is more to say than that the task waits for one descriptor.
     #[cold]
     #[inline(never)]
-    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> Wait {
+    #[expect(clippy::unnecessary_wraps, reason = "what `resume` returns is written where its caller wants it")]
+    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
         let was_woken = self.alarm.end_poll();
         let wait = self.own.wait(|wait| cx.or(wait));
         let look_again = match was_woken {
@@ -183,7 +188,7 @@ impl Polled {
             false if has_wakers => Polled::listen(cx),
             false => None,
         };
-        match (wait, look_again) {
+        Ok(match (wait, look_again) {
             (None, Some(_)) if was_woken => Wait::Turn,
             (Some(wait), Some(at)) => {
                 // Not `Wait::Turn`, which would come before anybody has looked whether the other waits are fulfilled, over
@@ -193,7 +198,7 @@ impl Polled {
             }
             (None, Some(at)) => Wait::Until(at),
             (wait, None) => wait.unwrap_or(Wait::Wake),
-        }
+        })
     }
 
     /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
@@ -220,7 +225,7 @@ where
             self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker))
         };
         match poll {
-            Poll::Pending => Ok(polled.end(cx)),
+            Poll::Pending => polled.end(cx),
             Poll::Ready(result) => result.map(|()| Wait::Done),
         }
     }
