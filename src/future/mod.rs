@@ -56,6 +56,7 @@ mod alarm;
 mod join;
 mod promise;
 mod race;
+mod ready;
 mod socket;
 mod stream;
 mod time;

@@ -1,7 +1,8 @@
 //! Descriptors and sockets, awaited.
 
+use super::ready::Ready;
 use super::time::sleep;
-use super::waits::{Ready, Want};
+use super::waits::Want;
 use crate::handle::{Descriptor, Handle};
 use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
 use crate::signals::{Signal, Signals};

@@ -14,7 +14,6 @@ use crate::remote::Remote;
 use crate::slots::{Kind, Reason};
 use crate::task::{Side, TaskId, Wait, WaitError};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
@@ -24,12 +23,12 @@ use std::time::Instant;
 /// What the scheduler's mailbox holds for futures: above all, what belongs to the task that polls its future right now.
 pub(crate) struct Futures {
     /// Which task that is, if there is one.
-    running: Cell<Option<TaskId>>,
+    pub(super) running: Cell<Option<TaskId>>,
     /// What its waker points to, to tell that from other wakers; nothing is ever read there.
     waker: Cell<*const ()>,
     /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
     /// it waits for, [`MET`], or an error. [`FREE`] if there is none.
-    one: Cell<Reason>,
+    pub(super) one: Cell<Reason>,
     /// Its other waits, if it has ever had any.
     others: Cell<Option<Rc<Waits>>>,
     /// The way into this scheduler from other threads, made when somebody first needs it.
@@ -41,7 +40,7 @@ pub(crate) struct Futures {
 /// There is no such wait.
 pub(super) const FREE: Reason = Reason::TURN;
 /// The wait is fulfilled.
-const MET: Reason = Reason::WAKE;
+pub(super) const MET: Reason = Reason::WAKE;
 
 impl Default for Futures {
     fn default() -> Futures {
@@ -312,7 +311,7 @@ impl Waits {
 /// One wait of one future: what every future of this module is made of.
 pub(super) struct Request {
     /// Where the wait stands, once it does.
-    standing: Option<(Rc<Waits>, usize)>,
+    pub(super) standing: Option<(Rc<Waits>, usize)>,
 }
 
 impl Request {
@@ -364,98 +363,6 @@ impl Drop for Request {
     #[inline]
     fn drop(&mut self) {
         if self.standing.is_some() {
-            self.withdraw();
-        }
-    }
-}
-
-/// A wait for a descriptor: a [`Request`] that in the most common case, when it is all that a task waits for, takes no
-/// place in a list.
-pub(super) struct Ready<'a> {
-    mailbox: &'a Mailbox,
-    what: Reason,
-    /// The task whose one wait this is.
-    in_task: Option<TaskId>,
-    request: Request,
-}
-
-impl<'a> Ready<'a> {
-    #[inline]
-    pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> Ready<'a> {
-        Ready { mailbox, what, in_task: None, request: Request::new() }
-    }
-
-    /// The mailbox of the scheduler that closes the descriptor.
-    #[inline]
-    pub(super) fn mailbox(&self) -> &Mailbox {
-        self.mailbox
-    }
-
-    /// Asks for the descriptor, once; ready when that is what the task was resumed for. This is what almost every poll comes
-    /// to: the task waits for one thing, and polls its future itself.
-    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
-    #[inline(always)]
-    pub(super) fn poll(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
-        let futures = &self.mailbox.futures;
-        match self.in_task {
-            Some(task) => {
-                if futures.one.get().kind == MET.kind && futures.running.get() == Some(task) {
-                    futures.one.set(FREE);
-                    self.in_task = None;
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            None => {
-                if futures.one.get().kind == FREE.kind
-                    && let Some(task) = futures.running_behind(cx)
-                    && self.request.standing.is_none()
-                {
-                    futures.one.set(self.what);
-                    self.in_task = Some(task);
-                    return Poll::Pending;
-                }
-            }
-        }
-        self.poll_any(cx, ask)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn poll_any(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
-        let futures = &self.mailbox.futures;
-        if self.in_task.is_some() && self.in_task == futures.running.get() {
-            match futures.one.get() {
-                one if one == MET || one.is_error() => {
-                    self.withdraw();
-                    return Poll::Ready(one.error().map_or(Ok(()), |error| Err(error.into())));
-                }
-                // It still stands, unless somebody is to be woken who was not there before.
-                _ if futures.running_behind(cx).is_some() => return Poll::Pending,
-                _ => {}
-            }
-        }
-        self.withdraw();
-        let wait = if self.what.kind == Kind::Recv { Wait::Recv(self.what.fd) } else { Wait::Send(self.what.fd) };
-        self.request.poll(self.mailbox, cx, ask(wait)).map(|outcome| match outcome {
-            Some(outcome) => outcome.map_err(WaitError::into),
-            None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
-        })
-    }
-
-    /// The wait is nobody's one wait any more. If its task does not run, that is found out when the task is resumed for it.
-    #[cold]
-    #[inline(never)]
-    fn withdraw(&mut self) {
-        if self.in_task.is_some() && self.in_task.take() == self.mailbox.futures.running.get() {
-            self.mailbox.futures.one.set(FREE);
-        }
-    }
-}
-
-impl Drop for Ready<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.in_task.is_some() {
             self.withdraw();
         }
     }
