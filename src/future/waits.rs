@@ -2,7 +2,8 @@
 //!
 //! A future that a task polls cannot return a [`Wait`] to the scheduler: `poll` has room for `Pending` and nothing else.
 //! So it leaves its wait in a list that its task keeps, and the task hands the list to the scheduler. The future finds the
-//! list through the scheduler's mailbox, which everything that can be waited for has a way to.
+//! list through the scheduler's mailbox, which everything that can be waited for has a way to. The one wait for a descriptor
+//! that is all that most tasks ever wait for stands beside the list: to file and to fulfil it is to write a number.
 //!
 //! A wait *stands* until it is fulfilled or its future is dropped, whether or not the future is polled in between. That is
 //! what the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on:

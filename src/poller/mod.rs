@@ -10,7 +10,7 @@
 //! 3. **forget** makes both sides not watched and drops everything that is known of the number. The scheduler says it
 //!    before it closes a descriptor that it owns.
 //! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and appends what fired: each
-//!    side once. Readiness is level-triggered: a watched side that is ready fires in every `wait`, so whoever does
+//!    side once, the two of one descriptor next to each other. Readiness is level-triggered: a watched side that is ready fires in every `wait`, so whoever does
 //!    not want to hear of it again must unwatch it. Everything that is ready fires within two waits, however much it is.
 //! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires as [`Fired::Closed`].
 //! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
