@@ -19,43 +19,37 @@ type Buffer = RefCell<[u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]>;
 struct Client {
     stream: Stream,
     buffer: Rc<Buffer>,
-    chunks: Cell<u64>, // that it has sent
+    chunks: Cell<u64>,        // that it has sent
+    unsent: RefCell<Vec<u8>>, // what there was no room for
 }
 
-/// To so much that was received, which may be nothing, and what is left of it to send; or to the end of the stream.
-type Answer = Option<(usize, Option<Box<[u8]>>)>;
-
 /// `def echo_handler(client, address):`
-async fn echo(client: Client, idle_timeout: Option<Duration>) -> io::Result<()> {
-    match idle_timeout {
-        None => client.serve().await,
-        Some(timeout) => Box::pin(future::race(client.serve(), client.be_idle(timeout))).await,
+///
+/// Answers until the client ends the stream, or a drain begins. What is rare is in a box, not in each connection's memory.
+async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<()> {
+    if let Some(timeout) = idle_timeout {
+        let serving = Box::pin(echo(Rc::clone(&client), None));
+        return Box::pin(future::race(serving, client.be_idle(timeout))).await;
     }
+    // yield 'recv', client
+    while let Some(ready) = readable(&client.stream).until_drain().await {
+        ready?;
+        let Some(_) = client.answer()? else { return Ok(()) }; // if not data: break
+        if !client.unsent.borrow().is_empty() {
+            Box::pin(client.send_rest()).await?; // yield 'send', client
+        }
+    }
+    Box::pin(client.leave()).await
 }
 
 impl Client {
-    /// Answers until the client ends the stream, or a drain begins. What is rare is in a box: otherwise it would be part of
-    /// each connection's memory.
-    async fn serve(&self) -> io::Result<()> {
-        // yield 'recv', client
-        while let Some(ready) = readable(&self.stream).until_drain().await {
-            ready?;
-            match self.answer()? {
-                Some((_, None)) => {}
-                Some((_, Some(rest))) => Box::pin(send_all(&self.stream, &rest)).await?, // yield 'send', client
-                None => return Ok(()),                                                   // if not data: break
-            }
-        }
-        Box::pin(self.leave()).await
-    }
-
-    /// Receives a chunk, if there is one, and sends the answer as far as it goes.
+    /// Receives a chunk, if there is one, and answers as far as there is room: how much that was; nothing at the end.
     #[inline]
-    fn answer(&self) -> io::Result<Answer> {
+    fn answer(&self) -> io::Result<Option<usize>> {
         let buffer = &mut *self.buffer.borrow_mut();
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
             Ok(0) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some((0, None))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(0)),
             received => received?, // data = client.recv(1000)
         };
         self.chunks.set(self.chunks.get() + 1);
@@ -65,7 +59,15 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             sent => sent?, // client.send(b'GOT:' + data)
         };
-        Ok(Some((received, if sent == answer.len() { None } else { Some(answer[sent..].into()) })))
+        if sent < answer.len() {
+            self.unsent.replace(answer[sent..].to_vec());
+        }
+        Ok(Some(received))
+    }
+
+    async fn send_rest(&self) -> io::Result<()> {
+        let rest = self.unsent.take();
+        if rest.is_empty() { Ok(()) } else { send_all(&self.stream, &rest).await }
     }
 
     /// A drain has begun: answers what was received, ends the stream, and reads until the client does the same. To close
@@ -77,10 +79,8 @@ impl Client {
         }
         let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
         while budget > 0 {
-            let Some((received @ 1.., rest)) = self.answer()? else { break };
-            if let Some(rest) = rest {
-                send_all(&self.stream, &rest).await?;
-            }
+            let Some(received @ 1..) = self.answer()? else { break };
+            self.send_rest().await?;
             budget = budget.saturating_sub(received);
             next_turn().await;
         }
@@ -110,7 +110,8 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
     println!("Listening on {}", listener.address());
     let buffer = Rc::new(Buffer::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
     scheduler.spawn(Acceptor::new(&handle, listener, move |stream, _| {
-        future::task(echo(Client { stream, buffer: Rc::clone(&buffer), chunks: Cell::new(0) }, idle_timeout))
+        let (buffer, chunks, unsent) = (Rc::clone(&buffer), Cell::new(0), RefCell::default());
+        future::task(echo(Rc::new(Client { stream, buffer, chunks, unsent }), idle_timeout))
     }));
     scheduler.spawn_service(future::task(async move {
         next_signal(&signals).await?;
