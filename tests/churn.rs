@@ -150,8 +150,10 @@ fn round(server: &Server, addresses: &mut Addresses, plan: Plan) -> usize {
     for mut client in idle {
         client.expect_end();
     }
+    // Whoever is served now has come behind all of them: none is in the queue any more, where it would not be seen.
+    addresses.connect().ask(b"Is anybody before me?");
     eventually("all of the round are gone", LIMIT, || server.open_descriptors() <= before);
-    plan.idle + 7 * plan.each + BACKLOG
+    plan.idle + 7 * plan.each + BACKLOG + 1
 }
 
 /// Makes connections as planned, and compares what the server has before and after.
