@@ -4,8 +4,8 @@
 //! touched between two calls. If an entry has lost its last bit when the next call is due, the array is walked and such
 //! entries are taken out; a call walks it anyway, at a higher price.
 //!
-//! The first entry is for whatever else the poller itself wants to hear of, under the same sleep. It is skipped by the
-//! kernel while its number is negative. Beside each entry the poller may keep something of its own, a `T`.
+//! The first entry is for whatever else the poller itself wants to hear of, under the same sleep. It is not handed over
+//! while its number is negative. Beside each entry the poller may keep something of its own, a `T`.
 
 use super::{Fired, Side};
 use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
@@ -25,7 +25,7 @@ pub(super) struct Array<T> {
     blank: usize,
 }
 
-/// A first entry that the kernel skips.
+/// A first entry that stands for nothing.
 const NO_FIRST: PollEntry = PollEntry::new(-1, POLLIN);
 
 impl<T: Default> Default for Array<T> {
@@ -145,10 +145,13 @@ impl<T> Array<T> {
     /// Calls `poll(2)`; returns how many entries fired, for [`collect`](Array::collect).
     pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
         self.sweep();
-        if self.len() == 0 && self.entries[0].fd() < 0 && timeout_ms == 0 {
+        let begin = usize::from(self.entries[0].fd() < 0);
+        if self.entries.len() == begin && timeout_ms == 0 {
             return Ok(0);
         }
-        sys::poll(&mut self.entries, timeout_ms)
+        // A first entry that stands for nothing is kept from the kernel, which refuses an array that is longer than the
+        // process may have descriptors.
+        sys::poll(&mut self.entries[begin..], timeout_ms)
     }
 
     /// Appends what fired, as the `count` entries of which `poll(2)` has spoken say; what is kept beside each of them is
