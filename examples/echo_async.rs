@@ -19,8 +19,8 @@ type Buffer = RefCell<[u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]>;
 struct Client {
     stream: Stream,
     buffer: Rc<Buffer>,
-    chunks: Cell<u64>,        // that it has sent
-    unsent: RefCell<Vec<u8>>, // what there was no room for
+    chunks: Cell<u64>, // that it has sent
+    unsent: RefCell<Vec<u8>>,
 }
 
 /// `def echo_handler(client, address):`
@@ -32,10 +32,9 @@ async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<
         return Box::pin(future::race(serving, client.be_idle(timeout))).await;
     }
     // yield 'recv', client
-    while let Some(ready) = readable(&client.stream).until_drain().await {
-        ready?;
-        let Some(_) = client.answer()? else { return Ok(()) }; // if not data: break
-        if !client.unsent.borrow().is_empty() {
+    while let Some(()) = readable(&client.stream).until_drain().await.transpose()? {
+        let Some((_, is_whole)) = client.answer()? else { return Ok(()) }; // if not data: break
+        if !is_whole {
             Box::pin(client.send_rest()).await?; // yield 'send', client
         }
     }
@@ -43,26 +42,25 @@ async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<
 }
 
 impl Client {
-    /// Receives a chunk, if there is one, and answers as far as there is room: how much that was; nothing at the end.
+    /// Receives a chunk, if there is one, and answers as far as there is room: how much was received, and whether that was
+    /// answered as a whole. Nothing at the end.
     #[inline]
-    fn answer(&self) -> io::Result<Option<usize>> {
+    fn answer(&self) -> io::Result<Option<(usize, bool)>> {
         let buffer = &mut *self.buffer.borrow_mut();
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
             Ok(0) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(0)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some((0, true))),
             received => received?, // data = client.recv(1000)
         };
         self.chunks.set(self.chunks.get() + 1);
         buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
         let answer = &buffer[..ECHO_PREFIX.len() + received];
-        let sent = match self.stream.send(answer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            sent => sent?, // client.send(b'GOT:' + data)
+        match self.stream.send(answer) {
+            Ok(sent) if sent == answer.len() => return Ok(Some((received, true))), // client.send(b'GOT:' + data)
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            sent => self.unsent.replace(answer[sent.unwrap_or(0)..].to_vec()),
         };
-        if sent < answer.len() {
-            self.unsent.replace(answer[sent..].to_vec());
-        }
-        Ok(Some(received))
+        Ok(Some((received, false)))
     }
 
     async fn send_rest(&self) -> io::Result<()> {
@@ -79,7 +77,7 @@ impl Client {
         }
         let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
         while budget > 0 {
-            let Some(received @ 1..) = self.answer()? else { break };
+            let Some((received @ 1.., _)) = self.answer()? else { break };
             self.send_rest().await?;
             budget = budget.saturating_sub(received);
             next_turn().await;

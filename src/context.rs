@@ -1,6 +1,7 @@
 //! What a task may ask and say while it is being resumed.
 
 use crate::handle::{Descriptor, Handle, SPECIAL};
+use crate::ready::OTHERWISE;
 use crate::slots::Reason;
 use crate::state::Core;
 use crate::task::{Task, TaskId, Wait};
@@ -11,8 +12,8 @@ use std::time::Instant;
 /// The scheduler, as a task sees it while it is being resumed.
 pub struct Context<'a> {
     pub(crate) core: &'a mut Core,
-    /// The number of the task's slot.
-    pub(crate) slot: u32,
+    /// What stood in the ready deque: the number of the task's slot, with [`OTHERWISE`] if that is so.
+    pub(crate) entry: u32,
 }
 
 impl Context<'_> {
@@ -24,7 +25,7 @@ impl Context<'_> {
     /// Which task this is.
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn id(&self) -> TaskId {
-        self.core.slots.id_at(self.slot).expect("a task that is being resumed is live")
+        self.core.slots.id_at(self.entry & !OTHERWISE).expect("a task that is being resumed is live")
     }
 
     /// Why the task is resumed: the one of its waits that was fulfilled. [`Wait::Turn`] when it is new, and when a drain
@@ -37,7 +38,14 @@ impl Context<'_> {
     /// [`why`](Context::why), in short.
     #[inline]
     pub(crate) fn reason(&self) -> Reason {
-        self.core.slots.reason_at(self.slot)
+        self.core.slots.reason_at(self.entry & !OTHERWISE)
+    }
+
+    /// Whether the task is resumed because the descriptor has fired that is all it waited for, as almost always. This is
+    /// [`reason`](Context::reason) without a look into the slot.
+    #[inline]
+    pub(crate) fn is_for_only_wait(&self) -> bool {
+        self.entry & OTHERWISE == 0
     }
 
     /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.

@@ -1,7 +1,7 @@
 //! Where a waiting task is written down: in the wait maps and the poller, in the timers, in its slot. Step 2 of the loop, and
 //! its undoing.
 
-use crate::ready::FAILED;
+use crate::ready::OTHERWISE;
 use crate::scheduler::Scheduler;
 use crate::slots::Reason;
 use crate::task::{Side, Task, TaskId, Wait};
@@ -34,7 +34,7 @@ impl Scheduler {
     /// What the task was last resumed for is not watched any more, unless it, or somebody else, waits for that again.
     pub(crate) fn lapse(&mut self, id: TaskId, why: Reason) {
         if let Some((fd, side)) = why.wait(|| self.core.now).descriptor()
-            && self.core.wait_map(side).lapse(fd, id.slot)
+            && self.core.wait_map(side).lapse(fd, id.slot())
         {
             self.poller.unwatch(fd, side);
         }
@@ -85,7 +85,7 @@ impl Scheduler {
         let owned = self.core.mailbox.owned.borrow().contains(fd);
         let map = self.core.wait_map(side);
         if map.is_free_for(fd, id, owned) {
-            map.file(fd, id.slot, is_only);
+            map.file(fd, id.slot(), is_only);
         } else {
             self.file_checked(id, side, fd, owned, is_only)?;
         }
@@ -109,18 +109,18 @@ impl Scheduler {
         // when it waited for this number before.
         for side in [Side::Recv, Side::Send] {
             let map = self.core.wait_map(side);
-            if !owned && map.get(fd) == Some(id.slot) {
+            if !owned && map.get(fd) == Some(id.slot()) {
                 map.set_checked(fd, Some((id, identity)));
             }
         }
         self.evict_stale(fd);
         let map = self.core.wait_map(side);
         match map.get(fd) {
-            Some(waiter) if waiter == id.slot => return Ok(()),
+            Some(waiter) if waiter == id.slot() => return Ok(()),
             Some(_) => return Err(Reason::busy(side, fd)),
             None => {}
         }
-        map.file(fd, id.slot, is_only);
+        map.file(fd, id.slot(), is_only);
         map.set_checked(fd, if owned { None } else { Some((id, identity)) });
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Scheduler {
         if let Some(slot) = core.slots.get_mut(id) {
             slot.is_ready = true;
             slot.reason = reason;
-            core.ready.push_back(if reason.is_error() { id.slot | FAILED } else { id.slot });
+            core.ready.push_back(id.slot() | OTHERWISE);
         }
     }
 
@@ -209,7 +209,7 @@ impl Scheduler {
 
     fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
         let map = self.core.wait_map(side);
-        if map.get(fd) == Some(id.slot) {
+        if map.get(fd) == Some(id.slot()) {
             map.take(fd);
             self.poller.unwatch(fd, side);
         }

@@ -222,7 +222,9 @@ impl AsFd for Descriptor {
 impl AsRawFd for Descriptor {
     #[inline]
     fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
+        // Not by way of `as_fd`: -1 is how the kernel writes that there is none, and how `None` is stored, so nothing is
+        // compared here.
+        self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 

@@ -341,7 +341,7 @@ fn check(scheduler: &Scheduler, ledger: &Ledger) {
         let slot = core.slots.get(id).expect("a live task has a slot");
         let record = &records[&id];
         assert!(slot.task.is_some(), "{id} is in its slot when nobody runs");
-        let (count, is_waiting) = (queued.get(&id.slot).copied().unwrap_or(0), core.is_waiting(id));
+        let (count, is_waiting) = (queued.get(&id.slot()).copied().unwrap_or(0), core.is_waiting(id));
         assert_eq!(count, usize::from(!is_waiting), "{id} waits: {is_waiting}, and is {count} times ready");
         if !is_waiting {
             entries += usize::from(has_fired(core, id));
@@ -357,7 +357,7 @@ fn check(scheduler: &Scheduler, ledger: &Ledger) {
         assert_eq!(waits, record.waits, "{id} waits for what it asked for");
         for (fd, side) in waits {
             let map = if side == Side::Recv { &core.recv_wait } else { &core.send_wait };
-            assert_eq!(map.get(fd), Some(id.slot), "{id} is filed under {side:?} {fd}");
+            assert_eq!(map.get(fd), Some(id.slot()), "{id} is filed under {side:?} {fd}");
             assert!(watched.contains(&(fd, side)), "{id} waits for {side:?} {fd}, and nobody watches it");
             assert!(!ledger.fired.borrow().contains(&(fd, side)), "{side:?} {fd} has fired, and {id} waits for it");
             entries += 1;
@@ -377,7 +377,7 @@ fn has_fired(core: &Core, id: TaskId) -> bool {
     let reason = core.slots.get(id).map_or(Reason::TURN, |slot| slot.reason);
     reason.wait(|| core.now).descriptor().is_some_and(|(fd, side)| {
         let map = if side == Side::Recv { &core.recv_wait } else { &core.send_wait };
-        map.has_fired(fd, id.slot)
+        map.has_fired(fd, id.slot())
     })
 }
 

@@ -3,10 +3,11 @@
 //! A turn takes from its front all that was in it when the turn began, and whatever becomes ready meanwhile goes to its
 //! back. So it is kept in two halves that change places when a turn begins, and neither end ever has to be looked for.
 
-/// This bit beside the number of a slot says that the task in it is to be told that its wait has failed.
+/// This bit beside the number of a slot says that the task in it is resumed for anything but the most common reason, which
+/// is that the one descriptor has fired that was all it waited for. What the reason is stands in the slot.
 ///
 /// Such a number is no slot's, so whoever looks it up finds out without asking.
-pub(crate) const FAILED: u32 = 1 << 31;
+pub(crate) const OTHERWISE: u32 = 1 << 31;
 
 /// See the module's text.
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl ReadyDeque {
 
     /// The slot of the task that was taken out last.
     pub(crate) fn last_taken(&self) -> Option<u32> {
-        self.front.get(self.taken.checked_sub(1)?).map(|slot| slot & !FAILED)
+        self.front.get(self.taken.checked_sub(1)?).map(|slot| slot & !OTHERWISE)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -57,6 +58,6 @@ impl ReadyDeque {
     /// What is in the deque, from its front to its back.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.front[self.taken..].iter().chain(&self.back).map(|slot| slot & !FAILED)
+        self.front[self.taken..].iter().chain(&self.back).map(|slot| slot & !OTHERWISE)
     }
 }

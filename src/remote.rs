@@ -16,7 +16,7 @@ use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -161,7 +161,7 @@ impl Queue {
         self.has_rung = true;
         // There is room, because no other byte is under way. What can fail is a kernel without a page to spare, and
         // then there is nothing better to do than to try again: a message must not be lost.
-        while let Err(error) = sys::send(bell.as_fd(), &[0]) {
+        while let Err(error) = sys::send(bell, &[0]) {
             if error.kind() == io::ErrorKind::BrokenPipe {
                 break;
             }
@@ -190,7 +190,7 @@ impl Receiver {
     fn take(&self) -> io::Result<Vec<Message>> {
         let mut queue = self.remote.lock();
         if queue.has_rung {
-            match sys::recv(self.listener.as_fd(), &mut [0]) {
+            match sys::recv(&self.listener, &mut [0]) {
                 Ok(_) => queue.has_rung = false,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use crate::handle::{Descriptor, Handle, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
-use crate::ready::FAILED;
+use crate::ready::OTHERWISE;
 use crate::slots::Reason;
 use crate::state::Core;
 use crate::task::{End, Task, TaskId, Wait};
@@ -122,7 +122,7 @@ impl Scheduler {
     fn resume_each<const IS_TRACING: bool>(&mut self) {
         while let Some(slot) = self.core.ready.pop_front() {
             if IS_TRACING {
-                self.core.trace_resume(slot & !FAILED);
+                self.core.trace_resume(slot & !OTHERWISE);
             }
             if !self.resume(slot) {
                 self.settle();
@@ -138,11 +138,11 @@ impl Scheduler {
     #[inline(always)]
     fn resume(&mut self, index: u32) -> bool {
         let core = &mut self.core;
-        let Some(slot) = core.slots.at(index) else { return self.fail_wait(index & !FAILED) };
+        let Some(slot) = core.slots.at(index) else { return self.resume_otherwise(index) };
         mem::swap(&mut slot.task, &mut self.running);
         let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
         slot.resumes += 1;
-        let said = task.resume(&mut Context { core, slot: index });
+        let said = task.resume(&mut Context { core, entry: index });
         // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
         // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
         // business. And the poller still watches it.
@@ -162,16 +162,17 @@ impl Scheduler {
         false
     }
 
-    /// [`resume`](Scheduler::resume) for a task that is to be told that what it asked for cannot be waited for.
+    /// [`resume`](Scheduler::resume) for any reason but that the one descriptor has fired that was all the task waited for.
     #[cold]
-    fn fail_wait(&mut self, index: u32) -> bool {
+    fn resume_otherwise(&mut self, entry: u32) -> bool {
         let core = &mut self.core;
+        let index = entry & !OTHERWISE;
         let Some(slot) = core.slots.at(index) else { return true };
         mem::swap(&mut slot.task, &mut self.running);
         let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
         slot.resumes += 1;
         let error = slot.reason.error();
-        let cx = &mut Context { core, slot: index };
+        let cx = &mut Context { core, entry };
         let said = match error {
             Some(error) => task.wait_failed(cx, error),
             None => task.resume(cx),
@@ -196,6 +197,7 @@ impl Scheduler {
     /// Ends the task that has panicked while it was resumed.
     #[cold]
     fn end_panicked(&mut self, message: String) {
+        self.core.mailbox.futures.abandon();
         let id = self.core.ready.last_taken().and_then(|slot| self.core.slots.id_at(slot));
         match (id, self.running.take()) {
             (Some(id), Some(task)) => self.end(id, task, End::Panicked(message), false),

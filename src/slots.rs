@@ -8,12 +8,11 @@ use std::time::Instant;
 
 /// What a waiting task waits for in the first place; why a ready task is resumed. A [`Wait`] whose instant is the slot's
 /// deadline, or a [`WaitError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reason {
-    pub(crate) kind: Kind,
-    /// The descriptor, where the kind has one.
-    pub(crate) fd: RawFd,
-}
+///
+/// The kind and the number of the descriptor, which is 0 where the kind has none, are in one word, because futures compare
+/// and move it for each message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reason(u64);
 
 /// Those that are errors come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -30,16 +29,43 @@ pub(crate) enum Kind {
 }
 
 impl Reason {
-    pub(crate) const UNTIL: Reason = Reason { kind: Kind::Until, fd: -1 };
-    pub(crate) const TURN: Reason = Reason { kind: Kind::Turn, fd: -1 };
-    pub(crate) const WAKE: Reason = Reason { kind: Kind::Wake, fd: -1 };
+    pub(crate) const UNTIL: Reason = Reason::new(Kind::Until, 0);
+    pub(crate) const TURN: Reason = Reason::new(Kind::Turn, 0);
+    pub(crate) const WAKE: Reason = Reason::new(Kind::Wake, 0);
 
+    const fn new(kind: Kind, fd: RawFd) -> Reason {
+        Reason((fd as u32 as u64) << 32 | kind as u64)
+    }
+
+    #[inline]
+    pub(crate) fn kind(self) -> Kind {
+        const LAST: u32 = Kind::SendClosed as u32;
+        match self.0 as u32 {
+            0 => Kind::Recv,
+            1 => Kind::Send,
+            2 => Kind::Until,
+            3 => Kind::Turn,
+            4 => Kind::Wake,
+            5 => Kind::RecvBusy,
+            6 => Kind::SendBusy,
+            7 => Kind::RecvClosed,
+            LAST.. => Kind::SendClosed,
+        }
+    }
+
+    /// The number of the descriptor.
+    #[inline]
+    pub(crate) fn fd(self) -> RawFd {
+        (self.0 >> 32) as RawFd
+    }
+
+    #[inline]
     pub(crate) fn ready(side: Side, fd: RawFd) -> Reason {
         let kind = match side {
             Side::Recv => Kind::Recv,
             Side::Send => Kind::Send,
         };
-        Reason { kind, fd }
+        Reason::new(kind, fd)
     }
 
     pub(crate) fn busy(side: Side, fd: RawFd) -> Reason {
@@ -47,7 +73,7 @@ impl Reason {
             Side::Recv => Kind::RecvBusy,
             Side::Send => Kind::SendBusy,
         };
-        Reason { kind, fd }
+        Reason::new(kind, fd)
     }
 
     pub(crate) fn closed(side: Side, fd: RawFd) -> Reason {
@@ -55,30 +81,40 @@ impl Reason {
             Side::Recv => Kind::RecvClosed,
             Side::Send => Kind::SendClosed,
         };
-        Reason { kind, fd }
+        Reason::new(kind, fd)
     }
 
     /// Whether the reason is that the task cannot wait.
     pub(crate) fn is_error(self) -> bool {
-        self.kind >= Kind::RecvBusy
+        self.kind() >= Kind::RecvBusy
     }
 
     /// Why the task cannot wait, if that is the reason.
     pub(crate) fn error(self) -> Option<WaitError> {
-        match self.kind {
+        match self.kind() {
             Kind::Recv | Kind::Send | Kind::Until | Kind::Turn | Kind::Wake => None,
-            Kind::RecvBusy => Some(WaitError::Busy(Wait::Recv(self.fd))),
-            Kind::SendBusy => Some(WaitError::Busy(Wait::Send(self.fd))),
-            Kind::RecvClosed => Some(WaitError::Closed(Wait::Recv(self.fd))),
-            Kind::SendClosed => Some(WaitError::Closed(Wait::Send(self.fd))),
+            Kind::RecvBusy => Some(WaitError::Busy(Wait::Recv(self.fd()))),
+            Kind::SendBusy => Some(WaitError::Busy(Wait::Send(self.fd()))),
+            Kind::RecvClosed => Some(WaitError::Closed(Wait::Recv(self.fd()))),
+            Kind::SendClosed => Some(WaitError::Closed(Wait::Send(self.fd()))),
+        }
+    }
+
+    /// The wait for a descriptor that this is, if it is one and nothing else.
+    #[inline]
+    pub(crate) fn descriptor_wait(self) -> Option<Wait> {
+        match self.kind() {
+            Kind::Recv => Some(Wait::Recv(self.fd())),
+            Kind::Send => Some(Wait::Send(self.fd())),
+            _ => None,
         }
     }
 
     /// The wait that this is, or was meant to be; `deadline` stands for the instant.
     pub(crate) fn wait(self, deadline: impl FnOnce() -> Instant) -> Wait {
-        match self.kind {
-            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Wait::Recv(self.fd),
-            Kind::Send | Kind::SendBusy | Kind::SendClosed => Wait::Send(self.fd),
+        match self.kind() {
+            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Wait::Recv(self.fd()),
+            Kind::Send | Kind::SendBusy | Kind::SendClosed => Wait::Send(self.fd()),
             Kind::Until => Wait::Until(deadline()),
             Kind::Turn => Wait::Turn,
             Kind::Wake => Wait::Wake,
@@ -89,8 +125,8 @@ impl Reason {
 impl From<Wait> for Reason {
     fn from(wait: Wait) -> Reason {
         match wait {
-            Wait::Recv(fd) => Reason { kind: Kind::Recv, fd },
-            Wait::Send(fd) => Reason { kind: Kind::Send, fd },
+            Wait::Recv(fd) => Reason::new(Kind::Recv, fd),
+            Wait::Send(fd) => Reason::new(Kind::Send, fd),
             Wait::Until(_) => Reason::UNTIL,
             Wait::Turn => Reason::TURN,
             Wait::Wake | Wait::Done => Reason::WAKE,
@@ -176,7 +212,7 @@ impl Slots {
             self.all.push(slot);
             (self.all.len() - 1) as u32
         };
-        TaskId { slot: index, serial }
+        TaskId::new(index, serial)
     }
 
     /// Notes that a task has ended. Its slot can be used again, unless the ready deque still names it: then when that
@@ -189,7 +225,7 @@ impl Slots {
             self.live -= 1;
             self.services -= usize::from(was_service);
             if !is_in_deque {
-                self.free.push(id.slot);
+                self.free.push(id.slot());
             }
         }
     }
@@ -204,16 +240,16 @@ impl Slots {
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        match self.all.get_mut(id.slot as usize) {
-            Some(slot) if slot.serial == Some(id.serial) => Some(slot),
+        match self.all.get_mut(id.slot() as usize) {
+            Some(slot) if slot.serial == Some(id.serial()) => Some(slot),
             _ => None,
         }
     }
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
-        match self.all.get(id.slot as usize) {
-            Some(slot) if slot.serial == Some(id.serial) => Some(slot),
+        match self.all.get(id.slot() as usize) {
+            Some(slot) if slot.serial == Some(id.serial()) => Some(slot),
             _ => None,
         }
     }
@@ -233,12 +269,12 @@ impl Slots {
     /// The live task in the slot of this number.
     pub(crate) fn id_at(&self, index: u32) -> Option<TaskId> {
         let serial = self.all.get(index as usize)?.serial?;
-        Some(TaskId { slot: index, serial })
+        Some(TaskId::new(index, serial))
     }
 
     /// The live tasks, in the order of their slots.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
-        let id = |(index, slot): (usize, &Slot)| Some(TaskId { slot: index as u32, serial: slot.serial? });
+        let id = |(index, slot): (usize, &Slot)| Some(TaskId::new(index as u32, slot.serial?));
         self.all.iter().enumerate().filter_map(id).collect()
     }
 }

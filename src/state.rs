@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::handle::{Mailbox, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
-use crate::ready::ReadyDeque;
+use crate::ready::{OTHERWISE, ReadyDeque};
 use crate::scheduler::SCRATCH_BYTES;
 use crate::slots::{Kind, Slots};
 use crate::task::{Side, Task, TaskId, Wait};
@@ -67,7 +67,7 @@ impl Core {
 
     pub(crate) fn spawn(&mut self, task: Box<dyn Task>, is_service: bool, by: Option<TaskId>) -> TaskId {
         let id = self.slots.insert(task, is_service, by, self.clock);
-        self.ready.push_back(id.slot);
+        self.ready.push_back(id.slot() | OTHERWISE);
         if let (Some(observer), Some(slot)) = (&mut self.observer, self.slots.get(id))
             && let Some(task) = &slot.task
         {
@@ -96,9 +96,9 @@ impl Core {
     /// Whether a live task waits: it is neither ready nor being resumed.
     pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
-        match slot.reason.kind {
-            Kind::Recv => self.recv_wait.get(slot.reason.fd) == Some(id.slot),
-            Kind::Send => self.send_wait.get(slot.reason.fd) == Some(id.slot),
+        match slot.reason.kind() {
+            Kind::Recv => self.recv_wait.get(slot.reason.fd()) == Some(id.slot()),
+            Kind::Send => self.send_wait.get(slot.reason.fd()) == Some(id.slot()),
             _ => true,
         }
     }
@@ -107,7 +107,7 @@ impl Core {
     #[cold]
     pub(crate) fn trace_resume(&mut self, index: u32) {
         if let Some(id) = self.slots.id_at(index) {
-            let why = Context { core: self, slot: index }.why();
+            let why = Context { core: self, entry: index }.why();
             self.tell(|observer| observer.resumed(id, why));
             self.mailbox.note(SPECIAL);
         }

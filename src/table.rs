@@ -32,7 +32,7 @@ impl Core {
     /// The live tasks, in the order in which they were spawned.
     fn tasks(&self) -> Vec<TaskInfo> {
         let mut ids = self.slots.ids();
-        ids.sort_unstable_by_key(|id| id.serial);
+        ids.sort_unstable_by_key(|id| id.serial());
         ids.into_iter().filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect()
     }
 

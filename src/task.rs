@@ -7,7 +7,7 @@ use crate::context::Context;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::RawFd;
 use std::time::Instant;
 
@@ -203,21 +203,42 @@ pub enum End {
 }
 
 /// Names one task of one scheduler, also after the task has ended; the number that is shown counts the tasks spawned.
+///
+/// Both of its numbers are in one, because futures compare it for each message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TaskId {
-    pub(crate) slot: u32,
-    pub(crate) serial: NonZeroU32,
+pub struct TaskId(NonZeroU64);
+
+impl TaskId {
+    pub(crate) fn new(slot: u32, serial: NonZeroU32) -> TaskId {
+        TaskId(NonZeroU64::from(serial) | u64::from(slot) << 32)
+    }
+
+    /// Whether it is this one; one comparison, where `==` makes three.
+    #[inline]
+    pub(crate) fn is(self, other: Option<TaskId>) -> bool {
+        self.0.get() == other.map_or(0, |other| other.0.get())
+    }
+
+    /// The number of the task's slot.
+    pub(crate) fn slot(self) -> u32 {
+        (self.0.get() >> 32) as u32
+    }
+
+    /// Which of all tasks ever spawned it is; tells it from those that had its slot before.
+    pub(crate) fn serial(self) -> NonZeroU32 {
+        NonZeroU32::new(self.0.get() as u32).unwrap_or(NonZeroU32::MIN)
+    }
 }
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serial.fmt(f)
+        self.serial().fmt(f)
     }
 }
 
 impl fmt::Debug for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskId({})", self.serial)
+        write!(f, "TaskId({})", self.serial())
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn task(self) -> TaskId {
-        TaskId { slot: self.slot, serial: self.serial }
+        TaskId::new(self.slot, self.serial)
     }
 }
 
@@ -62,7 +62,7 @@ impl Timers {
     }
 
     pub(crate) fn push(&mut self, at: Nanos, task: TaskId) {
-        self.queue.push(Reverse(Entry { at, slot: task.slot, serial: task.serial }));
+        self.queue.push(Reverse(Entry { at, slot: task.slot(), serial: task.serial() }));
     }
 
     /// Takes out the soonest entry, if it is due at `now`.

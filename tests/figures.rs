@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const INSTRUCTIONS_MAX: f64 = 220.0;
 
 /// The same for the echo as an `async fn`. The aim is 1.25 times the daemon's.
-const ASYNC_INSTRUCTIONS_MAX: f64 = 430.0;
+const ASYNC_INSTRUCTIONS_MAX: f64 = 330.0;
 
 /// System calls per message beside the one poll that all share which fired together.
 const CALLS_MAX: f64 = 2.0;

@@ -77,7 +77,8 @@ pub(crate) use waits::Futures;
 use crate::context::Context;
 use crate::net::DESCRIPTORS_RETRY;
 use crate::remote::Remote;
-use crate::task::{Side, Task, Wait, WaitError};
+use crate::slots::Reason;
+use crate::task::{Task, Wait, WaitError};
 use alarm::Alarm;
 use std::borrow::Cow;
 use std::future::Future;
@@ -87,7 +88,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Waker};
 use std::time::Instant;
-use waits::Own;
+use waits::{MET, Own};
 
 /// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
 ///
@@ -126,6 +127,9 @@ struct Polled {
     alarm: Arc<Alarm>,
     /// What the future is polled with.
     waker: Waker,
+    /// The task waits for one descriptor, and nothing else can resume it but the scheduler, for reasons of its own. So if it
+    /// is resumed for that, there is nothing to find out.
+    is_plain: bool,
 }
 
 /// How many hold the alarm when nobody else holds a waker: the fields above.
@@ -145,45 +149,54 @@ impl Polled {
         let remote = cx.core.mailbox.futures.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
-        Polled { own: Own::new(cx.id()), alarm, waker }
+        Polled { own: Own::new(cx.id()), alarm, waker, is_plain: false }
     }
 
-    /// Says that a poll has begun, then what it is for. Whoever is woken by that is polled with the rest, so it is no
-    /// reason to poll again afterwards.
-    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
-    #[inline(always)]
-    fn begin(&mut self, cx: &Context<'_>) {
-        self.alarm.begin_poll();
-        if self.own.fulfil(cx) {
-            self.alarm.begin_poll();
+    /// Says that a poll has begun, then what it is for: what has become of the task's one wait. Whoever is woken by that is
+    /// polled with the rest, so it is no reason to poll again afterwards.
+    #[cold]
+    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Reason) {
+        let polled = polled.get_or_insert_with(|| Polled::new(cx));
+        polled.alarm.begin_poll();
+        if polled.own.fulfil(cx) {
+            polled.alarm.begin_poll();
         }
+        let one = polled.own.one();
+        (polled, one)
     }
 
     /// What the task waits for after its future has been polled: what to return from `resume`.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn end(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+    fn end(&mut self, cx: &mut Context<'_>, may_have_others: bool) -> io::Result<Wait> {
         // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
         // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
+        let alarm: &Alarm = &self.alarm;
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
-        if has_wakers || self.alarm.was_woken() {
+        if may_have_others || has_wakers || alarm.was_woken() {
             return self.end_with_several(cx, has_wakers);
         }
-        match self.own.only_wait() {
-            Some((Side::Recv, fd)) => Ok(Wait::Recv(fd)),
-            Some((Side::Send, fd)) => Ok(Wait::Send(fd)),
+        self.is_plain = true;
+        match self.own.one().descriptor_wait() {
+            Some(wait) => Ok(wait),
             None => self.end_with_several(cx, has_wakers),
         }
     }
 
-    /// [`end`](Polled::end), if there is more to say than that the task waits for one descriptor.
+    /// [`end`](Polled::end), if there may be more to say than that the task waits for one descriptor.
     #[cold]
     #[inline(never)]
     #[expect(clippy::unnecessary_wraps, reason = "what `resume` returns is written where its caller wants it")]
     fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
-        let was_woken = self.alarm.end_poll();
-        let wait = self.own.wait(|wait| cx.or(wait));
+        cx.core.mailbox.futures.give_back(&mut self.own);
+        let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };
+        let mut has_several = has_wakers || was_woken;
+        let wait = self.own.wait(|wait| {
+            has_several = true;
+            cx.or(wait);
+        });
+        self.is_plain = !has_several && wait.is_some() && wait == self.own.one().descriptor_wait();
         let look_again = match was_woken {
             true => Some(cx.now()),
             false if has_wakers => Polled::listen(cx),
@@ -219,15 +232,23 @@ where
 {
     /// Polls the future once.
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let polled = self.polled.get_or_insert_with(|| Polled::new(cx));
-        polled.begin(cx);
-        let poll = {
-            let _running = cx.core.mailbox.futures.enter(&mut polled.own, &polled.waker);
-            self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker))
+        let (polled, one) = if cx.is_for_only_wait()
+            && let Some(polled) = &mut self.polled
+            && polled.is_plain
+        {
+            (polled, MET)
+        } else {
+            Polled::begin(&mut self.polled, cx)
         };
+        cx.core.mailbox.futures.enter(&mut polled.own, &polled.waker, one);
+        let poll = self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker));
+        let may_have_others = cx.core.mailbox.futures.leave(&mut polled.own);
         match poll {
-            Poll::Pending => polled.end(cx),
-            Poll::Ready(result) => result.map(|()| Wait::Done),
+            Poll::Pending => polled.end(cx, may_have_others),
+            Poll::Ready(result) => {
+                cx.core.mailbox.futures.give_back(&mut polled.own);
+                result.map(|()| Wait::Done)
+            }
         }
     }
 

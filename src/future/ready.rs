@@ -2,9 +2,10 @@
 
 use super::waits::{FREE, MET, Request, Want};
 use crate::handle::Mailbox;
-use crate::slots::{Kind, Reason};
+use crate::slots::Reason;
 use crate::task::{TaskId, Wait, WaitError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::task::{self, Poll};
 
 /// A wait for a descriptor: a [`Request`] that in the most common case, when it is all that a task waits for, takes no
@@ -12,56 +13,80 @@ use std::task::{self, Poll};
 pub(super) struct Ready<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
-    /// The task whose one wait this is.
-    in_task: Option<TaskId>,
-    request: Request,
+    standing: Standing,
+}
+
+/// Where a wait stands.
+enum Standing {
+    Nowhere,
+    /// It is the one wait of this task.
+    One(TaskId),
+    /// It is in a list. Dropped by [`Ready::withdraw`], so that dropping what stands nowhere, as almost everything does that
+    /// is dropped, comes to one comparison.
+    Listed(ManuallyDrop<Request>),
 }
 
 impl<'a> Ready<'a> {
     #[inline]
     pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> Ready<'a> {
-        Ready { mailbox, what, in_task: None, request: Request::new() }
+        Ready { mailbox, what, standing: Standing::Nowhere }
     }
 
-    /// The mailbox of the scheduler that closes the descriptor.
+    /// Whether to wait has no sense any more.
     #[inline]
-    pub(super) fn mailbox(&self) -> &Mailbox {
-        self.mailbox
+    pub(super) fn is_draining(&self) -> bool {
+        self.mailbox.draining.get()
     }
 
-    /// Asks for the descriptor, once; ready when that is what the task was resumed for. This is what almost every poll comes
-    /// to: the task waits for one thing, and polls its future itself.
+    /// Asks for the descriptor, once; ready when that is what the task was resumed for.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     pub(super) fn poll(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
-        let futures = &self.mailbox.futures;
-        match self.in_task {
-            Some(task) => {
-                if futures.one.get().kind == MET.kind && futures.running.get() == Some(task) {
-                    futures.one.set(FREE);
-                    self.in_task = None;
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            None => {
-                if futures.one.get().kind == FREE.kind
-                    && let Some(task) = futures.running_behind(cx)
-                    && self.request.standing.is_none()
-                {
-                    futures.one.set(self.what);
-                    self.in_task = Some(task);
-                    return Poll::Pending;
-                }
-            }
+        if self.take_met() {
+            return Poll::Ready(Ok(()));
         }
-        self.poll_any(cx, ask)
+        self.ask(cx, ask)
+    }
+
+    /// Takes note that the descriptor is what the task was resumed for, if that is so. It is what every other poll comes to: the
+    /// task waits for one thing, and polls its future itself.
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
+    #[inline(always)]
+    pub(super) fn take_met(&mut self) -> bool {
+        let futures = &self.mailbox.futures;
+        match self.standing {
+            Standing::One(task) if futures.one.get() == MET && futures.is_running(task) => {
+                futures.one.set(FREE);
+                self.standing = Standing::Nowhere;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The other half of a poll that is not ready at once. It is what the rest of them comes to: nothing stands yet.
+    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
+    #[inline(always)]
+    pub(super) fn ask(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+        let futures = &self.mailbox.futures;
+        if matches!(self.standing, Standing::Nowhere)
+            && futures.one.get() == FREE
+            && let Some(task) = futures.running_behind(cx)
+        {
+            futures.one.set(self.what);
+            self.standing = Standing::One(task);
+            return Poll::Pending;
+        }
+        self.ask_any(cx, ask)
     }
 
     #[cold]
     #[inline(never)]
-    fn poll_any(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+    fn ask_any(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
-        if self.in_task.is_some() && self.in_task == futures.running.get() {
+        if let Standing::One(task) = self.standing
+            && futures.is_running(task)
+        {
             match futures.one.get() {
                 one if one == MET || one.is_error() => {
                     self.withdraw();
@@ -72,20 +97,33 @@ impl<'a> Ready<'a> {
                 _ => {}
             }
         }
+        if !matches!(self.standing, Standing::Listed(_)) {
+            self.withdraw();
+            self.standing = Standing::Listed(ManuallyDrop::new(Request::new()));
+        }
+        let Standing::Listed(request) = &mut self.standing else { return Poll::Pending };
+        let Some(wait) = self.what.descriptor_wait() else { return Poll::Pending };
+        let outcome = std::task::ready!(request.poll(self.mailbox, cx, ask(wait)));
         self.withdraw();
-        let wait = if self.what.kind == Kind::Recv { Wait::Recv(self.what.fd) } else { Wait::Send(self.what.fd) };
-        self.request.poll(self.mailbox, cx, ask(wait)).map(|outcome| match outcome {
+        Poll::Ready(match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
             None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
         })
     }
 
-    /// The wait is nobody's one wait any more. If its task does not run, that is found out when the task is resumed for it.
+    /// The wait stands nowhere any more. If it was another task's one wait than that of the task that runs, that is found
+    /// out when it is resumed for it.
     #[cold]
     #[inline(never)]
     fn withdraw(&mut self) {
-        if self.in_task.is_some() && self.in_task.take() == self.mailbox.futures.running.get() {
-            self.mailbox.futures.one.set(FREE);
+        match std::mem::replace(&mut self.standing, Standing::Nowhere) {
+            Standing::Nowhere => {}
+            Standing::One(task) => {
+                if self.mailbox.futures.is_running(task) {
+                    self.mailbox.futures.one.set(FREE);
+                }
+            }
+            Standing::Listed(request) => drop(ManuallyDrop::into_inner(request)),
         }
     }
 }
@@ -93,7 +131,7 @@ impl<'a> Ready<'a> {
 impl Drop for Ready<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.in_task.is_some() {
+        if !matches!(self.standing, Standing::Nowhere) {
             self.withdraw();
         }
     }

@@ -145,11 +145,14 @@ impl Future for ReadableUntilDrain<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
         let ready = &mut self.get_mut().0.0;
+        if ready.take_met() {
+            return Poll::Ready(Some(Ok(())));
+        }
         // The task is resumed when a drain begins, as every task is.
-        if ready.mailbox().draining.get() {
+        if ready.is_draining() {
             return Poll::Ready(None);
         }
-        ready.poll(cx, Want::UntilDrain).map(Some)
+        ready.ask(cx, Want::UntilDrain).map(Some)
     }
 }
 

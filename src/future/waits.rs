@@ -13,9 +13,8 @@ use crate::context::Context;
 use crate::handle::Mailbox;
 use crate::remote::Remote;
 use crate::slots::{Kind, Reason};
-use crate::task::{Side, TaskId, Wait, WaitError};
+use crate::task::{TaskId, Wait, WaitError};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
 use std::task::{self, Poll, Waker};
@@ -30,8 +29,10 @@ pub(crate) struct Futures {
     /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
     /// it waits for, [`MET`], or an error. [`FREE`] if there is none.
     pub(super) one: Cell<Reason>,
-    /// Its other waits, if it has ever had any.
+    /// Its other waits, if it has ever had any, …
     others: Cell<Option<Rc<Waits>>>,
+    /// … and whether it has: to look there would mean to take them out.
+    has_others: Cell<bool>,
     /// The way into this scheduler from other threads, made when somebody first needs it.
     pub(crate) remote: OnceCell<Remote>,
     /// The messages that come that way are received.
@@ -50,6 +51,7 @@ impl Default for Futures {
             waker: Cell::new(ptr::null()),
             one: Cell::new(FREE),
             others: Cell::new(None),
+            has_others: Cell::new(false),
             remote: OnceCell::new(),
             listens: Cell::new(false),
         }
@@ -63,6 +65,12 @@ impl Futures {
         self.running.get()
     }
 
+    /// Whether it is this task that polls its future right now.
+    #[inline]
+    pub(super) fn is_running(&self, task: TaskId) -> bool {
+        task.is(self.running.get())
+    }
+
     /// The task that polls its future right now, if `cx` is what that task gave to it: then it can be woken by its id.
     /// `None` if somebody stands between, who is to be woken in the task's stead.
     #[inline]
@@ -70,16 +78,45 @@ impl Futures {
         self.running.get().filter(|_| ptr::eq(cx.waker().data(), self.waker.get()))
     }
 
-    /// The task polls its future, until what is returned is dropped; so long its waits are here.
+    /// The task polls its future, until it [leaves](Futures::leave); so long its waits are here. `one` is what has become of
+    /// its one wait.
     #[inline]
-    pub(super) fn enter<'a>(&'a self, own: &'a mut Own, waker: &Waker) -> Running<'a> {
+    pub(super) fn enter(&self, own: &mut Own, waker: &Waker, one: Reason) {
         self.running.set(Some(own.id));
         self.waker.set(waker.data());
-        self.one.set(own.one);
+        self.one.set(one);
         if own.others.is_some() {
-            self.others.set(own.others.take());
+            self.lend(own);
         }
-        Running { futures: self, own }
+    }
+
+    #[cold]
+    fn lend(&self, own: &mut Own) {
+        self.has_others.set(true);
+        self.others.set(own.others.take());
+    }
+
+    /// The task has polled its future. What it waits for is in `own` again; returns whether that may be more than its one
+    /// wait.
+    #[inline]
+    pub(super) fn leave(&self, own: &mut Own) -> bool {
+        self.running.set(None);
+        own.one = self.one.get();
+        self.has_others.get()
+    }
+
+    /// The part of [`leave`](Futures::leave) that is left if the task may have other waits.
+    pub(super) fn give_back(&self, own: &mut Own) {
+        if self.has_others.replace(false) {
+            own.others = self.others.take();
+        }
+    }
+
+    /// The task has panicked while it polled its future, if it did.
+    pub(crate) fn abandon(&self) {
+        self.running.set(None);
+        self.has_others.set(false);
+        drop(self.others.take());
     }
 
     /// The other waits of the task that polls its future right now.
@@ -87,24 +124,8 @@ impl Futures {
         self.running.get()?;
         let waits = self.others.take().unwrap_or_default();
         self.others.set(Some(Rc::clone(&waits)));
+        self.has_others.set(true);
         Some(waits)
-    }
-}
-
-/// While this lives, a task polls its future.
-pub(super) struct Running<'a> {
-    futures: &'a Futures,
-    own: &'a mut Own,
-}
-
-impl Drop for Running<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.futures.running.set(None);
-        self.own.one = self.futures.one.get();
-        if let Some(others) = self.futures.others.take() {
-            self.own.others = Some(others);
-        }
     }
 }
 
@@ -120,11 +141,15 @@ impl Own {
         Own { id, one: FREE, others: None }
     }
 
+    /// What has become of the one wait.
+    pub(super) fn one(&self) -> Reason {
+        self.one
+    }
+
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
-    #[inline]
     pub(super) fn fulfil(&mut self, cx: &Context<'_>) -> bool {
         let why = cx.reason();
-        if self.one == why && matches!(why.kind, Kind::Recv | Kind::Send) {
+        if self.one == why && matches!(why.kind(), Kind::Recv | Kind::Send) {
             self.one = MET;
         } else if let Some(error) = why.error() {
             return self.fail(why, error);
@@ -146,24 +171,9 @@ impl Own {
         self.others.as_ref().is_some_and(|others| others.fulfil_where(Err(error), fails))
     }
 
-    /// Whether nothing is waited for but one descriptor: which, then.
-    #[inline]
-    pub(super) fn only_wait(&self) -> Option<(Side, RawFd)> {
-        match self.one.kind {
-            _ if self.others.as_ref().is_some_and(|others| others.used.get() > 0) => None,
-            Kind::Recv => Some((Side::Recv, self.one.fd)),
-            Kind::Send => Some((Side::Send, self.one.fd)),
-            _ => None,
-        }
-    }
-
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
     pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
-        let mut first = match self.one.kind {
-            Kind::Recv => Some(Wait::Recv(self.one.fd)),
-            Kind::Send => Some(Wait::Send(self.one.fd)),
-            _ => None,
-        };
+        let mut first = self.one.descriptor_wait();
         let Some(others) = &self.others else { return first };
         for entry in others.entries.borrow().iter() {
             let Some(wait) = entry.state.wait() else { continue };

@@ -49,7 +49,7 @@ impl Stream {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. Others end the connection.
     #[inline]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        sys::recv(self.as_fd(), buffer)
+        sys::recv(self, buffer)
     }
 
     /// Sends as much of `bytes` as there is room for, and returns how much that was.
@@ -59,7 +59,7 @@ impl Stream {
     /// gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), never a signal.
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        sys::send(self.as_fd(), bytes)
+        sys::send(self, bytes)
     }
 
     /// Says that nothing more will be sent: the peer receives what is in flight, and then the end of the stream.

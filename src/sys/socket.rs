@@ -20,14 +20,14 @@ const SEND_FLAGS: libc::c_int = 0;
 
 /// Receives what is there, up to the length of `buffer`. 0 is the end of the stream.
 #[inline]
-pub(crate) fn recv(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn recv(fd: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one exclusively borrowed slice.
     check_len(unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
 }
 
 /// Sends as much of `bytes` as the socket has room for. A peer that is gone is an `EPIPE`, never a signal.
 #[inline]
-pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn send(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
     check_len(unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), SEND_FLAGS) })
 }
