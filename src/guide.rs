@@ -1,7 +1,8 @@
 //! From a generator to a state machine to `async`: one server, three spellings.
 //!
 //! # The generator
-//! This crate began as an exercise of 55 lines of Python. Its server is a generator:
+//! This crate began as an exercise of 55 lines of Python, which these pages call the *seed*. Its server is a generator, a
+//! function that can stop at a `yield` and be continued there later:
 //! ```python
 //! def echo_handler(client, address):
 //!     while True:
@@ -15,16 +16,19 @@
 //! It looks as if it were alone in the world. Each `yield` hands two things to the scheduler: what the task waits for, and,
 //! hidden in the generator object, *where it is*: the line, and the locals `client` and `data`. The scheduler files the object
 //! under the socket, calls `select`, and when the socket is ready it calls `task.send(None)`: the generator goes on behind
-//! its `yield` as if nothing had happened.
+//! its `yield` as if nothing had happened. So a generator is a *task*, and to continue it is to *resume* it. (The other half
+//! of the seed, its `run()` and its `tcp_server`, are the [loop](crate#the-loop) and [`Acceptor`](crate::net::Acceptor).)
 //!
 //! # The state machine
 //! Rust has no generators to spare us the bookkeeping, so the first spelling keeps by hand what Python's generator kept
-//! by itself. The locals that live across a `yield` become fields. The place in the code becomes a field, too: here it
-//! is whether there is something unsent. And `yield` becomes `return`.
+//! by itself. The locals that live across a `yield` become fields. The place in the code, the *state*, becomes a field, too:
+//! here it is whether there is something unsent. And `yield` becomes `return`: what is returned is the [`Wait`](crate::Wait),
+//! and `resume` begins at its top each time.
 //! ```
 //! use fdtask::net::Stream;
 //! use fdtask::{Context, Task, Wait};
-//! use std::{io, os::fd::AsRawFd};
+//! use std::io::{self, ErrorKind::WouldBlock};
+//! use std::os::fd::AsRawFd;
 //!
 //! struct Echo {
 //!     client: Stream,
@@ -32,70 +36,97 @@
 //! }
 //!
 //! impl Task for Echo {
-//!     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-//!         if cx.why() == Wait::Turn {
-//!             return Ok(Wait::Recv(self.client.as_raw_fd())); // The task is new.
-//!         }
+//!     fn resume(&mut self, _cx: &mut Context<'_>) -> io::Result<Wait> {
+//!         let fd = self.client.as_raw_fd(); // The descriptor: the number that the system knows the socket by.
 //!         if self.unsent.is_empty() {
 //!             let mut data = [0; 1000];
-//!             let len = self.client.recv(&mut data)?;
-//!             if len == 0 {
-//!                 return Ok(Wait::Done);
+//!             match self.client.recv(&mut data) {
+//!                 Ok(0) => return Ok(Wait::Done),
+//!                 Ok(len) => self.unsent = [b"GOT:", &data[..len]].concat(),
+//!                 Err(error) if error.kind() == WouldBlock => return Ok(Wait::Recv(fd)),
+//!                 Err(error) => return Err(error),
 //!             }
-//!             self.unsent = [b"GOT:", &data[..len]].concat();
 //!         }
-//!         let sent = self.client.send(&self.unsent)?;
-//!         self.unsent.drain(..sent);
-//!         let fd = self.client.as_raw_fd();
+//!         match self.client.send(&self.unsent) {
+//!             Ok(sent) => _ = self.unsent.drain(..sent),
+//!             Err(error) if error.kind() == WouldBlock => {}
+//!             Err(error) => return Err(error),
+//!         }
 //!         Ok(if self.unsent.is_empty() { Wait::Recv(fd) } else { Wait::Send(fd) })
 //!     }
 //! }
 //! ```
-//! Two lines are not the seed's. It took for granted that `send` sends everything; a client that does not read proves it
-//! wrong, and what could not be sent has to be kept. And it waited before each `send`, although there is room almost
-//! always; here a wait costs a turn of the scheduler, so it is asked for only when `send` has said that there is none.
-//! [`net::Echo`](crate::net::Echo) is this with everything that a server in the world needs.
+//! Three things are not the seed's. It believed that a socket which `select` calls ready must have something to receive; that is
+//! a hint, and what it is worth is known when the call has been made: `WouldBlock` means "nothing there", and then the task waits
+//! (a new task, too, which is resumed once before it has waited for anything). The seed took for granted that `send`
+//! sends everything; a client that does not read proves it wrong, and what could not be sent has to be kept. And it waited
+//! before each `send`, although there is room almost always; here a wait costs a turn of the scheduler, so it is asked for only
+//! when `send` has left something. [`net::Echo`](crate::net::Echo) is this with everything that a server in the world needs.
 //!
 //! # The future
 //! An `async` block is a state machine that the compiler writes: it finds the locals that live across an `await`, makes
-//! fields of them, and numbers the places. What remains is the generator again:
+//! fields of them, and numbers the places. The result is called a *future*. What remains is the generator again:
 //! ```
 //! use fdtask::future::{readable, send_all};
 //! use fdtask::net::Stream;
-//! use std::io;
+//! use std::io::{self, ErrorKind::WouldBlock};
 //!
 //! async fn echo(client: Stream) -> io::Result<()> {
 //!     let mut data = [0; 1000];
 //!     loop {
 //!         readable(&client).await?;
-//!         let len = client.recv(&mut data)?;
-//!         if len == 0 {
-//!             return Ok(());
+//!         match client.recv(&mut data) {
+//!             Ok(0) => return Ok(()),
+//!             Ok(len) => send_all(&client, &[b"GOT:", &data[..len]].concat()).await?,
+//!             Err(error) if error.kind() == WouldBlock => {}
+//!             Err(error) => return Err(error),
 //!         }
-//!         send_all(&client, &[b"GOT:", &data[..len]].concat()).await?;
 //!     }
 //! }
+//! ```
+//! [`recv`](crate::future::recv) is the wait and the receiving in one: `let len = recv(&client, &mut data).await?`.
+//!
+//! Either of the two becomes a server when an acceptor makes one for each client:
+//! ```
+//! use fdtask::net::{Acceptor, Listener};
+//! use fdtask::{Scheduler, future};
+//! # use fdtask::net::Stream;
+//! # async fn echo(client: Stream) -> std::io::Result<()> { Ok(()) }
+//!
+//! let mut scheduler = Scheduler::new();
+//! # let listener = Listener::bind("127.0.0.1:0".parse().unwrap())?;
+//! # #[cfg(any())]
+//! let listener = Listener::bind("0.0.0.0:25000".parse().unwrap())?;
+//! // By hand: |client, _address| Echo { client, unsent: Vec::new() }
+//! scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, |client, _address| future::task(echo(client))));
+//! # scheduler.handle().stop();
+//! scheduler.run();
+//! # std::io::Result::Ok(())
 //! ```
 //! # The same five lines
 //! | the generator | the state machine | the future |
 //! |---|---|---|
 //! | `yield 'recv', client` | `return Ok(Wait::Recv(fd))` | `readable(&client).await?` |
-//! | `data = client.recv(1000)` | `self.client.recv(&mut data)?` | `client.recv(&mut data)?` |
+//! | `data = client.recv(1000)` | `self.client.recv(&mut data)` | `client.recv(&mut data)` |
 //! | `if not data: break` | `return Ok(Wait::Done)` | `return Ok(())` |
 //! | `yield 'send', client` | `return Ok(Wait::Send(fd))` | `writable(&client).await?`, inside `send_all` |
-//! | `client.send(b'GOT:' + data)` | `self.client.send(&self.unsent)?` | `send_all(&client, …)` |
+//! | `client.send(b'GOT:' + data)` | `self.client.send(&self.unsent)` | `send_all(&client, …).await?` |
 //!
 //! # What is under `await`
-//! Nothing but what was there before. [`task`](crate::future::task) makes a [`Task`](crate::Task) of a future, whose `resume`
-//! polls it once. `readable(&client)` is a future of two states. Polled first, it writes `Recv(fd)` on a list that its
-//! task keeps, and answers `Pending`; that travels up through every `await` to the adapter, which returns the wait on the
-//! list to the scheduler, like any task. Resumed with `Recv(fd)` as the reason, the adapter ticks it off on the list and
-//! polls again; `readable` sees the tick, and the code behind the `await` goes on. With two waits on the list, because of a
-//! `select!`, say, the adapter gives both to the scheduler ([`Context::or`](crate::Context::or)).
+//! Nothing but what was there before. A future has one method, which is called `poll` and has nothing to do with `poll(2)`: it
+//! runs the block until it can go no further, and answers `Pending` then, or `Ready` when it has ended. That is `resume`, but
+//! for one thing: `Pending` does not say what for.
 //!
-//! The [`Waker`](std::task::Waker), which every other runtime begins with, comes last here: only who is *not* the scheduler
-//! needs one, such as a channel, or another thread. It sends a message by way of [`Remote`](crate::Remote), unless the task
-//! is being polled right now, when a flag is enough.
+//! So [`task`](crate::future::task) is an adapter: a [`Task`](crate::Task) whose `resume` polls a future once, and beside
+//! which whoever answers `Pending` notes what for. `readable(&client)` is a future of two states. Polled first, it notes
+//! `Recv(fd)` and answers `Pending`; that travels up through every `await` to the adapter, which returns what was noted to
+//! the scheduler, like any task. Resumed with `Recv(fd)` as the reason, the adapter polls again; `readable` sees that its wait
+//! is over, and the code behind the `await` goes on. If two waits were noted (because of a [`race`](crate::future::race()), or
+//! of the `select!` of the crate `futures-util`), the adapter gives both to the scheduler ([`Context::or`](crate::Context::or)).
+//!
+//! The [`Waker`](std::task::Waker), which every other runtime begins with, comes last here. It is what one calls to have a
+//! task resumed, and only who is *not* the scheduler needs one, such as a channel of another crate, or another thread. It
+//! sends a message by way of [`Remote`](crate::Remote), unless the task is being polled right now, when a flag is enough.
 //!
 //! # Which one
 //! - A *state machine* where each byte and instruction counts, or where the states are the point of the code: they stand

@@ -115,6 +115,24 @@ impl Mailbox {
 ///
 /// Whatever is said takes effect as soon as the task that runs now has returned, or at the next turn if none does. Saying
 /// it to a task that has ended, or to a scheduler that is gone, has no effect.
+///
+/// It stays on its thread (it is not `Send`); from another one a [`Remote`](crate::Remote) says the same, which
+/// [`remote`](Handle::remote) makes. What only a [`Context`](crate::Context) can do, such as to list the tasks, is a small
+/// task to spawn:
+/// ```
+/// use fdtask::{Scheduler, TaskTable, Wait, future, task_fn};
+///
+/// let mut scheduler = Scheduler::new();
+/// let handle = scheduler.handle();
+/// scheduler.spawn(future::task(async move {
+///     handle.spawn(task_fn("table", |cx| {
+///         eprint!("{}", TaskTable(&cx.tasks()));
+///         Ok(Wait::Done)
+///     }));
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// ```
 #[derive(Clone)]
 pub struct Handle(pub(crate) Rc<Mailbox>);
 

@@ -3,8 +3,12 @@
 //!
 //! A *task* is a generator in spirit. Each time it is *resumed* it runs until it can go no further, and hands back the
 //! reason, its *wait*: "resume me when this descriptor can be received from", "… can be sent to", "… at this instant".
-//! The scheduler keeps the tasks that are *ready* in a deque and the others in wait maps, and calls `poll(2)` when nothing
-//! is ready. There is no hidden thread, no macro, no allocation per message, and one dependency, `libc`.
+//! The scheduler keeps the tasks that are *ready* in a deque and the others in wait maps (from the descriptor to the task), and
+//! calls `poll(2)` when nothing is ready. There is no hidden thread, no macro, no allocation per message, and one dependency,
+//! `libc`.
+//!
+//! New here? The [`guide`] goes from a Python generator to a task written by hand, and from there to `async`, by way of one
+//! server.
 //!
 //! # The loop
 //! ```text
@@ -25,7 +29,8 @@
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
-//! The numbers stand in `scheduler.rs`, too.
+//! The numbers stand in `scheduler.rs`, too. The places are `recv_wait` and `send_wait`, the wait maps; `timers`, for tasks that
+//! wait for an instant; and *asleep*, which is no list at all: those who wait until somebody wakes them, by their number.
 //!
 //! # A server
 //! The seed of this crate is a Python exercise of 55 lines: generators as tasks, and an echo server. Its
@@ -45,7 +50,10 @@
 //!     Ok(())
 //! }
 //! ```
-//! [`Task`] says how to write a task of your own, [`Context`] what it may ask for while it runs.
+//! [`Task`] says how to write a task of your own, [`Context`] what it may ask for while it runs, [`Handle`] what may be said to
+//! the scheduler from elsewhere on its thread, [`Remote`] from other threads; [`net::Stream`] and [`net::Lines`] are what
+//! protocols begin with. [`Diagnostics`] makes errors visible: the library itself prints nothing, so without an
+//! [`Observer`] a task that fails does so in silence.
 //!
 //! # Misuse is an error, not a mystery
 //! - A second task that waits for the same side of a descriptor is told [`WaitError::Busy`]; the first goes on waiting.
@@ -69,9 +77,11 @@
 //! handle.rs       what may be said to a scheduler; descriptors that it closes
 //! observer.rs     who is told what happens
 //! diagnostics.rs  an observer that writes what goes wrong
+//! panics.rs       panics, caught and put into words
 //! table.rs        the task table, for whoever asks
 //! remote.rs       a way into a scheduler from other threads
-//! channel.rs      values between tasks; notify.rs: that something has happened
+//! channel.rs      values between tasks
+//! notify.rs       that something has happened, for all who wait for it
 //! future/         an `async` block as a task; what it can await
 //! guide.rs        from the seed's generator to `async`
 //! log.rs          a log that never stalls
@@ -80,7 +90,8 @@
 //! net/            sockets, Acceptor, Echo
 //! sys/            every system call and all unsafe code
 //! ```
-//! The core, to be read in one sitting, is `task.rs`, `scheduler.rs` and `poller/poll.rs`; then `wait_map.rs`.
+//! The core, to be read in one sitting, is `task.rs`, `scheduler.rs` and `poller/poll.rs`; then `filing.rs` and `wait_map.rs`.
+//! The echo daemon is `main.rs` and `daemon/`, and uses nothing that is not public.
 
 #![deny(unsafe_code)]
 

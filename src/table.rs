@@ -98,7 +98,14 @@ impl Context<'_> {
     }
 }
 
-/// Shows tasks as a table with aligned columns, a line each, the first line naming the columns.
+/// Shows tasks as a table with aligned columns, a line each, the first line naming the columns:
+/// - `ID`: the task's number, counted from 1.
+/// - `BY`: the number of the task that spawned it; `-` if none did.
+/// - `RESUMES`: how often it has been resumed.
+/// - `SINCE`: for how long it has been in the state of the last column.
+/// - `TASK`: its [`name`](Task::name); `(this task)` is the one that asks.
+/// - `WAITS FOR`: its [wait](crate::Wait), with its [`progress`](Task::progress) behind it; `ready` if it waits for its turn
+///   only, `wake` for another task or thread, `until +0.1 s` for an instant that is so far away.
 ///
 /// ```
 /// use fdtask::{Scheduler, TaskTable, Wait, task_fn};

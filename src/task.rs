@@ -14,11 +14,15 @@ use std::time::Instant;
 /// Something that makes progress when it is resumed, and otherwise waits.
 ///
 /// # The contract
+/// - **The first resume comes unasked**, with [`Wait::Turn`] as the reason: nothing is ready yet that the task knows of. To
+///   try all the same is right, and finds out.
 /// - **Do not block.** One thread runs every task. Use non-blocking descriptors; when a call answers
 ///   [`WouldBlock`](io::ErrorKind::WouldBlock), return the wait for that descriptor.
 /// - **Readiness is a hint.** Being resumed for [`Wait::Recv`] means that receiving is worth trying, not that it will
 ///   succeed.
-/// - **Do a bounded amount of work per resume**, such as one message; say [`Wait::Turn`] to go on after everybody else.
+/// - **Do a bounded amount of work per resume**, such as one message; say [`Wait::Turn`] to go on after everybody else. Wait
+///   for a descriptor when a call has answered `WouldBlock`, or when nothing of what was received is left to work on: no
+///   descriptor tells of bytes that the task has already.
 /// - **Ending is a value**: [`Wait::Done`]. An `Err` ends this task and no other, and so does a panic. The task is then
 ///   dropped, and with it every descriptor that it owns.
 ///

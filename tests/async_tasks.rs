@@ -1,51 +1,20 @@
-//! Tasks that are futures, among hand-written ones: joined, cancelled, drained, dropped; and what they say to each other.
+//! Tasks that are futures, among hand-written ones: joined, cancelled, drained, dropped.
 
+#[path = "common/futures.rs"]
+mod futures;
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::channel::{TryRecvError, TrySendError, channel};
 use fdtask::future::{self, JoinError, JoinHandle, readable, sleep, task};
-use fdtask::{Descriptor, End, Notify, Observer, Scheduler, Task, TaskId, Wait, task_fn};
+use fdtask::{Descriptor, End, Observer, Scheduler, Task, TaskId, Wait, task_fn};
+use futures::{LONG, is_closed, pair, turns};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
-
 type Trace = Rc<RefCell<Vec<String>>>;
-
-fn pair(scheduler: &Scheduler) -> (Descriptor, UnixStream) {
-    let (near, far) = UnixStream::pair().expect("a pair");
-    near.set_nonblocking(true).expect("non-blocking");
-    far.set_read_timeout(Some(LONG)).expect("a timeout");
-    (scheduler.adopt(near), far)
-}
-
-/// Whether the other end of `far` is closed.
-fn is_closed(mut far: &UnixStream) -> bool {
-    matches!(far.read(&mut [0]), Ok(0))
-}
-
-/// Lets a few turns pass, in which nobody sleeps.
-fn turns(scheduler: &mut Scheduler) {
-    let mut left = 6;
-    scheduler.spawn(task_fn("turns", move |cx| {
-        left -= 1;
-        if left == 0 {
-            cx.stop();
-            return Ok(Wait::Done);
-        }
-        Ok(Wait::Turn)
-    }));
-    scheduler.run();
-}
 
 /// Notes how each task ends.
 struct Ends(Trace);
@@ -288,192 +257,6 @@ fn a_drain_is_heard_by_those_who_wait_for_it_and_ends_the_others_at_its_deadline
         scheduler.run();
         assert!(Instant::now() >= until);
         assert_eq!(*trace.borrow(), ["drainer Done", "listens Done", "does not Cancelled"]);
-    });
-}
-
-#[test]
-fn a_full_channel_holds_up_its_senders_and_loses_nothing() {
-    within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let (sender, receiver) = channel(&scheduler.handle(), 2);
-        let most = Rc::new(Cell::new(0));
-        for name in 0..3_u32 {
-            let sender = sender.clone();
-            scheduler.spawn(task(async move {
-                for number in 0..100 {
-                    sender.send((name, number)).await?;
-                }
-                Ok(())
-            }));
-        }
-        let mut next = 0;
-        scheduler.spawn(task_fn("fourth sender", move |cx| {
-            while next < 100 {
-                match sender.try_send((3, next)) {
-                    Ok(()) => next += 1,
-                    Err(TrySendError::Full(_)) => return Ok(sender.wait(cx)),
-                    Err(TrySendError::Closed(_)) => panic!("somebody receives"),
-                }
-            }
-            Ok(Wait::Done)
-        }));
-        let (arrived, seen) = (Rc::new(RefCell::new(Vec::new())), Rc::clone(&most));
-        let place = Rc::clone(&arrived);
-        scheduler.spawn(task(async move {
-            loop {
-                seen.set(seen.get().max(receiver.len()));
-                match receiver.recv().await {
-                    Some(value) => place.borrow_mut().push(value),
-                    None => return Ok(()),
-                }
-            }
-        }));
-        scheduler.run();
-        assert!(scheduler.tasks().is_empty(), "nobody is left waiting");
-        assert!(most.get() <= 2, "{} in the queue", most.get());
-        for name in 0..4 {
-            let of_one =
-                arrived.borrow().iter().filter(|value| value.0 == name).map(|value| value.1).collect::<Vec<u32>>();
-            assert_eq!(of_one, (0..100).collect::<Vec<u32>>());
-        }
-    });
-}
-
-#[test]
-fn a_channel_whose_other_end_is_gone_says_so() {
-    within_limit(|| {
-        let scheduler = Scheduler::new();
-        let (sender, receiver) = channel(&scheduler.handle(), 1);
-        sender.try_send(1).expect("room");
-        drop(sender);
-        assert_eq!(receiver.try_recv(), Ok(1));
-        assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
-        let (sender, receiver) = channel(&scheduler.handle(), 1);
-        drop(receiver);
-        assert!(matches!(sender.try_send(1), Err(TrySendError::Closed(1))));
-    });
-}
-
-#[test]
-fn a_notify_wakes_all_who_wait_and_forgets_those_who_stopped() {
-    within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let handle = scheduler.handle();
-        let notify = Notify::new(&handle);
-        let woken = Rc::new(Cell::new(0));
-        for _ in 0..3 {
-            let (notify, woken) = (notify.clone(), Rc::clone(&woken));
-            scheduler.spawn(task(async move {
-                notify.notified().await;
-                woken.set(woken.get() + 1);
-                Ok(())
-            }));
-        }
-        let waiting = notify.clone();
-        scheduler.spawn(task(async move {
-            let short = future::timeout(&handle, Duration::from_millis(1), waiting.notified()).await;
-            assert!(short.is_err());
-            waiting.notify();
-            Ok(())
-        }));
-        scheduler.run();
-        assert_eq!(woken.get(), 3);
-    });
-}
-
-#[test]
-fn another_thread_can_spawn_cancel_drain_and_stop() {
-    within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let remote = scheduler.remote().expect("descriptors");
-        let (socket, far) = pair(&scheduler);
-        let waiting = scheduler.spawn(task(async move { readable(&socket).await }));
-        scheduler.spawn(task(std::future::pending()));
-        let thread = thread::spawn({
-            let remote = remote.clone();
-            move || {
-                let (ids, id) = mpsc::channel();
-                // A task that is not `Send`, made where it runs.
-                remote.spawn_with(move |cx| {
-                    let (handle, me) = (cx.handle(), Rc::new(cx.id()));
-                    task(async move {
-                        future::next_turn().await;
-                        ids.send(*me).map_err(io::Error::other)?;
-                        drop(handle);
-                        Ok(())
-                    })
-                });
-                id.recv_timeout(LONG).expect("it runs");
-                remote.call(|_| panic!("this ends nothing else"));
-                remote.cancel(waiting);
-                assert!(is_closed(&far), "the cancelled task's descriptor is closed");
-                remote.drain(Instant::now());
-            }
-        });
-        scheduler.run();
-        thread.join().expect("all went well over there");
-        scheduler.spawn(task(std::future::pending()));
-        let stopper = thread::spawn({
-            let remote = remote.clone();
-            move || remote.stop()
-        });
-        scheduler.run();
-        stopper.join().expect("it has stopped");
-        assert!(!remote.is_closed());
-        drop(scheduler);
-        assert!(remote.is_closed());
-        remote.call(|_| unreachable!("nobody calls it"));
-    });
-}
-
-#[test]
-fn of_a_million_wakes_of_a_hand_written_task_the_last_is_never_lost() {
-    within_limit(|| {
-        const WAKES: usize = 1_000_000;
-        let count = Arc::new(AtomicUsize::new(0));
-        let mut scheduler = Scheduler::new();
-        let remote = scheduler.remote().expect("descriptors");
-        let seen = Arc::clone(&count);
-        let sleeper = scheduler.spawn(task_fn("sleeper", move |cx| {
-            if seen.load(Ordering::Acquire) == WAKES {
-                return Ok(Wait::Done);
-            }
-            // With a deadline, so that a lost wake fails the test instead of hanging it.
-            assert!(!cx.timed_out(), "no wake came for {LONG:?}, after {}", seen.load(Ordering::Acquire));
-            cx.or(Wait::Until(cx.now() + LONG));
-            Ok(Wait::Wake)
-        }));
-        let thread = thread::spawn(move || {
-            for number in 1..=WAKES {
-                count.store(number, Ordering::Release);
-                remote.wake(sleeper);
-            }
-        });
-        scheduler.run();
-        thread.join().expect("it has ended");
-    });
-}
-
-#[test]
-fn work_that_blocks_holds_up_nobody_and_a_panic_in_it_is_an_error() {
-    within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let trace = Trace::default();
-        let (go, may_go) = mpsc::channel();
-        let slow = Rc::clone(&trace);
-        scheduler.spawn(task(async move {
-            let answer = future::blocking(move || may_go.recv_timeout(LONG)).await?;
-            slow.borrow_mut().push(format!("slow {answer:?}"));
-            Ok(())
-        }));
-        let quick = Rc::clone(&trace);
-        scheduler.spawn(task(async move {
-            assert_eq!(future::blocking(|| panic!("ouch")).await, Err::<(), _>(JoinError::Panicked));
-            quick.borrow_mut().push("quick".to_owned());
-            go.send(5).map_err(io::Error::other)
-        }));
-        scheduler.run();
-        assert_eq!(*trace.borrow(), ["quick", "slow Ok(5)"]);
     });
 }
 

@@ -2,20 +2,20 @@
 //! ends each stream in order, and exits 0, at the latest when its patience is over.
 
 mod common;
+#[path = "common/drains.rs"]
+mod drains;
 #[path = "common/faults.rs"]
 mod faults;
 
 use common::{
     Client, Echo, LIMIT, Server, Signal, answers_to, assert_idle, eventually, over_echoes, payload, payload_of,
 };
-use faults::{
-    Heard, assert_recovers_within, client_that_never_reads, count_heard, heard, leave_room_for, served, timed,
-    unreceived_bytes, warm_up,
-};
+use drains::{ENDING, PATIENT, expect_clean_exit};
+use faults::{Heard, client_that_never_reads, heard, served, unreceived_bytes};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,27 +29,8 @@ over_echoes! {
         clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset
         a_silent_client_is_told_the_end_and_waited_for_at_no_cost
         once_it_has_served_its_queue_nobody_else_can_connect
-        a_silent_client_holds_it_up_no_longer_than_the_drain_timeout
-        a_client_that_never_reads_holds_it_up_no_longer_than_the_drain_timeout
-        a_second_signal_ends_it_at_once
-        a_second_signal_ends_it_at_once_though_a_client_never_reads
-        two_different_signals_that_arrive_together_are_two
-        a_storm_of_connects_does_not_keep_it_from_ending
         a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others
         a_client_that_half_closes_during_the_drain_is_waited_for_no_longer;
-}
-
-/// A drain timeout that no test ever waits for: whoever ends because of it ends too late.
-const PATIENT: [&str; 2] = ["--drain-timeout", "600"];
-
-/// The signals that begin a drain.
-const ENDING: [Signal; 2] = [Signal::TERM, Signal::INT];
-
-/// Expects that the server exits 0, within the usual limit.
-#[track_caller]
-fn expect_clean_exit(mut server: Server) {
-    let status = server.wait_exit(LIMIT);
-    assert_eq!(status.code(), Some(0), "{:?}", server.stderr.all());
 }
 
 fn with_no_clients_it_exits_0_at_once(echo: Echo) {
@@ -240,161 +221,6 @@ fn once_it_has_served_its_queue_nobody_else_can_connect(echo: Echo) {
     });
     drop(clients);
     expect_clean_exit(server);
-}
-
-fn a_silent_client_holds_it_up_no_longer_than_the_drain_timeout(echo: Echo) {
-    for signal in ENDING {
-        let mut server = echo.start(&["--drain-timeout", "0.5"]);
-        let mut clients = served(server.address(), 1);
-        let took = ended_by(&mut server, signal);
-        clients[0].expect_end();
-        assert!(took >= Duration::from_millis(500), "it waits for those who are left: {took:?}");
-        assert!(took <= Duration::from_secs(5), "its patience is half a second: {took:?}");
-    }
-}
-
-fn a_client_that_never_reads_holds_it_up_no_longer_than_the_drain_timeout(echo: Echo) {
-    let mut server = echo.start(&["--drain-timeout", "0.5"]);
-    let clients: Vec<Client> =
-        (0..3).map(|_| client_that_never_reads(server.address(), &payload(10_000, 3)).0).collect();
-    assert_idle(&server, "three clients never read");
-    let took = ended_by(&mut server, Signal::TERM);
-    assert!(took >= Duration::from_millis(500), "it waits for those who are left: {took:?}");
-    assert!(took <= Duration::from_secs(5), "its patience is half a second: {took:?}");
-    drop(clients);
-}
-
-/// Sends the signal, and expects exit 0. Returns how long that took.
-#[track_caller]
-fn ended_by(server: &mut Server, signal: Signal) -> Duration {
-    let mut code = None;
-    let took = timed(|| {
-        server.signal(signal);
-        code = server.wait_exit(LIMIT).code();
-    });
-    assert_eq!(code, Some(0), "{:?}", server.stderr.all());
-    took
-}
-
-/// The bar for exiting on a second signal.
-const AT_ONCE: Duration = Duration::from_millis(100);
-
-fn a_second_signal_ends_it_at_once(echo: Echo) {
-    for first in ENDING {
-        for second in ENDING {
-            let times: Vec<Duration> = (0..3).map(|_| ended_by_a_second_signal(echo, first, second, |_| ())).collect();
-            assert_recovers_within(AT_ONCE, &format!("exiting on {second:?} after {first:?}"), &times);
-        }
-    }
-}
-
-fn a_second_signal_ends_it_at_once_though_a_client_never_reads(echo: Echo) {
-    let stuck = |server: &Server| client_that_never_reads(server.address(), &payload(10_000, 3));
-    let times: Vec<Duration> =
-        (0..3).map(|_| ended_by_a_second_signal(echo, Signal::TERM, Signal::TERM, stuck)).collect();
-    assert_recovers_within(AT_ONCE, "exiting on a second signal", &times);
-}
-
-/// How long a server takes to exit on a second signal while silent clients, and those that `others` makes, hold it up.
-#[track_caller]
-fn ended_by_a_second_signal<T>(echo: Echo, first: Signal, second: Signal, others: impl Fn(&Server) -> T) -> Duration {
-    let mut server = echo.start(&PATIENT);
-    let mut clients = served(server.address(), 3);
-    let _others = others(&server);
-    server.signal(first);
-    for client in &mut clients {
-        client.expect_end();
-    }
-    let mut status = None;
-    let took = timed(|| {
-        server.signal(second);
-        status = Some(server.wait_exit(LIMIT));
-    });
-    assert!(status.is_some_and(|status| status.code().is_some()), "it exits, it is not killed: {status:?}");
-    took
-}
-
-fn two_different_signals_that_arrive_together_are_two(echo: Echo) {
-    let mut server = echo.start(&PATIENT);
-    let _clients = served(server.address(), 3);
-    server.pause();
-    server.signal(Signal::TERM);
-    server.signal(Signal::INT);
-    server.go_on();
-    let status = server.wait_exit(LIMIT);
-    assert!(status.code().is_some(), "it exits, it is not killed: {status:?}");
-}
-
-#[test]
-fn clients_that_wait_for_the_connection_limit_are_served_before_it_ends() {
-    let server = Server::start(&["--max-connections", "2", "--drain-timeout", "600"]);
-    let mut clients = served(server.address(), 2);
-    let mut queued: Vec<Client> = (0..5).map(|_| Client::connect(server.address())).collect();
-    for client in &mut queued {
-        client.send(b"my turn?");
-    }
-    server.signal(Signal::TERM);
-    for client in &mut clients {
-        client.expect_end();
-    }
-    assert_eq!(count_heard(&queued, Heard::Nothing), 5, "there is no room for them yet");
-    drop(clients);
-    for mut client in queued {
-        client.expect_answer(b"my turn?");
-        client.expect_end();
-    }
-    expect_clean_exit(server);
-}
-
-#[test]
-fn clients_that_wait_for_a_descriptor_are_served_before_it_ends() {
-    let server = Server::start(&PATIENT);
-    warm_up(&server, server.address());
-    leave_room_for(&server, 3);
-    let mut clients = served(server.address(), 3);
-    let mut queued: Vec<Client> = (0..5).map(|_| Client::connect(server.address())).collect();
-    for client in &mut queued {
-        client.send(b"my turn?");
-    }
-    server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot accept"));
-    server.signal(Signal::TERM);
-    for client in &mut clients {
-        client.expect_end();
-    }
-    assert_idle(&server, "it drains and is out of descriptors");
-    assert_eq!(count_heard(&queued, Heard::Nothing), 5, "there is no room for them yet");
-    drop(clients);
-    while !queued.is_empty() {
-        let (mut client, _) = faults::take_answered(&mut queued);
-        client.expect_answer(b"my turn?");
-        client.expect_end();
-    }
-    expect_clean_exit(server);
-}
-
-fn a_storm_of_connects_does_not_keep_it_from_ending(echo: Echo) {
-    let mut server = echo.start(&["--drain-timeout", "600"]);
-    let address = server.address();
-    let stop = AtomicBool::new(false);
-    let connected = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) && Client::try_connect(address, LIMIT).is_ok() {
-                    connected.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        eventually("the storm rages", LIMIT, || connected.load(Ordering::Relaxed) > 500);
-        server.signal(Signal::TERM);
-        let begin = Instant::now();
-        while server.is_running() && begin.elapsed() < LIMIT {
-            thread::sleep(Duration::from_millis(2));
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    assert!(!server.is_running(), "it still drains");
-    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
 }
 
 fn a_client_in_the_middle_of_a_reset_does_not_disturb_the_drain_of_the_others(echo: Echo) {

@@ -23,21 +23,28 @@ Options:
   -l, --listen ADDR:PORT       Listen here; may be given several times. ADDR is a number:
                                an IPv4 address or an [IPv6] one; with port 0 the system
                                chooses the port [default: 0.0.0.0:25000]
-      --max-connections N      Serve N clients at a time; more wait in the kernel's queue
-      --idle-timeout SECONDS   Let go of a client with which nothing moves for so long
-      --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end
-                               [default: 10]
+      --max-connections N      Serve N clients at a time, over all workers; more wait in
+                               the kernel's queue [default: no limit]
+      --idle-timeout SECONDS   Let go of a client with which nothing moves for so long, in
+                               either direction; 0.5 is half a second [default: never]
+      --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end,
+                               then cut off who is left [default: 10]
   -w, --workers N              Serve on N threads, each with a scheduler and a listener of
                                its own [default: 1]
       --poller poll|parked     How to wait: parked keeps idle clients out of the array that
                                poll(2) is handed [default: parked, on Linux]
-  -q, --quiet                  Log nothing about single connections
+  -q, --quiet                  Log nothing about single connections, nor their errors
   -h, --help                   Print this
   -V, --version                Print the version
 
 Signals:
   SIGINT, SIGTERM   End when every client has its answers; a second one ends at once
   SIGUSR1           Print the task table to standard error
+
+Exit status:
+  0  it has ended as it was told to, at the drain timeout or a second signal, too
+  1  something failed, which a line on standard error names
+  2  wrong usage
 ";
 
 /// What the daemon was asked to do.
@@ -174,6 +181,11 @@ fn positive(name: &str, duration: Duration) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_readme_shows_the_help_that_there_is() {
+        assert!(include_str!("../../README.md").contains(HELP));
+    }
 
     #[test]
     fn seconds_are_read_to_the_nanosecond() {

@@ -132,7 +132,26 @@ impl<T> JoinHandle<T> {
         self.shared.ended.wait(cx)
     }
 
-    /// The task's result, if it has ended.
+    /// The task's result, if it has ended. After [`run`](crate::Scheduler::run), this is how a program comes by what its
+    /// task has found out, and by its error:
+    /// ```
+    /// use fdtask::{Scheduler, future};
+    /// use std::io;
+    ///
+    /// async fn find_out() -> io::Result<u32> {
+    ///     Ok(42)
+    /// }
+    ///
+    /// let mut scheduler = Scheduler::new();
+    /// let task = future::spawn(&scheduler.handle(), find_out());
+    /// scheduler.run();
+    /// match task.try_join() {
+    ///     Ok(Ok(result)) => println!("{}", result?),
+    ///     Ok(Err(error)) => eprintln!("no result: {error}"), // It has panicked, or was cancelled.
+    ///     Err(_) => eprintln!("stopped before it had ended"),
+    /// }
+    /// # io::Result::Ok(())
+    /// ```
     ///
     /// # Errors
     /// The handle itself: the task has not ended yet.

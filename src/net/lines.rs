@@ -60,7 +60,8 @@ impl Lines {
     /// The next line, with its end, `\n`; `None` when the stream has ended. Two kinds of lines come without that end: the last
     /// one, if nobody has ended it, and one that is too long, which comes in pieces of the greatest length.
     ///
-    /// Use the same stream each time.
+    /// Call it again until it says `WouldBlock`, in this resume or (after [`Wait::Turn`](crate::Wait::Turn)) in the next: more
+    /// lines may have come with this one, and the descriptor does not tell of them. Use the same stream each time.
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): the next line is not complete; wait for

@@ -78,6 +78,22 @@ impl World {
         self.trace.take();
     }
 
+    /// Adds a neighbour that goes on through whatever happens to the others, and is resumed by descriptor 99.
+    pub fn spawn_neighbour(&mut self) {
+        self.spawn_waits("neighbour", std::iter::repeat(Wait::Recv(99)));
+        self.turns(1);
+        self.trace.take();
+    }
+
+    /// Asserts that the neighbour is alone, well, and resumed as ever.
+    pub fn assert_neighbour_is_well(&mut self) {
+        assert_eq!(self.table(), ["neighbour: recv fd 99"]);
+        self.trace.take();
+        self.fire(99, Side::Recv);
+        assert_eq!(self.trace.take(), ["neighbour: recv fd 99"]);
+        assert_eq!(self.script.watched(), [(99, Side::Recv)]);
+    }
+
     /// Takes so many turns.
     pub fn turns(&mut self, count: usize) {
         for _ in 0..count {

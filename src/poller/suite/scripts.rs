@@ -72,9 +72,67 @@ impl Place {
         self.watched[side as usize] = false;
         if side == Side::Recv { recv(fd) } else { send(fd) }
     }
+}
+
+/// What can happen to a place. Each does it, notes it down in the model, and says what it was.
+impl Place {
+    fn watch(&mut self, rig: &mut Rig, side: Side) -> &'static str {
+        rig.poller.watch(self.near.as_raw_fd(), side, self.owned);
+        self.watched[side as usize] = true;
+        "watch"
+    }
+
+    fn unwatch(&mut self, rig: &mut Rig, side: Side) -> &'static str {
+        rig.poller.unwatch(self.near.as_raw_fd(), side);
+        self.watched[side as usize] = false;
+        "unwatch"
+    }
+
+    fn write(&mut self) -> &'static str {
+        if let Some(far) = self.far.as_mut().filter(|_| !self.is_shut) {
+            far.write_all(b"x").expect("room");
+            self.has_data = true;
+        }
+        "write"
+    }
+
+    fn drain(&mut self) -> &'static str {
+        while rustix::io::read(&self.near, &mut [0; 512]).is_ok_and(|received| received > 0) {}
+        self.has_data = false;
+        "drain"
+    }
+
+    fn fill(&mut self) -> &'static str {
+        if self.far.is_some() {
+            fill_fd(&self.near);
+            self.is_full = true;
+        }
+        "fill"
+    }
+
+    fn make_room(&mut self) -> &'static str {
+        if let Some(far) = &self.far {
+            drain(far);
+            self.is_full = false;
+        }
+        "make room"
+    }
+
+    fn hang_up(&mut self) -> &'static str {
+        self.far = None;
+        "hang up"
+    }
+
+    fn shut(&mut self) -> &'static str {
+        if let Some(far) = &self.far {
+            far.shutdown(std::net::Shutdown::Write).expect("a connected socket");
+            self.is_shut = true;
+        }
+        "shut"
+    }
 
     /// The owner forgets the descriptor, closes it, and opens another under the same number.
-    fn replace(&mut self, rig: &mut Rig, keeps_duplicate: bool) {
+    fn replace(&mut self, rig: &mut Rig, keeps_duplicate: bool) -> &'static str {
         let (new_near, new_far) = pair();
         rig.poller.forget(self.near.as_raw_fd());
         let old = keeps_duplicate.then(|| self.near.try_clone().expect("a duplicate"));
@@ -82,6 +140,19 @@ impl Place {
         let old_far = self.far.replace(new_far);
         self.duplicates.extend(old.map(|old| (old, old_far)));
         (self.watched, self.has_data, self.is_shut, self.is_full) = ([false; 2], false, false, false);
+        "replace"
+    }
+
+    /// Receivable, hung up: whatever happens to the old file is not the new one's business.
+    fn disturb_duplicates(&mut self, random: &mut Random) -> &'static str {
+        for (_, far) in &mut self.duplicates {
+            if random.below(2) == 0 {
+                *far = None;
+            } else if let Some(far) = far {
+                let _ = far.write(b"x");
+            }
+        }
+        "disturb duplicates"
     }
 }
 
@@ -89,72 +160,18 @@ impl Place {
 fn step(rig: &mut Rig, random: &mut Random, places: &mut [Place]) -> String {
     let index = random.below(PAIRS);
     let place = &mut places[index];
-    let fd = place.near.as_raw_fd();
     let side = [Side::Recv, Side::Send][random.below(2)];
     let what = match random.below(20) {
-        0..=6 => {
-            rig.poller.watch(fd, side, place.owned);
-            place.watched[side as usize] = true;
-            "watch"
-        }
-        7..=8 => {
-            rig.poller.unwatch(fd, side);
-            place.watched[side as usize] = false;
-            "unwatch"
-        }
-        9..=11 => {
-            if let Some(far) = place.far.as_mut().filter(|_| !place.is_shut) {
-                far.write_all(b"x").expect("room");
-                place.has_data = true;
-            }
-            "write"
-        }
-        12..=13 => {
-            while rustix::io::read(&place.near, &mut [0; 512]).is_ok_and(|received| received > 0) {}
-            place.has_data = false;
-            "drain"
-        }
-        14 => {
-            if place.far.is_some() {
-                fill_fd(&place.near);
-                place.is_full = true;
-            }
-            "fill"
-        }
-        15 => {
-            if let Some(far) = &place.far {
-                drain(far);
-                place.is_full = false;
-            }
-            "make room"
-        }
-        16 => {
-            place.far = None;
-            "hang up"
-        }
-        17 => {
-            if let Some(far) = &place.far {
-                far.shutdown(std::net::Shutdown::Write).expect("a connected socket");
-                place.is_shut = true;
-            }
-            "shut"
-        }
-        18 => {
-            let keeps_duplicate = random.below(2) == 0;
-            place.replace(rig, keeps_duplicate);
-            "replace"
-        }
-        _ => {
-            for (_, far) in &mut place.duplicates {
-                // Receivable, hung up: whatever happens to the old file is not the new one's business.
-                if random.below(2) == 0 {
-                    *far = None;
-                } else if let Some(far) = far {
-                    let _ = far.write(b"x");
-                }
-            }
-            "disturb duplicates"
-        }
+        0..=6 => place.watch(rig, side),
+        7..=8 => place.unwatch(rig, side),
+        9..=11 => place.write(),
+        12..=13 => place.drain(),
+        14 => place.fill(),
+        15 => place.make_room(),
+        16 => place.hang_up(),
+        17 => place.shut(),
+        18 => place.replace(rig, random.below(2) == 0),
+        _ => place.disturb_duplicates(random),
     };
     format!("{what} {index} {side:?}")
 }

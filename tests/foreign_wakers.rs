@@ -1,0 +1,118 @@
+//! Wakers in hands that know nothing of this crate: those of a channel of `async-channel`, and of another thread.
+
+#[path = "common/futures.rs"]
+mod futures;
+#[path = "common/limited.rs"]
+mod limited;
+
+use fdtask::Scheduler;
+use fdtask::future::{self, task};
+use futures::{LONG, run};
+use limited::within_limit;
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::Instant;
+
+#[test]
+fn async_channel_passes_values_between_tasks_of_one_scheduler() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (sender, receiver) = async_channel::bounded(3);
+        scheduler.spawn(task(async move {
+            for number in 0..1_000_u32 {
+                sender.send(number).await.map_err(io::Error::other)?;
+            }
+            Ok(())
+        }));
+        let numbers = run(&mut scheduler, async move {
+            let mut numbers = Vec::new();
+            while let Ok(number) = receiver.recv().await {
+                numbers.push(number);
+            }
+            numbers
+        });
+        assert_eq!(numbers, (0..1_000).collect::<Vec<u32>>());
+    });
+}
+
+#[test]
+fn async_channel_passes_values_from_another_thread() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (sender, receiver) = async_channel::bounded(3);
+        let producer = thread::spawn(move || (0..10_000_u32).all(|number| sender.send_blocking(number).is_ok()));
+        let sum = run(&mut scheduler, async move {
+            let mut sum = 0_u64;
+            while let Ok(number) = receiver.recv().await {
+                sum += u64::from(number);
+            }
+            sum
+        });
+        assert_eq!(sum, 49_995_000);
+        assert!(producer.join().expect("the producer ends"));
+    });
+}
+
+/// Is ready when it was woken so many times, and counts on every single one: another thread wakes only when the one before
+/// has been seen.
+#[test]
+fn of_a_million_wakes_from_another_thread_none_is_lost() {
+    within_limit(|| {
+        struct Shared {
+            waker: Mutex<Option<Waker>>,
+            asked: AtomicU64,
+            answered: AtomicU64,
+            is_over: AtomicBool,
+        }
+        const WAKES: u64 = 1_000_000;
+        let shared = Arc::new(Shared {
+            waker: Mutex::new(None),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        });
+        let other = Arc::clone(&shared);
+        // It hands over a number and wakes, in bursts as fast as it can: a burst ends when the other side has seen its last.
+        // So most wakes come while the task runs, polls or falls asleep, and a lost one would stop everything.
+        let thread = thread::spawn(move || {
+            let begin = Instant::now();
+            let mut number = 0;
+            while number < WAKES {
+                // The last burst ends with the last number: the other side stops listening when it has seen that.
+                for _ in 0..=(number % 97).min(WAKES - number - 1) {
+                    number += 1;
+                    other.asked.store(number, Ordering::Release);
+                    let waker = other.waker.lock().expect("nobody panics").clone();
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                }
+                while other.answered.load(Ordering::Acquire) < number {
+                    if begin.elapsed() > LONG {
+                        other.is_over.store(true, Ordering::Release);
+                        return (other.answered.load(Ordering::Acquire), number);
+                    }
+                    thread::yield_now();
+                }
+            }
+            (number, number)
+        });
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let seen = Arc::clone(&shared);
+        let wait = poll_fn(move |cx| {
+            *seen.waker.lock().expect("nobody panics") = Some(cx.waker().clone());
+            let asked = seen.asked.load(Ordering::Acquire);
+            seen.answered.store(asked, Ordering::Release);
+            if asked >= WAKES { Poll::Ready(true) } else { Poll::Pending }
+        });
+        let ended = run(&mut scheduler, async move { future::timeout(&handle, LONG + LONG / 4, wait).await.is_ok() });
+        let (answered, asked) = thread.join().expect("the thread ends");
+        assert_eq!(answered, asked, "the wake for {asked} was lost");
+        assert!(ended && !shared.is_over.load(Ordering::Acquire));
+    });
+}
