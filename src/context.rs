@@ -1,6 +1,6 @@
 //! What a task may ask and say while it is being resumed.
 
-use crate::handle::{Descriptor, Handle, SPECIAL};
+use crate::handle::{Descriptor, Handle, SPECIAL, UNTIL};
 use crate::ready::OTHERWISE;
 use crate::slots::Reason;
 use crate::state::Core;
@@ -76,8 +76,18 @@ impl Context<'_> {
     /// }
     /// ```
     pub fn or(&mut self, wait: Wait) {
-        self.core.or.push(wait);
-        self.core.mailbox.note(SPECIAL);
+        match wait {
+            Wait::Until(at) => {
+                self.core.until = self.core.until.min(self.core.epoch.nanos(at));
+                self.core.mailbox.note(UNTIL);
+            }
+            Wait::Recv(_) | Wait::Send(_) | Wait::Turn => {
+                self.core.or.push(wait);
+                self.core.mailbox.note(SPECIAL);
+            }
+            // Every task that waits can be woken.
+            Wait::Wake | Wait::Done => {}
+        }
     }
 
     /// Makes a task; it runs in the next turn.

@@ -7,7 +7,6 @@ use crate::slots::Reason;
 use crate::task::{Side, Task, TaskId, Wait};
 use crate::timers::{Entry, NEVER, Nanos};
 use std::os::fd::RawFd;
-use std::time::Instant;
 
 impl Scheduler {
     /// 2. File the task by the reason it gave.
@@ -20,11 +19,11 @@ impl Scheduler {
         slot.task = Some(task);
         slot.is_ready = false;
         slot.since = core.clock;
-        slot.deadline = NEVER;
         let why = std::mem::replace(&mut slot.reason, Reason::from(wait));
         let filed = self.file_all(id, wait);
         // What was said with `or` holds for this wait only, and if it was refused, for none.
         self.core.or.clear();
+        self.core.until = NEVER;
         self.lapse(id, why);
         if let Err(reason) = filed {
             self.move_to_ready(id, reason);
@@ -45,34 +44,26 @@ impl Scheduler {
         match wait {
             Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd, self.core.or.is_empty())?,
             Wait::Send(fd) => self.file_descriptor(id, Side::Send, fd, self.core.or.is_empty())?,
-            Wait::Until(at) => self.set_deadline(id, at),
+            Wait::Until(at) => self.core.until = self.core.until.min(self.core.epoch.nanos(at)),
             Wait::Turn => return Err(Reason::TURN),
             Wait::Wake | Wait::Done => {}
         }
+        self.set_deadline(id, self.core.until);
         if self.core.or.is_empty() { Ok(()) } else { self.file_alternatives(id) }
     }
 
-    /// Files the task under what it said with [`Context::or`](crate::Context::or), too. An `Err` is the reason to resume it at once instead.
+    /// Files the task under the descriptors that it named with [`Context::or`](crate::Context::or), too. An `Err` is the
+    /// reason to resume it at once instead.
     fn file_alternatives(&mut self, id: TaskId) -> Result<(), Reason> {
         let mut alternatives = std::mem::take(&mut self.core.or);
-        let mut result = Ok(());
-        for wait in alternatives.drain(..) {
-            result = result.and(match wait {
-                Wait::Recv(_) | Wait::Send(_) => self.file_alternative(id, wait),
-                Wait::Until(at) => {
-                    self.set_deadline(id, at);
-                    Ok(())
-                }
-                Wait::Turn => Err(Reason::TURN),
-                Wait::Wake | Wait::Done => Ok(()),
-            });
-        }
+        let filed = alternatives.iter().try_for_each(|wait| self.file_alternative(id, *wait));
+        alternatives.clear();
         self.core.or = alternatives;
-        result
+        filed
     }
 
     fn file_alternative(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
-        let Some((fd, side)) = wait.descriptor() else { return Ok(()) };
+        let Some((fd, side)) = wait.descriptor() else { return Err(Reason::TURN) };
         self.file_descriptor(id, side, fd, false)?;
         if let Some(slot) = self.core.slots.get_mut(id) {
             slot.also.get_or_insert_default().push(wait);
@@ -146,14 +137,12 @@ impl Scheduler {
         }
     }
 
-    fn set_deadline(&mut self, id: TaskId, at: Instant) {
-        let core = &mut self.core;
-        let at = core.epoch.nanos(at);
-        let Some(slot) = core.slots.get_mut(id) else { return };
-        slot.deadline = slot.deadline.min(at);
+    /// What the task waits for has this deadline, or [`NEVER`] one.
+    pub(crate) fn set_deadline(&mut self, id: TaskId, deadline: Nanos) {
+        let Some(slot) = self.core.slots.get_mut(id) else { return };
+        slot.deadline = deadline;
         // The queue may keep an instant that is too early, never one that is too late.
-        if slot.deadline < slot.queued {
-            let deadline = slot.deadline;
+        if deadline < slot.queued {
             self.queue_deadline(id, deadline);
         }
     }

@@ -21,10 +21,13 @@ pub(crate) const MAIL: u8 = 1;
 /// What the task that runs now says is not all that it says, or somebody wants to hear of it.
 pub(crate) const SPECIAL: u8 = 2;
 
+/// The task that runs now has said a deadline for the wait that it is about to return.
+pub(crate) const UNTIL: u8 = 4;
+
 /// What has been said and not yet carried out.
 #[derive(Default)]
 pub(crate) struct Mailbox {
-    /// [`MAIL`] and [`SPECIAL`]: the one thing that is looked at after each resume.
+    /// [`MAIL`], [`SPECIAL`] and [`UNTIL`]: the one thing that is looked at after each resume.
     pub(crate) notes: Cell<u8>,
     /// The scheduler is gone; nobody will empty the mailbox again.
     pub(crate) orphaned: Cell<bool>,

@@ -4,7 +4,7 @@
 //! poller's.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle, SPECIAL};
+use crate::handle::{Descriptor, Handle, SPECIAL, UNTIL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
@@ -143,22 +143,31 @@ impl Scheduler {
         let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
         slot.resumes += 1;
         let said = task.resume(&mut Context { core, entry: index });
-        // The task waits for what it has just been resumed for, and for nothing else, as almost always. Then nothing needs
-        // to be found out about the number: nobody has closed an owned one since, and a checked one is this task's own
-        // business. And the poller still watches it.
-        if core.mailbox.notes.get() == 0 {
-            let is_renewed = match said {
-                Ok(Wait::Recv(fd)) => core.recv_wait.renew(fd, index),
-                Ok(Wait::Send(fd)) => core.send_wait.renew(fd, index),
-                _ => false,
-            };
-            if is_renewed && let Some(slot) = core.slots.at(index) {
-                mem::swap(&mut slot.task, &mut self.running);
-                slot.since = core.clock;
-                return true;
-            }
+        if core.mailbox.notes.get() == 0 && self.renew(index, &said) {
+            return true;
         }
         self.heed(index, said);
+        false
+    }
+
+    /// Files the task that has been resumed by what it has said, if that is what it has just been resumed for, as almost
+    /// always. Then nothing needs to be found out about the number: nobody has closed an owned one since, and a checked
+    /// one is this task's own business. And the poller still watches it.
+    #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
+    #[inline(always)]
+    fn renew(&mut self, index: u32, said: &io::Result<Wait>) -> bool {
+        let core = &mut self.core;
+        let is_renewed = match said {
+            Ok(Wait::Recv(fd)) => core.recv_wait.renew(*fd, index),
+            Ok(Wait::Send(fd)) => core.send_wait.renew(*fd, index),
+            _ => false,
+        };
+        if is_renewed && let Some(slot) = core.slots.at(index) {
+            mem::swap(&mut slot.task, &mut self.running);
+            slot.since = core.clock;
+            slot.deadline = NEVER;
+            return true;
+        }
         false
     }
 
@@ -185,8 +194,14 @@ impl Scheduler {
     #[cold]
     #[inline(never)]
     fn heed(&mut self, index: u32, said: io::Result<Wait>) {
-        self.core.mailbox.forget(SPECIAL);
-        let (Some(id), Some(task)) = (self.core.slots.id_at(index), self.running.take()) else { return };
+        let notes = self.core.mailbox.notes.get();
+        self.core.mailbox.forget(SPECIAL | UNTIL);
+        let Some(id) = self.core.slots.id_at(index) else { return };
+        if notes == UNTIL && self.renew(index, &said) {
+            let until = mem::replace(&mut self.core.until, NEVER);
+            return self.set_deadline(id, until);
+        }
+        let Some(task) = self.running.take() else { return };
         match said {
             Ok(Wait::Done) => self.end(id, task, End::Done, false),
             Ok(wait) => self.file(id, task, wait),
@@ -317,6 +332,7 @@ impl Scheduler {
     /// Frees a task's slot, tells the observer, and drops it.
     pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
         self.core.or.clear();
+        self.core.until = NEVER;
         let Some((why, by)) = self.core.slots.get(id).map(|slot| (slot.reason, slot.spawned_by)) else { return };
         self.lapse(id, why);
         self.core.slots.remove(id, is_in_deque);

@@ -8,7 +8,7 @@ use crate::ready::{OTHERWISE, ReadyDeque};
 use crate::scheduler::SCRATCH_BYTES;
 use crate::slots::{Kind, Slots};
 use crate::task::{Side, Task, TaskId, Wait};
-use crate::timers::{Epoch, Nanos, Timers};
+use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::wait_map::WaitMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     /// What the task that runs now waits for beside what it will return.
     pub(crate) or: Vec<Wait>,
+    /// The soonest deadline that it has said with that, or [`NEVER`].
+    pub(crate) until: Nanos,
     pub(crate) mailbox: Rc<Mailbox>,
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) is_tracing: bool,
@@ -51,6 +53,7 @@ impl Core {
             send_wait: WaitMap::default(),
             timers: Timers::default(),
             or: Vec::new(),
+            until: NEVER,
             mailbox: Rc::default(),
             observer: None,
             is_tracing: false,

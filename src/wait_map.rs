@@ -11,13 +11,13 @@ use std::os::fd::RawFd;
 const NOBODY: u32 = u32::MAX;
 
 /// The bits of an entry that are the number of the task's slot. An entry with no other bit is a task that waits for this
-/// and for nothing else.
+/// descriptor and for no other.
 const SLOT: u32 = FIRED - 1;
 
 /// The task has been resumed, or is about to be, for this very wait, and may renew it.
 const FIRED: u32 = 1 << 30;
 
-/// The task waits for something else, too: another descriptor, a deadline.
+/// The task waits for another descriptor, too.
 const SEVERAL: u32 = 1 << 31;
 
 /// Which open file a number names.
@@ -57,7 +57,7 @@ impl WaitMap {
         Some(slot)
     }
 
-    /// [`fire`](WaitMap::fire), if the task waits for nothing else.
+    /// [`fire`](WaitMap::fire), if the task waits for no other descriptor.
     #[inline]
     pub(crate) fn fire_only(&mut self, fd: RawFd) -> Option<u32> {
         match self.entries.get_mut(fd as usize) {
@@ -124,7 +124,7 @@ impl WaitMap {
         self.checked(fd).map(|(_, identity)| identity)
     }
 
-    /// Files the task in `slot` under `fd`, which nobody waits on; `is_only` says that it waits for nothing else.
+    /// Files the task in `slot` under `fd`, which nobody waits on; `is_only` says that it waits for no other.
     pub(crate) fn file(&mut self, fd: RawFd, slot: u32, is_only: bool) {
         let index = fd as usize;
         if self.entries.len() <= index {

@@ -227,7 +227,7 @@ impl Echo {
 
     fn with_deadline(&self, cx: &mut Context<'_>, wait: Wait) -> Wait {
         let idle = self.beside.as_ref().and_then(|beside| beside.idle.as_ref());
-        if let Some(deadline) = idle.and_then(Idle::deadline) {
+        if let Some(deadline) = idle.and_then(|idle| idle.deadline) {
             cx.or(Wait::Until(deadline));
         }
         wait

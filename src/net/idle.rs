@@ -9,9 +9,11 @@ pub(crate) struct Idle {
     timeout: Duration,
     /// When something last moved, as far as is known. The task that counts has not run yet if it is none.
     since: Option<Instant>,
-    /// When the send queue was last looked at and how much was in it then; none since something last moved. Looking is a
-    /// system call, so it is not done with each message.
-    looked: Option<(Instant, usize)>,
+    /// When to ask [`has_expired`](Idle::has_expired), unless something moves. Never if it is none.
+    pub(crate) deadline: Option<Instant>,
+    /// How much was in the send queue when that was last looked at; none since something last moved. Looking is a system
+    /// call, so it is not done with each message.
+    queued: Option<usize>,
 }
 
 /// As long as something is in the send queue, it is looked at in so many steps per timeout. What is taken out between two
@@ -24,38 +26,30 @@ const FIRST_LOOK_PART: u32 = 16;
 impl Idle {
     /// Begins to count at the first [`progress`](Idle::progress).
     pub(crate) fn new(timeout: Duration) -> Idle {
-        Idle { timeout, since: None, looked: None }
-    }
-
-    /// When to ask [`has_expired`](Idle::has_expired), unless something moves.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let since = self.since?;
-        let look = match self.looked {
-            // Nothing is in the queue, and so nothing can move unnoticed.
-            Some((_, 0)) => None,
-            Some((at, _)) => at.checked_add(self.timeout / LOOKS_PER_TIMEOUT),
-            None => since.checked_add(self.timeout / FIRST_LOOK_PART),
-        };
-        since.checked_add(self.timeout).into_iter().chain(look).min()
+        Idle { timeout, since: None, deadline: None, queued: None }
     }
 
     /// Something has moved.
     pub(crate) fn progress(&mut self, now: Instant) {
         self.since = Some(now);
-        self.looked = None;
+        self.deadline = now.checked_add(self.timeout / FIRST_LOOK_PART);
+        self.queued = None;
     }
 
     /// Whether nothing has moved for too long. Looks at the send queue, so that the client is seen to take what it is sent.
     pub(crate) fn has_expired(&mut self, now: Instant, stream: &Stream) -> bool {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
             return false;
         }
         let queued = stream.send_queue_bytes();
-        let has_moved = self.looked.is_none_or(|(_, before)| queued < before);
-        self.looked = Some((now, queued));
-        if has_moved {
+        if self.queued.is_none_or(|before| queued < before) {
             self.since = Some(now);
         }
-        self.since.and_then(|since| since.checked_add(self.timeout)).is_some_and(|end| end <= now)
+        self.queued = Some(queued);
+        let end = self.since.and_then(|since| since.checked_add(self.timeout));
+        // Nothing can move unnoticed if nothing is in the queue.
+        let look = if queued == 0 { None } else { now.checked_add(self.timeout / LOOKS_PER_TIMEOUT) };
+        self.deadline = end.into_iter().chain(look).min();
+        end.is_some_and(|end| end <= now)
     }
 }
