@@ -1,0 +1,183 @@
+//! The one wait that almost every future has takes a short way through its task. These are the ways in which it could be
+//! mistaken: for another's wait, for one that is over, for all that can resume the task.
+
+#[path = "common/futures.rs"]
+mod futures;
+#[path = "common/limited.rs"]
+mod limited;
+
+use fdtask::future::{self, readable, task};
+use fdtask::{Descriptor, Scheduler, Wait, task_fn};
+use futures::{pair, run, turns};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use limited::within_limit;
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::io::{self, Write};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+type Waits = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
+/// Waits for a socket, and can be moved from one task to another meanwhile.
+fn waits(socket: &Rc<Descriptor>) -> Waits {
+    let socket = Rc::clone(socket);
+    Box::pin(async move { readable(&*socket).await })
+}
+
+/// Is ready when it is polled after `is_over` has been set; keeps the waker that it was last polled with.
+async fn woken(kept: Rc<RefCell<Option<Waker>>>, is_over: Rc<Cell<bool>>) {
+    poll_fn(|cx| {
+        kept.replace(Some(cx.waker().clone()));
+        if is_over.get() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+#[test]
+fn a_combinator_with_wakers_of_its_own_may_be_all_that_a_task_waits_with() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        far.write_all(b"!").expect("room");
+        let near = Rc::new(near);
+        let rounds = run(&mut scheduler, async move {
+            let mut rounds = 0;
+            while rounds < 3 {
+                // First by itself, so that the task is used to its one wait.
+                readable(&*near).await.expect("nobody else waits");
+                let mut unordered = FuturesUnordered::new();
+                unordered.push(waits(&near));
+                unordered.next().await.expect("there is one").expect("nobody else waits");
+                rounds += 1;
+            }
+            rounds
+        });
+        assert_eq!(rounds, 3);
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_a_socket_is_resumed_by_whoever_holds_its_waker() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, _quiet) = pair(&scheduler);
+        let (kept, is_over) = (Rc::default(), Rc::default());
+        let waiting = woken(Rc::clone(&kept), Rc::clone(&is_over));
+        scheduler.spawn(task(async move {
+            match select(pin!(readable(&near)), pin!(waiting)).await {
+                Either::Left(_) => Err(io::Error::other("it is quiet")),
+                Either::Right(((), _)) => Ok(()),
+            }
+        }));
+        turns(&mut scheduler);
+        is_over.set(true);
+        kept.take().expect("it has been polled").wake();
+        scheduler.run();
+    });
+}
+
+#[test]
+fn a_waker_that_is_held_and_not_used_makes_no_future_be_polled_twice() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let (kept, polls) = (Rc::default(), Rc::new(Cell::new(0)));
+        let counted = Rc::clone(&polls);
+        scheduler.spawn(task(async move {
+            let mut never = pin!(woken(kept, Rc::default()));
+            let mut both = pin!(async {
+                loop {
+                    select(pin!(readable(&near)), never.as_mut()).await;
+                    rustix::io::read(&near, &mut [0; 8]).expect("it is readable");
+                }
+            });
+            poll_fn(|cx| {
+                counted.set(counted.get() + 1);
+                both.as_mut().poll(cx)
+            })
+            .await
+        }));
+        turns(&mut scheduler);
+        for message in 1..=5 {
+            far.write_all(b"!").expect("room");
+            turns(&mut scheduler);
+            assert_eq!(polls.get(), 1 + message);
+        }
+    });
+}
+
+#[test]
+fn a_future_that_is_moved_to_another_task_does_not_take_that_ones_wait_for_its_own() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((quiet, _far), (loud, mut far)) = (pair(&scheduler), pair(&scheduler));
+        let moved = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&moved);
+        scheduler.spawn_service(task(async move {
+            let mut waiting = waits(&Rc::new(quiet));
+            poll_fn(|cx| {
+                assert!(waiting.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            place.replace(Some(waiting));
+            pending().await
+        }));
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        let was_ready = run(&mut scheduler, async move {
+            let mut own = readable(&loud);
+            let mut moved = moved.take().expect("it has been put there");
+            let mut is_first = true;
+            poll_fn(|cx| {
+                let was_ready = !is_first && moved.as_mut().poll(cx).is_ready();
+                is_first = false;
+                Pin::new(&mut own).poll(cx).map(|_| was_ready)
+            })
+            .await
+        });
+        assert!(!was_ready, "nothing has been said on the quiet socket");
+    });
+}
+
+#[test]
+fn a_wait_that_is_given_up_is_not_filed_again() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let ((quiet, _far), (loud, mut far)) = (pair(&scheduler), pair(&scheduler));
+        far.write_all(b"!").expect("room");
+        let quiet = Rc::new(quiet);
+        let other = Rc::clone(&quiet);
+        let refused = run(&mut scheduler, async move {
+            // The first of them is the one wait, whose place must be free again when it has lost.
+            let won = select(readable(&*quiet), readable(&loud)).await;
+            assert!(matches!(won, Either::Right(_)));
+            drop(won);
+            let waiting = future::spawn(&handle, {
+                let handle = handle.clone();
+                async move { future::timeout(&handle, Duration::from_millis(10), readable(&*other)).await }
+            });
+            waiting.await.expect("it is not cancelled")
+        });
+        assert!(matches!(refused, Err(future::TimedOut)), "{refused:?}");
+    });
+}
+
+#[test]
+fn after_a_panic_nobody_is_taken_for_the_future_that_panicked() {
+    let mut scheduler = Scheduler::new();
+    scheduler.spawn(task(async { panic!("on purpose") }));
+    turns(&mut scheduler);
+    // What is said from outside of any task is nobody's child.
+    scheduler.handle().spawn(task_fn("orphan", |_| Ok(Wait::Wake)));
+    turns(&mut scheduler);
+    let tasks = scheduler.tasks();
+    let orphan = tasks.iter().find(|info| info.name == "orphan").expect("it waits");
+    assert_eq!(orphan.spawned_by, None);
+}
