@@ -11,9 +11,9 @@
 //! Jobs go to it by an ordinary `std::sync::mpsc` channel, each with a promise that the worker keeps; the scheduler's side
 //! awaits what was promised. For something rare, [`future::blocking`] makes a thread for it.
 
-use fdtask::Scheduler;
 use fdtask::future::{self, Promise, linger, send_all};
 use fdtask::net::{Acceptor, Lines, Listener, Stream};
+use fdtask::{Scheduler, reason};
 use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -79,11 +79,14 @@ async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:25000".to_owned());
-    let listener = match address.parse().map_err(io::Error::other).and_then(Listener::bind) {
+    let Ok(address) = std::env::args().nth(1).as_deref().unwrap_or("0.0.0.0:25000").parse() else {
+        eprintln!("usage: blocking_work [ADDRESS:PORT]");
+        return ExitCode::from(2);
+    };
+    let listener = match Listener::bind(address) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("cannot listen on {address}: {error}");
+            eprintln!("blocking_work: cannot listen on {address}: {}", reason(&error));
             return ExitCode::FAILURE;
         }
     };

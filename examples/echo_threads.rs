@@ -55,7 +55,7 @@ fn serve(listener: &TcpListener) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(error) => {
-                eprintln!("cannot serve another client: {error}");
+                eprintln!("echo_threads: cannot serve another client: {error}");
                 thread::sleep(RETRY);
             }
         }
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("cannot listen on {address}: {error}");
+            eprintln!("echo_threads: cannot listen on {address}: {error}");
             ExitCode::FAILURE
         }
     }

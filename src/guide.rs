@@ -37,20 +37,21 @@
 //!
 //! impl Task for Echo {
 //!     fn resume(&mut self, _cx: &mut Context<'_>) -> io::Result<Wait> {
-//!         let fd = self.client.as_raw_fd(); // The descriptor: the number that the system knows the socket by.
+//!         // The descriptor: the number that the system knows the socket by.
+//!         let fd = self.client.as_raw_fd();
 //!         if self.unsent.is_empty() {
 //!             let mut data = [0; 1000];
 //!             match self.client.recv(&mut data) {
 //!                 Ok(0) => return Ok(Wait::Done),
 //!                 Ok(len) => self.unsent = [b"GOT:", &data[..len]].concat(),
-//!                 Err(error) if error.kind() == WouldBlock => return Ok(Wait::Recv(fd)),
-//!                 Err(error) => return Err(error),
+//!                 Err(e) if e.kind() == WouldBlock => return Ok(Wait::Recv(fd)),
+//!                 Err(e) => return Err(e),
 //!             }
 //!         }
 //!         match self.client.send(&self.unsent) {
 //!             Ok(sent) => _ = self.unsent.drain(..sent),
-//!             Err(error) if error.kind() == WouldBlock => {}
-//!             Err(error) => return Err(error),
+//!             Err(e) if e.kind() == WouldBlock => {}
+//!             Err(e) => return Err(e),
 //!         }
 //!         Ok(if self.unsent.is_empty() { Wait::Recv(fd) } else { Wait::Send(fd) })
 //!     }
@@ -77,9 +78,12 @@
 //!         readable(&client).await?;
 //!         match client.recv(&mut data) {
 //!             Ok(0) => return Ok(()),
-//!             Ok(len) => send_all(&client, &[b"GOT:", &data[..len]].concat()).await?,
-//!             Err(error) if error.kind() == WouldBlock => {}
-//!             Err(error) => return Err(error),
+//!             Ok(len) => {
+//!                 let answer = [b"GOT:", &data[..len]].concat();
+//!                 send_all(&client, &answer).await?;
+//!             }
+//!             Err(e) if e.kind() == WouldBlock => {}
+//!             Err(e) => return Err(e),
 //!         }
 //!     }
 //! }
@@ -98,7 +102,8 @@
 //! # #[cfg(any())]
 //! let listener = Listener::bind("0.0.0.0:25000".parse().unwrap())?;
 //! // By hand: |client, _address| Echo { client, unsent: Vec::new() }
-//! scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, |client, _address| future::task(echo(client))));
+//! let handler = |client, _address| future::task(echo(client));
+//! scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, handler));
 //! # scheduler.handle().stop();
 //! scheduler.run();
 //! # std::io::Result::Ok(())

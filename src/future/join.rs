@@ -18,8 +18,10 @@ use std::thread;
 ///
 /// The task lives as long as somebody is interested in it: if the [`JoinHandle`] is dropped, it is cancelled, unless you
 /// [detach](JoinHandle::detach) it. So a task that is cancelled, or gives up at a timeout, takes those with it that it has
-/// spawned for itself. For a task whose result nobody needs, say [`Handle::spawn`]`(`[`task()`]`(…))`: then the observer is told
-/// of its errors, too.
+/// spawned for itself.
+///
+/// An `Err` that the future returns is a result like any other: whoever joins the task has it, and the observer is not told. For a
+/// task whose result nobody needs, say `handle.spawn(future::task(…))` ([`Handle::spawn`], [`task()`]): then it is told.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
