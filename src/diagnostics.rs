@@ -14,9 +14,9 @@ const POLL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Writes a line about everything that whoever operates a program should know: what tasks report, with which error they fail,
 /// that they panic, and that the system cannot poll. It never waits for somebody to read the lines (see [`Log`]).
 ///
-/// A task writes the lines, a service, and [`run`](crate::Scheduler::run) does not wait for services. So what is said in the very
-/// last turn, such as the error of the only task that was left, may not be written. A program that ends with its tasks, and not
-/// on a signal, takes what became of them from a [`JoinHandle`](crate::future::JoinHandle::try_join).
+/// A task writes the lines, a service, and [`run`](crate::Scheduler::run) does not wait for services. What is said in the very
+/// last turn, such as the error of the only task that was left, is written when the scheduler is dropped, as far as there is
+/// room for it.
 ///
 /// ```
 /// use fdtask::{Diagnostics, Scheduler, task_fn};

@@ -148,6 +148,25 @@ impl Queue {
     }
 }
 
+impl Drop for LogWriter {
+    /// The last lines are often the reason why a program ends: writes as much of them as there is room for, without waiting.
+    fn drop(&mut self) {
+        let Ok(mut queue) = self.log.0.try_borrow_mut() else { return };
+        loop {
+            if queue.bytes.is_empty() {
+                queue.notice_dropped();
+            }
+            if queue.bytes.is_empty() {
+                return;
+            }
+            match self.output.write(queue.next_chunk()) {
+                Ok(written) if written > 0 => queue.written(written),
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
 impl Task for LogWriter {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let mut queue = self.log.0.borrow_mut();

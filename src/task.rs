@@ -50,6 +50,11 @@ use std::time::Instant;
 /// scheduler.spawn(Countdown(2));
 /// scheduler.run();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task",
+    label = "this is not a task",
+    note = "an `async` block becomes a task by `fdtask::future::task(…)`, a closure by `fdtask::task_fn(name, …)`"
+)]
 pub trait Task {
     /// Runs until the task can go no further, and returns what it waits for.
     ///
