@@ -103,6 +103,21 @@ fn a_client_is_accepted_as_soon_as_another_leaves_when_out_of_descriptors() {
 }
 
 #[test]
+fn clients_that_have_left_the_queue_do_not_keep_those_behind_them_waiting() {
+    // With room for four at a time, 600 of them would take half a minute if the server always paused for the 200 ms that it
+    // pauses when nothing changes.
+    const GONE: usize = 600;
+    let server = Server::start(&[]);
+    warm_up(&server, server.address());
+    leave_room_for(&server, 4);
+    server.pause();
+    (0..GONE).for_each(|_| drop(asked(&server)));
+    let mut client = asked(&server);
+    server.go_on();
+    client.expect_answer(b"Me, too");
+}
+
+#[test]
 fn a_client_is_accepted_as_soon_as_the_limit_is_raised() {
     let (server, _clients, mut queue) = full_server(4, RUNS);
     let mut accepted = Vec::new();
