@@ -4,9 +4,9 @@
 mod limited;
 
 use fdtask::future::{self, next_turn, readable};
-use fdtask::{Context, Descriptor, Notify, Scheduler, Task, Wait};
+use fdtask::{Context, Descriptor, Notify, Scheduler, Task, Wait, task_fn};
 use limited::within_limit;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::catch_unwind;
@@ -105,5 +105,37 @@ fn a_future_that_another_task_drops_withdraws_its_wait() {
         scheduler.run();
         let outcome = outcome.take().expect("it has ended");
         assert!(outcome.is_err(), "nobody else waits for it: {outcome:?}");
+    });
+}
+
+#[test]
+#[ignore = "red: a `FutureTask` keeps the id of the first task that resumes it, and whoever it gives a waker to wakes that one"]
+fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let changed = Notify::new(&scheduler.handle());
+        let has_ended = Rc::new(Cell::new(false));
+        let (change, ends) = (changed.clone(), Rc::clone(&has_ended));
+        let mut begun = Some(future::task(async move {
+            change.notified().await;
+            ends.set(true);
+            Ok(())
+        }));
+        scheduler.spawn(task_fn("who begins it", move |cx| {
+            if let Some(mut begun) = begun.take() {
+                begun.resume(cx)?;
+                cx.spawn(begun);
+            }
+            Ok(Wait::Done)
+        }));
+        scheduler.spawn(future::task(async move {
+            for _ in 0..5 {
+                next_turn().await;
+            }
+            changed.notify();
+            Ok(())
+        }));
+        scheduler.run();
+        assert!(has_ended.get(), "it sleeps for ever");
     });
 }
