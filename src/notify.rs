@@ -57,18 +57,20 @@ struct Inner {
     waiting: RefCell<Waiting>,
 }
 
-/// Who waits for the next time. Each has a place, numbered in the order in which they came.
+/// Who waits for the next time. Each has a place, and may give it up.
 #[derive(Default)]
 struct Waiting {
-    places: BTreeMap<u64, Waiter>,
-    next: u64,
+    /// In the order in which they came, as far as nobody has taken a place that was given up.
+    places: Vec<Option<Waiter>>,
+    /// The places that were given up.
+    free: Vec<usize>,
     /// Which place the hand-written task in this slot has. One that ends cannot say so, but the next one in its slot takes
     /// its place, so there are never more of these than there were tasks at a time.
-    of_slots: BTreeMap<u32, u64>,
+    of_slots: BTreeMap<u32, usize>,
 }
 
 /// Somebody who is to be woken.
-enum Waiter {
+pub(crate) enum Waiter {
     /// A task, by way of the scheduler.
     Task(TaskId),
     /// Whoever stands between a future and its task, such as a `FuturesUnordered`.
@@ -76,13 +78,15 @@ enum Waiter {
 }
 
 impl Waiting {
-    fn next_place(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    fn new_place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        })
     }
 
-    /// Takes out all. The numbers of the places go on: somebody may still give up a place that he had.
-    fn take_all(&mut self) -> BTreeMap<u64, Waiter> {
+    fn take_all(&mut self) -> Vec<Option<Waiter>> {
+        self.free.clear();
         self.of_slots.clear();
         mem::take(&mut self.places)
     }
@@ -99,7 +103,7 @@ impl Notify {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         // A waker may do anything, so the list is not borrowed while one is woken. Whoever waits again is for the next time.
         let waiters = self.0.waiting.borrow_mut().take_all();
-        for waiter in waiters.into_values() {
+        for waiter in waiters.into_iter().flatten() {
             match waiter {
                 Waiter::Task(task) => self.0.scheduler.wake(task),
                 Waiter::Waker(waker) => waker.wake(),
@@ -111,9 +115,9 @@ impl Notify {
     /// wait: `cx.or(notify.wait(cx))`.
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
         let waiting = &mut *self.0.waiting.borrow_mut();
-        let place = waiting.of_slots.get(&cx.id().slot).copied().unwrap_or_else(|| waiting.next_place());
+        let place = waiting.of_slots.get(&cx.id().slot).copied().unwrap_or_else(|| waiting.new_place());
         waiting.of_slots.insert(cx.id().slot, place);
-        waiting.places.insert(place, Waiter::Task(cx.id()));
+        waiting.places[place] = Some(Waiter::Task(cx.id()));
         Wait::Wake
     }
 
@@ -122,31 +126,39 @@ impl Notify {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
     }
 
-    /// Wakes whoever polls with `cx`, once, when it happens. `place` is the one of the future that is polled, if it has one.
-    pub(crate) fn register(&self, cx: &task::Context<'_>, place: &mut Option<u64>) {
-        let waiter = match self.0.scheduler.0.futures.running_behind(cx) {
+    /// Whoever polls with `cx`. Cloning a waker may do anything, such as notify: so look only then whether there is anything
+    /// to wait for, and [`add`](Notify::add) this next.
+    pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
+        match self.0.scheduler.0.futures.running_behind(cx) {
             Some(id) => Waiter::Task(id),
-            // Cloning a waker may do anything, so the list is not borrowed yet.
             None => Waiter::Waker(cx.waker().clone()),
-        };
+        }
+    }
+
+    /// Wakes `waiter`, once, when it happens. `place` is the one of the future that is polled, if it has one.
+    pub(crate) fn add(&self, waiter: Waiter, place: &mut Option<usize>) {
         let mut waiting = self.0.waiting.borrow_mut();
-        let place = *place.get_or_insert_with(|| waiting.next_place());
-        let before = waiting.places.insert(place, waiter);
+        let place = *place.get_or_insert_with(|| waiting.new_place());
+        let before = waiting.places[place].replace(waiter);
         drop(waiting);
         // Dropping one may do anything, too.
         drop(before);
     }
 
     /// Does not wake whoever has this place any more.
-    fn forget(&self, place: u64) {
-        let waiter = self.0.waiting.borrow_mut().places.remove(&place);
+    fn forget(&self, place: usize) {
+        let mut waiting = self.0.waiting.borrow_mut();
+        let waiter = waiting.places[place].take();
+        waiting.free.push(place);
+        drop(waiting);
         drop(waiter);
     }
 }
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Notify({} waiting)", self.0.waiting.borrow().places.len())
+        let waiting = self.0.waiting.borrow();
+        write!(f, "Notify({} waiting)", waiting.places.len() - waiting.free.len())
     }
 }
 
@@ -157,7 +169,7 @@ pub struct Notified {
     /// How often it had happened when this was made.
     count: u64,
     /// Its place among those who wait, once it has been polled and until it has happened.
-    place: Option<u64>,
+    place: Option<usize>,
 }
 
 impl Future for Notified {
@@ -165,17 +177,21 @@ impl Future for Notified {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let Notified { notify, count, place } = self.get_mut();
+        let waiter = notify.waiter(cx);
         if notify.0.count.get() != *count {
             return Poll::Ready(());
         }
-        notify.register(cx, place);
+        notify.add(waiter, place);
         Poll::Pending
     }
 }
 
 impl Drop for Notified {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
+        // When it has happened the place is somebody else's, if it is one at all.
+        if let Some(place) = self.place.take()
+            && self.notify.0.count.get() == self.count
+        {
             self.notify.forget(place);
         }
     }

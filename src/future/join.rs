@@ -109,7 +109,7 @@ pub struct JoinHandle<T> {
     shared: Rc<Shared<T>>,
     is_detached: bool,
     /// Its place among those who wait for the end.
-    place: Option<u64>,
+    place: Option<usize>,
 }
 
 impl<T> JoinHandle<T> {
@@ -163,6 +163,7 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let waiter = self.shared.ended.waiter(cx);
         let outcome = self.shared.outcome.borrow_mut().take();
         if let Some(outcome) = outcome {
             self.is_detached = true;
@@ -170,7 +171,7 @@ impl<T> Future for JoinHandle<T> {
         }
         assert!(!self.has_yielded(), "a JoinHandle was polled again after it had yielded the result");
         let JoinHandle { shared, place, .. } = &mut *self;
-        shared.ended.register(cx, place);
+        shared.ended.add(waiter, place);
         Poll::Pending
     }
 }
