@@ -4,8 +4,10 @@ use crate::context::Context;
 use crate::handle::Handle;
 use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll, Waker};
@@ -52,15 +54,42 @@ struct Inner {
     scheduler: Handle,
     /// How often something has happened.
     count: Cell<u64>,
-    waiting: RefCell<Vec<Waiter>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Who waits for the next time. Each has a place, and may give it up.
+#[derive(Default)]
+struct Waiting {
+    /// In the order in which they came, as far as nobody has taken a place that was given up.
+    places: Vec<Option<Waiter>>,
+    /// The places that were given up.
+    free: Vec<usize>,
+    /// Which place the hand-written task in this slot has. One that ends cannot say so, but the next one in its slot takes
+    /// its place, so there are never more of these than there were tasks at a time.
+    of_slots: BTreeMap<u32, usize>,
 }
 
 /// Somebody who is to be woken.
-enum Waiter {
+pub(crate) enum Waiter {
     /// A task, by way of the scheduler.
     Task(TaskId),
     /// Whoever stands between a future and its task, such as a `FuturesUnordered`.
     Waker(Waker),
+}
+
+impl Waiting {
+    fn new_place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        })
+    }
+
+    fn take_all(&mut self) -> Vec<Option<Waiter>> {
+        self.free.clear();
+        self.of_slots.clear();
+        mem::take(&mut self.places)
+    }
 }
 
 impl Notify {
@@ -73,7 +102,8 @@ impl Notify {
     pub fn notify(&self) {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         // A waker may do anything, so the list is not borrowed while one is woken. Whoever waits again is for the next time.
-        for waiter in self.0.waiting.take() {
+        let waiters = self.0.waiting.borrow_mut().take_all();
+        for waiter in waiters.into_iter().flatten() {
             match waiter {
                 Waiter::Task(task) => self.0.scheduler.wake(task),
                 Waiter::Waker(waker) => waker.wake(),
@@ -84,40 +114,51 @@ impl Notify {
     /// The wait for it, for a hand-written task to return: it is resumed with [`Wait::Wake`] when it happens. Beside another
     /// wait: `cx.or(notify.wait(cx))`.
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
-        self.add_task(cx.id());
+        let waiting = &mut *self.0.waiting.borrow_mut();
+        let place = waiting.of_slots.get(&cx.id().slot()).copied().unwrap_or_else(|| waiting.new_place());
+        waiting.of_slots.insert(cx.id().slot(), place);
+        waiting.places[place] = Some(Waiter::Task(cx.id()));
         Wait::Wake
     }
 
     /// Waits until it happens the next time, counted from this call.
     pub fn notified(&self) -> Notified {
-        Notified { count: self.0.count.get(), notify: self.clone() }
+        Notified { count: self.0.count.get(), notify: self.clone(), place: None }
     }
 
-    fn add_task(&self, id: TaskId) {
+    /// Whoever polls with `cx`. Cloning a waker may do anything, such as notify: so look only then whether there is anything
+    /// to wait for, and [`add`](Notify::add) this next.
+    pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
+        match self.0.scheduler.0.futures.running_behind(cx) {
+            Some(id) => Waiter::Task(id),
+            None => Waiter::Waker(cx.waker().clone()),
+        }
+    }
+
+    /// Wakes `waiter`, once, when it happens. `place` is the one of the future that is polled, if it has one.
+    pub(crate) fn add(&self, waiter: Waiter, place: &mut Option<usize>) {
         let mut waiting = self.0.waiting.borrow_mut();
-        if !waiting.iter().any(|waiter| matches!(waiter, Waiter::Task(task) if *task == id)) {
-            waiting.push(Waiter::Task(id));
-        }
+        let place = *place.get_or_insert_with(|| waiting.new_place());
+        let before = waiting.places[place].replace(waiter);
+        drop(waiting);
+        // Dropping one may do anything, too.
+        drop(before);
     }
 
-    /// Wakes whoever polls with `cx`, once, when it happens.
-    pub(crate) fn register(&self, cx: &task::Context<'_>) {
-        if let Some(id) = self.0.scheduler.0.futures.running_behind(cx) {
-            return self.add_task(id);
-        }
-        let is_known = |waiter: &Waiter| matches!(waiter, Waiter::Waker(waker) if waker.will_wake(cx.waker()));
-        if self.0.waiting.borrow().iter().any(is_known) {
-            return;
-        }
-        // Cloning a waker may do anything, too.
-        let waker = cx.waker().clone();
-        self.0.waiting.borrow_mut().push(Waiter::Waker(waker));
+    /// Does not wake whoever has this place any more.
+    fn forget(&self, place: usize) {
+        let mut waiting = self.0.waiting.borrow_mut();
+        let waiter = waiting.places[place].take();
+        waiting.free.push(place);
+        drop(waiting);
+        drop(waiter);
     }
 }
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Notify({} waiting)", self.0.waiting.borrow().len())
+        let waiting = self.0.waiting.borrow();
+        write!(f, "Notify({} waiting)", waiting.places.len() - waiting.free.len())
     }
 }
 
@@ -127,16 +168,31 @@ pub struct Notified {
     notify: Notify,
     /// How often it had happened when this was made.
     count: u64,
+    /// Its place among those who wait, once it has been polled and until it has happened.
+    place: Option<usize>,
 }
 
 impl Future for Notified {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        if self.notify.0.count.get() != self.count {
+        let Notified { notify, count, place } = self.get_mut();
+        let waiter = notify.waiter(cx);
+        if notify.0.count.get() != *count {
             return Poll::Ready(());
         }
-        self.notify.register(cx);
+        notify.add(waiter, place);
         Poll::Pending
+    }
+}
+
+impl Drop for Notified {
+    fn drop(&mut self) {
+        // When it has happened the place is somebody else's, if it is one at all.
+        if let Some(place) = self.place.take()
+            && self.notify.0.count.get() == self.count
+        {
+            self.notify.forget(place);
+        }
     }
 }

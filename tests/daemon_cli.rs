@@ -35,7 +35,7 @@ fn printed(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
-    let cases: [(&[&str], &str); 39] = [
+    let cases: [(&[&str], &str); 40] = [
         (&["--bogus"], "unknown option '--bogus'"),
         (&["--bogus=1"], "unknown option '--bogus=1'"),
         (&["-x"], "unknown option '-x'"),
@@ -58,6 +58,7 @@ fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
         (&["--max-connections"], "--max-connections needs a value"),
         (&["--max-connections", "0"], "'0'"),
         (&["--max-connections", "-1"], "'-1'"),
+        (&["--max-connections", "+5"], "'+5'"),
         (&["--max-connections", "99999999999999999999"], "'99999999999999999999'"),
         (&["--idle-timeout", "0"], "--idle-timeout"),
         (&["--idle-timeout", "soon"], "'soon'"),

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Server, assert_idle, eventually, usage_during};
+use common::{Client, LIMIT, Server, Signal, assert_idle, eventually, usage_during};
 use faults::{
     Heard, assert_recovers_within, count_heard, descriptors_below, heard, leave_room_for, served, take_answered,
     warm_up,
@@ -100,6 +100,21 @@ fn a_client_is_accepted_as_soon_as_another_leaves_when_out_of_descriptors() {
         assert_eq!(count_heard(&queue, Heard::Nothing), queue.len(), "one has left, one is accepted");
     }
     assert_recovers_within(RECOVERY, "accepting after a client has left", &times);
+}
+
+#[test]
+fn clients_that_have_left_the_queue_do_not_keep_those_behind_them_waiting() {
+    // With room for four at a time, 600 of them would take half a minute if the server always paused for the 200 ms that it
+    // pauses when nothing changes.
+    const GONE: usize = 600;
+    let server = Server::start(&[]);
+    warm_up(&server, server.address());
+    leave_room_for(&server, 4);
+    server.pause();
+    (0..GONE).for_each(|_| drop(asked(&server)));
+    let mut client = asked(&server);
+    server.go_on();
+    client.expect_answer(b"Me, too");
 }
 
 #[test]
@@ -236,4 +251,39 @@ fn a_descriptor_limit_lowered_under_what_is_polled_pauses_service_and_no_more() 
     }
     server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot poll"));
     assert_recovers_within(Duration::from_secs(1), "serving after the limit was raised", &times);
+}
+
+/// A server whose polls are refused from now on, whatever happens, with some clients of each worker.
+fn refused_server(args: &[&str]) -> (Server, Vec<Client>) {
+    let server = Server::start(args);
+    let mut clients = served(server.address(), 40);
+    server.limit_descriptors(0);
+    // Each worker finds out when it wants to sleep again.
+    for client in &mut clients {
+        client.send(b"Anybody?");
+    }
+    server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot poll"));
+    (server, clients)
+}
+
+#[test]
+fn a_signal_ends_a_daemon_whose_polls_are_refused() {
+    for workers in ["1", "3"] {
+        let args = ["--drain-timeout", "0.2", "--workers", workers];
+        let (mut server, _clients) = refused_server(&args);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{workers} workers: {:?}", server.stderr.all());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_daemon_whose_polls_are_refused_at_once() {
+    for workers in ["1", "3"] {
+        let args = ["--drain-timeout", "1000", "--workers", workers];
+        let (mut server, _clients) = refused_server(&args);
+        server.signal(Signal::TERM);
+        // Two different ones, which cannot count as one.
+        server.signal(Signal::INT);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{workers} workers: {:?}", server.stderr.all());
+    }
 }

@@ -146,7 +146,8 @@ fn poller(text: &str) -> Result<PollerKind, String> {
 
 fn count(name: &str, text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
+        // The language takes a sign before a number, but a count has none.
+        Ok(count) if count > 0 && !text.starts_with('+') => Ok(count),
         _ => Err(format!("{name} '{text}': not a number of at least 1")),
     }
 }

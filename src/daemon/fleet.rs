@@ -17,10 +17,19 @@ struct Shared {
     running: AtomicUsize,
     /// The first worker's scheduler, and its task that waits for the others to end.
     first: Mutex<Option<(Remote, TaskId)>>,
+    /// What all of them have been told, for those who could not hear it.
+    told: Mutex<Told>,
     /// One of them cannot go on.
     is_broken: AtomicBool,
     /// What trouble was last reported when.
     reports: Mutex<Vec<(String, Instant)>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Told {
+    drain_by: Option<Instant>,
+    /// This is for the workers but the first.
+    stop: bool,
 }
 
 /// How often the same trouble is reported, at most, by however many workers.
@@ -58,6 +67,9 @@ impl Fleet {
 
     /// Drains all of them. `own` is the scheduler of the worker that says so.
     pub fn drain(&self, own: &Handle, by: Instant) {
+        let mut told = lock(&self.0.told);
+        told.drain_by = Some(told.drain_by.map_or(by, |before| before.min(by)));
+        drop(told);
         own.drain(by);
         self.others().iter().for_each(|other| other.drain(by));
         if let Some((first, _)) = &*lock(&self.0.first) {
@@ -67,7 +79,19 @@ impl Fleet {
 
     /// Stops the workers but the first.
     pub fn stop_others(&self) {
+        lock(&self.0.told).stop = true;
         self.others().iter().for_each(Remote::stop);
+    }
+
+    /// Tells the worker of this scheduler again what all have been told: it cannot poll, so no message reaches it.
+    pub fn tell_again(&self, own: &Handle, is_first: bool) {
+        let told = *lock(&self.0.told);
+        if let Some(by) = told.drain_by {
+            own.drain(by);
+        }
+        if told.stop && !is_first {
+            own.stop();
+        }
     }
 
     /// Whether this is to be reported now: unless it has been within the last second.

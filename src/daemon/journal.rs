@@ -14,6 +14,8 @@ pub struct Journal {
     pub acceptors: Vec<TaskId>,
     /// The tasks without which the daemon cannot go on: the acceptors, and the one that receives signals.
     pub essential: Vec<TaskId>,
+    /// The task that receives the signals, if this worker has it.
+    pub control: Option<TaskId>,
     pub fleet: Fleet,
     pub scheduler: Handle,
     pub drain_timeout: Duration,
@@ -73,5 +75,10 @@ impl Observer for Journal {
         if self.fleet.may_report(&message) {
             self.diagnose(&message);
         }
+        // For as long as this lasts no descriptor says that a signal has come, or a message, and yet both must end the daemon.
+        if let Some(control) = self.control {
+            self.scheduler.wake(control);
+        }
+        self.fleet.tell_again(&self.scheduler, self.control.is_some());
     }
 }

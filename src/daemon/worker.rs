@@ -56,6 +56,7 @@ impl Worker {
             diagnostics: self.diagnostics.clone(),
             quiet: config.quiet,
             essential: self.acceptors.iter().copied().chain(control).collect(),
+            control,
             acceptors: self.acceptors,
             fleet: fleet.clone(),
             scheduler: self.scheduler.handle(),

@@ -50,7 +50,7 @@ where
     let running = RunningTask { shared: Rc::clone(&shared) };
     let name = std::any::type_name::<F>();
     scheduler.spawn(joined(running, future).named(super::function_name(name)));
-    JoinHandle { shared, is_detached: false }
+    JoinHandle { shared, is_detached: false, place: None }
 }
 
 fn joined<T, F>(running: RunningTask<T>, future: F) -> FutureTask<impl Future<Output = io::Result<()>>>
@@ -103,10 +103,15 @@ impl<T> Drop for RunningTask<T> {
 }
 
 /// Waits for a task's result. Made by [`spawn`]. Dropping it cancels the task.
+///
+/// # Panics
+/// When it is polled again after it has yielded the result.
 #[must_use = "dropping it cancels the task; see `detach`"]
 pub struct JoinHandle<T> {
     shared: Rc<Shared<T>>,
     is_detached: bool,
+    /// Its place among those who wait for the end.
+    place: Option<usize>,
 }
 
 impl<T> JoinHandle<T> {
@@ -126,12 +131,18 @@ impl<T> JoinHandle<T> {
 
     /// Whether the task has ended.
     pub fn is_ended(&self) -> bool {
-        self.shared.outcome.borrow().is_some()
+        self.has_yielded() || self.shared.outcome.borrow().is_some()
+    }
+
+    /// Whether the result has been taken. (Who detaches a handle has it no more.)
+    fn has_yielded(&self) -> bool {
+        self.is_detached
     }
 
     /// The wait for the task's end, for a hand-written task to return; then [`try_join`](JoinHandle::try_join).
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
-        self.shared.ended.wait(cx)
+        // Nobody says a second time that it has ended.
+        if self.is_ended() { Wait::Turn } else { self.shared.ended.wait(cx) }
     }
 
     /// The task's result, if it has ended. After [`run`](crate::Scheduler::run), this is how a program comes by what its
@@ -173,12 +184,15 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let waiter = self.shared.ended.waiter(cx);
         let outcome = self.shared.outcome.borrow_mut().take();
         if let Some(outcome) = outcome {
             self.is_detached = true;
             return Poll::Ready(outcome);
         }
-        self.shared.ended.register(cx);
+        assert!(!self.has_yielded(), "a JoinHandle was polled again after it had yielded the result");
+        let JoinHandle { shared, place, .. } = &mut *self;
+        shared.ended.add(waiter, place);
         Poll::Pending
     }
 }

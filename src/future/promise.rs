@@ -61,7 +61,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 /// ```
 pub fn promise<T: Send>() -> (Promise<T>, Promised<T>) {
     let slot = Arc::new(Mutex::new(Slot { outcome: None, waker: None }));
-    (Promise { slot: Arc::clone(&slot) }, Promised { slot })
+    (Promise { slot: Arc::clone(&slot) }, Promised { slot, has_yielded: false })
 }
 
 struct Slot<T> {
@@ -104,18 +104,25 @@ impl<T: Send> Drop for Promise<T> {
 ///
 /// # Errors
 /// [`JoinError::Panicked`] or [`JoinError::Cancelled`]: the promise was dropped, by a panic or otherwise.
+///
+/// # Panics
+/// When it is polled again after it has yielded the value.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Promised<T> {
     slot: Arc<Mutex<Slot<T>>>,
+    has_yielded: bool,
 }
 
 impl<T> Future for Promised<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Promised { slot, has_yielded } = self.get_mut();
+        assert!(!*has_yielded, "a Promised was polled again after it had yielded the value");
         let waker = cx.waker().clone();
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outcome) = slot.outcome.take() {
+            *has_yielded = true;
             return Poll::Ready(outcome);
         }
         let before = slot.waker.replace(waker);

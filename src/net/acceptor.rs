@@ -17,9 +17,14 @@ use std::time::{Duration, Instant};
 /// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
 pub const ACCEPTS_PER_RESUME_MAX: u32 = 32;
 
-/// How long an acceptor that is out of descriptors waits before it tries again. Nothing tells a process that a descriptor
-/// has come free elsewhere in the system, so it has to look.
+/// How long an acceptor that is out of descriptors waits before it tries again, at most. Nothing tells a process that a
+/// descriptor has come free elsewhere in the system, so it has to look.
 pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
+
+/// How long it waits the first time; then twice as long each time, until it has accepted somebody. Those who hold the
+/// descriptors may have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a
+/// queue of a thousand such clients waiting for minutes.
+const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
 
 /// How often an acceptor in trouble says so, at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,8 +32,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A task that accepts connections and spawns the task that `handler` makes of each.
 ///
 /// What a client or the network can do wrong between connecting and being accepted is passed over. Out of descriptors or
-/// memory, it leaves the waiting clients in the kernel's queue and tries again every [`DESCRIPTORS_RETRY`]. A listener that
-/// is broken ends it with the error. When a drain begins it accepts what is already in the queue, and ends.
+/// memory, it leaves the waiting clients in the kernel's queue and tries again soon, then less and less often, but at least
+/// every [`DESCRIPTORS_RETRY`]. A listener that is broken ends it with the error. When a drain begins it accepts what is
+/// already in the queue, and ends.
 pub struct Acceptor<H> {
     listener: Descriptor,
     address: SocketAddr,
@@ -40,6 +46,8 @@ pub struct Acceptor<H> {
     /// as accepting one, so this follows how many there usually are.
     burst: u32,
     futile: Futile,
+    /// How long the next pause is for want of a descriptor.
+    descriptors_retry: Duration,
     next_report: Option<Instant>,
 }
 
@@ -60,6 +68,7 @@ where
             remote: None,
             burst: 1,
             futile: Futile::default(),
+            descriptors_retry: DESCRIPTORS_RETRY_FIRST,
             next_report: None,
         }
     }
@@ -72,6 +81,7 @@ where
 
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
+        self.descriptors_retry = DESCRIPTORS_RETRY_FIRST;
         let stream = Stream::new(cx, socket);
         let task = (self.handler)(stream, peer);
         match permit {
@@ -126,7 +136,9 @@ where
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                         self.report(cx, &error);
-                        return Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY));
+                        let pause = self.descriptors_retry;
+                        self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
+                        return Ok(Wait::Until(cx.now() + pause));
                     }
                     Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
                     // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the

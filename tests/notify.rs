@@ -1,0 +1,110 @@
+//! A `Notify` that many wait for, and mostly give up waiting for: what it costs follows those who wait now.
+
+use fdtask::future::{self, sleep, timeout};
+use fdtask::{Notify, Scheduler, Wait, task_fn};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Many enough that it would be seen if each left something behind.
+const MANY: usize = 1_000;
+
+fn waiting(notify: &Notify) -> String {
+    format!("{notify:?}")
+}
+
+#[test]
+fn tasks_that_end_without_having_been_notified_leave_nothing_behind() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let shutdown = Notify::new(&handle);
+    for _ in 0..MANY {
+        let notified = shutdown.notified();
+        scheduler.spawn(future::task(async move {
+            future::race(notified, future::next_turn()).await;
+            Ok(())
+        }));
+    }
+    scheduler.run();
+    assert_eq!(waiting(&shutdown), "Notify(0 waiting)");
+}
+
+#[test]
+fn futures_with_wakers_of_their_own_leave_nothing_behind() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let shutdown = Notify::new(&handle);
+    let notify = shutdown.clone();
+    scheduler.spawn(future::task(async move {
+        for _ in 0..MANY {
+            let mut each: FuturesUnordered<_> = [notify.notified(), notify.notified()].into_iter().collect();
+            assert!(timeout(&handle, Duration::ZERO, each.next()).await.is_err(), "nobody notifies");
+        }
+        Ok(())
+    }));
+    scheduler.run();
+    assert_eq!(waiting(&shutdown), "Notify(0 waiting)");
+}
+
+#[test]
+fn hand_written_tasks_that_were_cancelled_make_room_for_those_that_come_after_them() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let shutdown = Notify::new(&handle);
+    for _ in 0..MANY {
+        let notify = shutdown.clone();
+        let id = scheduler.spawn(task_fn("guest", move |cx| Ok(notify.wait(cx))));
+        scheduler.turn();
+        handle.cancel(id);
+        scheduler.turn();
+    }
+    assert_eq!(waiting(&shutdown), "Notify(1 waiting)", "a task that is cancelled cannot say so");
+    // The last one, in the same place, is woken all the same.
+    let is_woken = Rc::new(Cell::new(false));
+    let (notify, woken) = (shutdown.clone(), is_woken.clone());
+    scheduler.spawn(task_fn("the last", move |cx| {
+        woken.set(cx.why() == Wait::Wake);
+        Ok(if woken.get() { Wait::Done } else { notify.wait(cx) })
+    }));
+    scheduler.spawn(future::task(async move {
+        sleep(&handle, Duration::from_millis(1)).await;
+        shutdown.notify();
+        Ok(())
+    }));
+    scheduler.run();
+    assert!(is_woken.get());
+}
+
+#[test]
+fn all_who_wait_are_woken_in_the_order_in_which_they_came() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let notify = Notify::new(&handle);
+    let order = Rc::new(std::cell::RefCell::new(Vec::new()));
+    for number in 0..6 {
+        let (notify, order) = (notify.clone(), Rc::clone(&order));
+        if number % 2 == 0 {
+            scheduler.spawn(future::task(async move {
+                notify.notified().await;
+                order.borrow_mut().push(number);
+                Ok(())
+            }));
+        } else {
+            let mut has_waited = false;
+            scheduler.spawn(task_fn("guest", move |cx| {
+                if std::mem::replace(&mut has_waited, true) {
+                    order.borrow_mut().push(number);
+                    return Ok(Wait::Done);
+                }
+                Ok(notify.wait(cx))
+            }));
+        }
+    }
+    scheduler.turn();
+    assert_eq!(waiting(&notify), "Notify(6 waiting)");
+    notify.notify();
+    scheduler.run();
+    assert_eq!(*order.borrow(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(waiting(&notify), "Notify(0 waiting)");
+}

@@ -1,0 +1,141 @@
+//! What a scheduler is not made for, and survives or refuses all the same.
+
+#[path = "common/limited.rs"]
+mod limited;
+
+use fdtask::future::{self, next_turn, readable};
+use fdtask::{Context, Descriptor, Notify, Scheduler, Task, Wait, task_fn};
+use limited::within_limit;
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::catch_unwind;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A task that waits to be woken, and does something when it is dropped.
+struct WhenDropped<F: FnMut()>(F);
+
+impl<F: FnMut()> Task for WhenDropped<F> {
+    fn resume(&mut self, _cx: &mut Context<'_>) -> io::Result<Wait> {
+        Ok(Wait::Wake)
+    }
+}
+
+impl<F: FnMut()> Drop for WhenDropped<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn pair(scheduler: &Scheduler) -> (Rc<Descriptor>, UnixStream) {
+    let (near, far) = UnixStream::pair().expect("a pair");
+    near.set_nonblocking(true).expect("non-blocking");
+    (Rc::new(scheduler.adopt(near)), far)
+}
+
+#[test]
+#[ignore = "red: `Scheduler::drop` drops the tasks that other tasks spawn while they are dropped outside of any `catch`"]
+fn a_task_that_is_spawned_while_the_scheduler_is_dropped_may_panic_in_its_drop() {
+    let dropped = catch_unwind(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        scheduler.spawn(WhenDropped(move || handle.spawn(WhenDropped(|| panic!("in its drop")))));
+        scheduler.turn();
+    });
+    assert!(dropped.is_ok(), "the panic of a task has left the scheduler");
+}
+
+#[test]
+#[ignore = "red: a wait of the outer scheduler is taken for its running task's, which cannot be resumed before this one ends"]
+fn a_scheduler_that_runs_inside_a_task_refuses_the_waits_of_the_one_outside() {
+    within_limit(|| {
+        let mut outer = Scheduler::new();
+        let (socket, mut far) = pair(&outer);
+        far.write_all(b"!").expect("room");
+        let refused = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&refused);
+        outer.spawn(future::task(async move {
+            let mut inner = Scheduler::new();
+            let handle = inner.handle();
+            inner.spawn(future::task(async move {
+                let waits = future::timeout(&handle, Duration::from_millis(100), readable(&*socket)).await;
+                *place.borrow_mut() = Some(waits.map_err(|_| "it sleeps"));
+                Ok(())
+            }));
+            inner.run();
+            Ok(())
+        }));
+        outer.run();
+        let refused = refused.take().expect("the inner task has ended");
+        assert!(refused.expect("it says so at once").is_err(), "it is not a task of the descriptor's scheduler");
+    });
+}
+
+#[test]
+#[ignore = "red: the one wait of a task stands until it fires if its future is dropped while another task runs"]
+fn a_future_that_another_task_drops_withdraws_its_wait() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let (socket, _silent) = pair(&scheduler);
+        let (given, turned) = (Rc::new(RefCell::new(None)), Notify::new(&handle));
+        let (place, own, turns) = (Rc::clone(&given), Rc::clone(&socket), turned.clone());
+        // Asks for the socket, gives the future away, and goes on with something else.
+        let asks = scheduler.spawn(future::task(async move {
+            let mut waits = Box::pin(async move { readable(&*own).await });
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            *place.borrow_mut() = Some(waits);
+            loop {
+                turns.notified().await;
+            }
+        }));
+        let outcome = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&outcome);
+        scheduler.spawn(future::task(async move {
+            drop(given.take().expect("it was given away"));
+            turned.notify();
+            next_turn().await;
+            next_turn().await;
+            // The other task has been resumed since then, and waits for what it awaits now.
+            *place.borrow_mut() = Some(future::timeout(&handle, Duration::from_millis(1), readable(&*socket)).await);
+            handle.cancel(asks);
+            Ok(())
+        }));
+        scheduler.run();
+        let outcome = outcome.take().expect("it has ended");
+        assert!(outcome.is_err(), "nobody else waits for it: {outcome:?}");
+    });
+}
+
+#[test]
+#[ignore = "red: a `FutureTask` keeps the id of the first task that resumes it, and whoever it gives a waker to wakes that one"]
+fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let changed = Notify::new(&scheduler.handle());
+        let has_ended = Rc::new(Cell::new(false));
+        let (change, ends) = (changed.clone(), Rc::clone(&has_ended));
+        let mut begun = Some(future::task(async move {
+            change.notified().await;
+            ends.set(true);
+            Ok(())
+        }));
+        scheduler.spawn(task_fn("who begins it", move |cx| {
+            if let Some(mut begun) = begun.take() {
+                begun.resume(cx)?;
+                cx.spawn(begun);
+            }
+            Ok(Wait::Done)
+        }));
+        scheduler.spawn(future::task(async move {
+            for _ in 0..5 {
+                next_turn().await;
+            }
+            changed.notify();
+            Ok(())
+        }));
+        scheduler.run();
+        assert!(has_ended.get(), "it sleeps for ever");
+    });
+}
