@@ -29,6 +29,8 @@ pub(crate) const UNTIL: u8 = 4;
 pub(crate) struct Mailbox {
     /// [`MAIL`], [`SPECIAL`] and [`UNTIL`]: the one thing that is looked at after each resume.
     pub(crate) notes: Cell<u8>,
+    /// The scheduler is being dropped, and takes no new tasks.
+    pub(crate) ending: Cell<bool>,
     /// The scheduler is gone; nobody will empty the mailbox again.
     pub(crate) orphaned: Cell<bool>,
     /// The descriptors whose closing the scheduler owns.
@@ -44,6 +46,7 @@ pub(crate) struct Mailbox {
     /// What is to be dropped only when everything in `closing` is closed.
     after_closing: RefCell<Vec<Box<dyn Any>>>,
     woken: RefCell<VecDeque<TaskId>>,
+    given_up: RefCell<VecDeque<TaskId>>,
     cancelled: RefCell<VecDeque<TaskId>>,
     spawned: RefCell<VecDeque<Spawned>>,
     /// What futures leave here for the tasks that poll them.
@@ -97,6 +100,15 @@ impl Mailbox {
         self.woken.borrow_mut().pop_front()
     }
 
+    /// The one wait of a future that this task waits with is over, because the future was dropped.
+    pub(crate) fn give_up(&self, task: TaskId) {
+        self.post(|mailbox| mailbox.given_up.borrow_mut().push_back(task));
+    }
+
+    pub(crate) fn next_given_up(&self) -> Option<TaskId> {
+        self.given_up.borrow_mut().pop_front()
+    }
+
     pub(crate) fn next_cancelled(&self) -> Option<TaskId> {
         self.cancelled.borrow_mut().pop_front()
     }
@@ -107,7 +119,7 @@ impl Mailbox {
 
     fn spawn(&self, task: Box<dyn Task>, is_service: bool) {
         // A scheduler that is gone will never take it out again, and the task may well hold the mailbox that holds it.
-        if !self.orphaned.get() {
+        if !self.ending.get() {
             let spawned = Spawned { task, is_service, by: self.futures.running() };
             self.post(|mailbox| mailbox.spawned.borrow_mut().push_back(spawned));
         }

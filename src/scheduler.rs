@@ -74,6 +74,9 @@ impl Scheduler {
 
     /// Runs until no task is left but services, until nothing that is left can ever be resumed, or until
     /// [`stop`](Handle::stop) is said.
+    ///
+    /// In a task of another scheduler this is a call that blocks, like any other: nothing that the other one owns can be waited
+    /// for until it has returned.
     pub fn run(&mut self) {
         while self.turn() {}
     }
@@ -349,6 +352,8 @@ impl Scheduler {
 impl Drop for Scheduler {
     /// Drops every task, and with them whatever they own.
     fn drop(&mut self) {
+        self.core.mailbox.ending.set(true);
+        self.settle();
         for id in self.core.slots.ids() {
             self.handle().cancel(id);
         }

@@ -50,6 +50,9 @@ impl Scheduler {
             while let Some(what) = mailbox.next_after_closing() {
                 drop(what);
             }
+            while let Some(id) = mailbox.next_given_up() {
+                self.make_ready(id, Reason::GIVEN_UP);
+            }
             while let Some(id) = mailbox.next_woken() {
                 self.make_ready(id, Reason::WAKE);
             }

@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     Until,
     Turn,
     Wake,
+    GivenUp,
     RecvBusy,
     SendBusy,
     RecvClosed,
@@ -32,6 +33,8 @@ impl Reason {
     pub(crate) const UNTIL: Reason = Reason::new(Kind::Until, 0);
     pub(crate) const TURN: Reason = Reason::new(Kind::Turn, 0);
     pub(crate) const WAKE: Reason = Reason::new(Kind::Wake, 0);
+    /// The future that the task waited with was dropped while another task ran. To a hand-written task this is a wake.
+    pub(crate) const GIVEN_UP: Reason = Reason::new(Kind::GivenUp, 0);
 
     const fn new(kind: Kind, fd: RawFd) -> Reason {
         Reason((fd as u32 as u64) << 32 | kind as u64)
@@ -46,9 +49,10 @@ impl Reason {
             2 => Kind::Until,
             3 => Kind::Turn,
             4 => Kind::Wake,
-            5 => Kind::RecvBusy,
-            6 => Kind::SendBusy,
-            7 => Kind::RecvClosed,
+            5 => Kind::GivenUp,
+            6 => Kind::RecvBusy,
+            7 => Kind::SendBusy,
+            8 => Kind::RecvClosed,
             LAST.. => Kind::SendClosed,
         }
     }
@@ -92,7 +96,7 @@ impl Reason {
     /// Why the task cannot wait, if that is the reason.
     pub(crate) fn error(self) -> Option<WaitError> {
         match self.kind() {
-            Kind::Recv | Kind::Send | Kind::Until | Kind::Turn | Kind::Wake => None,
+            Kind::Recv | Kind::Send | Kind::Until | Kind::Turn | Kind::Wake | Kind::GivenUp => None,
             Kind::RecvBusy => Some(WaitError::Busy(Wait::Recv(self.fd()))),
             Kind::SendBusy => Some(WaitError::Busy(Wait::Send(self.fd()))),
             Kind::RecvClosed => Some(WaitError::Closed(Wait::Recv(self.fd()))),
@@ -117,7 +121,7 @@ impl Reason {
             Kind::Send | Kind::SendBusy | Kind::SendClosed => Wait::Send(self.fd()),
             Kind::Until => Wait::Until(deadline()),
             Kind::Turn => Wait::Turn,
-            Kind::Wake => Wait::Wake,
+            Kind::Wake | Kind::GivenUp => Wait::Wake,
         }
     }
 }

