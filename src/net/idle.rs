@@ -22,14 +22,14 @@ const LOOKS_PER_TIMEOUT: u32 = 4;
 const FIRST_LOOK_PART: u32 = 16;
 
 impl Idle {
-    /// Begins to count at the first [`progress`](Idle::progress).
+    /// Begins to count at the first [`deadline`](Idle::deadline).
     pub(crate) fn new(timeout: Duration) -> Idle {
         Idle { timeout, since: None, looked: None }
     }
 
     /// When to ask [`has_expired`](Idle::has_expired), unless something moves.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let since = self.since?;
+    pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        let since = *self.since.get_or_insert(now);
         let look = match self.looked {
             // Nothing is in the queue, and so nothing can move unnoticed.
             Some((_, 0)) => None,
@@ -47,7 +47,7 @@ impl Idle {
 
     /// Whether nothing has moved for too long. Looks at the send queue, so that the client is seen to take what it is sent.
     pub(crate) fn has_expired(&mut self, now: Instant, stream: &Stream) -> bool {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.deadline(now).is_none_or(|deadline| now < deadline) {
             return false;
         }
         let queued = stream.send_queue_bytes();
