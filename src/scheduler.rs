@@ -200,7 +200,7 @@ impl Scheduler {
         let notes = self.core.mailbox.notes.get();
         self.core.mailbox.forget(SPECIAL | UNTIL);
         let Some(id) = self.core.slots.id_at(index) else { return };
-        if notes == UNTIL && self.renew(index, &said) {
+        if notes & SPECIAL == 0 && self.renew(index, &said) {
             let until = mem::replace(&mut self.core.until, NEVER);
             return self.set_deadline(id, until);
         }

@@ -3,7 +3,12 @@
 mod common;
 
 use common::{Client, Echo, LIMIT, Server, assert_idle, over_echoes, payload, payload_of};
+use fdtask::net::Stream;
+use fdtask::{Scheduler, Wait, task_fn};
 use socket2::SockRef;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 
 over_echoes! {
     all_three:
@@ -88,6 +93,30 @@ fn a_connection_in_urgent_mode_does_not_spin(echo: Echo) {
     client.expect_answer(b"?");
     assert_idle(&server, "a connection is in urgent mode");
     client.ask(b"and on");
+}
+
+#[test]
+fn a_message_that_came_with_the_connection_is_answered_without_a_poll() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    far.write_all(b"first").unwrap();
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let mut scheduler = Scheduler::new();
+    // Keeps the poller from sleeping.
+    scheduler.spawn_service(task_fn("ticker", |_| Ok(Wait::Turn)));
+    let mut near = Some(near);
+    scheduler.spawn(task_fn("acceptor", move |cx| {
+        if let Some(near) = near.take() {
+            cx.spawn(fdtask::net::Echo::new(Stream::new(cx, near), nobody));
+        }
+        Ok(Wait::Done)
+    }));
+    assert!(scheduler.turn(), "the connection is made in the first turn");
+    assert!(scheduler.turn(), "and answered in the second");
+    let mut answer = [0; 16];
+    let received = far.read(&mut answer).expect("the answer is there");
+    assert_eq!(&answer[..received], b"GOT:first");
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
 /// queue of a thousand such clients waiting for minutes.
 const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
 
+/// After so many bursts in a row that have not come to the end of the queue the next one is larger.
+const FULL_BURSTS_MAX: u32 = 4;
+
 /// How often an acceptor in trouble says so, at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -43,8 +46,9 @@ pub struct Acceptor<H> {
     /// How the limit, which other threads may share, reaches this task.
     remote: Option<Remote>,
     /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
-    /// as accepting one, so this follows how many there usually are.
+    /// as accepting one, and asking the poller costs less, so this follows how many there usually are, slowly.
     burst: u32,
+    full_bursts: u32,
     futile: Futile,
     /// How long the next pause is for want of a descriptor.
     descriptors_retry: Duration,
@@ -67,6 +71,7 @@ where
             limit: None,
             remote: None,
             burst: 1,
+            full_bursts: 0,
             futile: Futile::default(),
             descriptors_retry: DESCRIPTORS_RETRY_FIRST,
             next_report: None,
@@ -127,6 +132,7 @@ where
                 Ok((socket, peer)) => self.serve(cx, socket, peer, permit),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.burst = accepted.max(1);
+                    self.full_bursts = 0;
                     return Ok(match accepted {
                         _ if cx.is_draining() => Wait::Done,
                         0 => self.futile.wait(cx, wait),
@@ -154,7 +160,11 @@ where
                 },
             }
         }
-        self.burst = (self.burst * 2).min(ACCEPTS_PER_RESUME_MAX);
+        self.full_bursts += 1;
+        if self.full_bursts == FULL_BURSTS_MAX {
+            self.full_bursts = 0;
+            self.burst = (self.burst * 2).min(ACCEPTS_PER_RESUME_MAX);
+        }
         // While it drains it must go on until the queue is empty; otherwise the poller says when there are more.
         Ok(if cx.is_draining() { Wait::Turn } else { wait })
     }

@@ -137,10 +137,9 @@ impl Echo {
         }
         match self.phase {
             _ if self.has_unsent() => self.send_rest(cx),
-            // The first resume waits, as the seed's handler does: a call that finds nothing would be wasted.
-            Phase::New if cx.why() == Wait::Turn => Ok(self.progress(cx)),
             Phase::Lingering => Ok(self.linger(cx)),
             Phase::Draining if self.drain_budget_bytes == 0 => self.end_stream(cx),
+            // A new one, too: what its client has to say is there already, most of the time, and saves the poll that would tell.
             Phase::New | Phase::Serving | Phase::DrainingNew | Phase::Draining => self.receive(cx),
         }
     }
@@ -225,9 +224,9 @@ impl Echo {
         self.with_deadline(cx, wait)
     }
 
-    fn with_deadline(&self, cx: &mut Context<'_>, wait: Wait) -> Wait {
-        let idle = self.beside.as_ref().and_then(|beside| beside.idle.as_ref());
-        if let Some(deadline) = idle.and_then(|idle| idle.deadline) {
+    fn with_deadline(&mut self, cx: &mut Context<'_>, wait: Wait) -> Wait {
+        let idle = self.beside.as_mut().and_then(|beside| beside.idle.as_mut());
+        if let Some(deadline) = idle.and_then(|idle| idle.deadline(cx.now())) {
             cx.or(Wait::Until(deadline));
         }
         wait

@@ -9,8 +9,8 @@ pub(crate) struct Idle {
     timeout: Duration,
     /// When something last moved, as far as is known. The task that counts has not run yet if it is none.
     since: Option<Instant>,
-    /// When to ask [`has_expired`](Idle::has_expired), unless something moves. Never if it is none.
-    pub(crate) deadline: Option<Instant>,
+    /// When to look whether it is over, unless something moves. Never if it is none.
+    deadline: Option<Instant>,
     /// How much was in the send queue when that was last looked at; none since something last moved. Looking is a system
     /// call, so it is not done with each message.
     queued: Option<usize>,
@@ -24,9 +24,17 @@ const LOOKS_PER_TIMEOUT: u32 = 4;
 const FIRST_LOOK_PART: u32 = 16;
 
 impl Idle {
-    /// Begins to count at the first [`progress`](Idle::progress).
+    /// Begins to count at the first [`deadline`](Idle::deadline).
     pub(crate) fn new(timeout: Duration) -> Idle {
         Idle { timeout, since: None, deadline: None, queued: None }
+    }
+
+    /// When to ask [`has_expired`](Idle::has_expired), unless something moves.
+    pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        if self.since.is_none() {
+            self.progress(now);
+        }
+        self.deadline
     }
 
     /// Something has moved.
@@ -38,7 +46,7 @@ impl Idle {
 
     /// Whether nothing has moved for too long. Looks at the send queue, so that the client is seen to take what it is sent.
     pub(crate) fn has_expired(&mut self, now: Instant, stream: &Stream) -> bool {
-        if self.deadline.is_none_or(|deadline| now < deadline) {
+        if self.deadline(now).is_none_or(|deadline| now < deadline) {
             return false;
         }
         let queued = stream.send_queue_bytes();
