@@ -78,6 +78,8 @@ impl Scheduler {
     /// In a task of another scheduler this is a call that blocks, like any other: nothing that the other one owns can be waited
     /// for until it has returned.
     pub fn run(&mut self) {
+        // Whatever was done since the last poll, or before the first, is not part of anybody's deadline.
+        self.core.set_now(self.poller.now());
         while self.turn() {}
     }
 

@@ -291,7 +291,6 @@ fn the_table_shows_how_long_a_task_will_wait() {
 }
 
 #[test]
-#[ignore = "red: the first turn of a `run` goes by the time of the last poll, or of `Scheduler::new`"]
 fn what_was_done_before_the_run_does_not_count_as_slept() {
     let mut world = World::new();
     // As a program does that reads its files first, and between two runs.
