@@ -62,8 +62,10 @@ pub(crate) struct Spawned {
 
 impl Mailbox {
     fn post(&self, what: impl FnOnce(&Mailbox)) {
-        what(self);
-        self.note(MAIL);
+        if !self.orphaned.get() {
+            what(self);
+            self.note(MAIL);
+        }
     }
 
     pub(crate) fn note(&self, what: u8) {
@@ -87,9 +89,7 @@ impl Mailbox {
 
     /// Drops `what` when the descriptors that are dropped together with it have been closed.
     pub(crate) fn drop_after_closing(&self, what: Box<dyn Any>) {
-        if !self.orphaned.get() {
-            self.post(|mailbox| mailbox.after_closing.borrow_mut().push(what));
-        }
+        self.post(|mailbox| mailbox.after_closing.borrow_mut().push(what));
     }
 
     pub(crate) fn next_after_closing(&self) -> Option<Box<dyn Any>> {

@@ -275,3 +275,21 @@ fn memory_does_not_grow_with_deadlines_that_are_set_and_met() {
     let after_many = until(&mut scheduler, 200_000);
     assert!(after_many - after_some < 4_096, "{} bytes have stayed", after_many - after_some);
 }
+
+#[test]
+fn what_is_said_to_a_scheduler_that_is_gone_is_kept_nowhere() {
+    let _alone = alone();
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let id = scheduler.spawn(task_fn("sleeper", |_| Ok(Wait::Wake)));
+    drop(scheduler);
+    let before = BYTES.get();
+    for _ in 0..1_000 {
+        handle.wake(id);
+        handle.cancel(id);
+        handle.spawn(task_fn("late", |_| Ok(Wait::Done)));
+        let (near, _far) = UnixStream::pair().expect("a pair");
+        drop(handle.adopt(near));
+    }
+    assert_eq!(BYTES.get(), before);
+}

@@ -4,7 +4,7 @@ use super::ready::Ready;
 use super::time::sleep;
 use super::waits::Want;
 use crate::handle::{Descriptor, Handle};
-use crate::net::{DESCRIPTORS_RETRY, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
+use crate::net::{DESCRIPTORS_RETRY, DESCRIPTORS_RETRY_FIRST, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::sys;
@@ -327,6 +327,7 @@ impl Incoming {
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let scheduler = self.listener.scheduler();
         let mut futile = Futile::default();
+        let mut pause = DESCRIPTORS_RETRY_FIRST;
         loop {
             readable(&self.listener).await?;
             let error = match sys::accept(self.listener.as_fd()) {
@@ -335,7 +336,8 @@ impl Incoming {
             };
             match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                    sleep(&scheduler, DESCRIPTORS_RETRY).await;
+                    sleep(&scheduler, pause).await;
+                    pause = (pause * 2).min(DESCRIPTORS_RETRY);
                 }
                 Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
                 _ => futile.pause(|| scheduler.clone()).await,

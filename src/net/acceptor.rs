@@ -24,7 +24,7 @@ pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
 /// How long it waits the first time; then twice as long each time, until it has accepted somebody. Those who hold the
 /// descriptors may have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a
 /// queue of a thousand such clients waiting for minutes.
-const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
+pub(crate) const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
 
 /// After so many bursts in a row that have not come to the end of the queue the next one is larger.
 const FULL_BURSTS_MAX: u32 = 4;

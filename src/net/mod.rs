@@ -11,6 +11,7 @@ mod lines;
 mod listener;
 mod stream;
 
+pub(crate) use acceptor::DESCRIPTORS_RETRY_FIRST;
 pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
 pub use echo::{DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
