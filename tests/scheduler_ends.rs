@@ -143,7 +143,7 @@ fn everything_else_of_a_task_whose_drop_panics_is_dropped_and_closed() {
         _explodes: OnDrop(Box::new(|| panic!("the first field"))),
         _closed: OnDrop(Box::new(move || seen.set(true))),
     });
-    world.scheduler.run();
+    world.run();
     assert!(closed.get());
     world.assert_empty();
 }
@@ -164,7 +164,7 @@ fn a_panic_in_drain_ends_that_task_alone() {
         world.turns(1);
         world.trace.take();
         world.scheduler.handle().drain(std::time::Instant::now() + ms(1_000));
-        world.scheduler.run();
+        world.run();
         let mut lines = world.trace.take();
         lines.retain(|line| line.contains("ended"));
         let panicked = format!("panics ended: panicked: {message}");
@@ -319,7 +319,7 @@ fn a_task_is_told_to_the_observer_while_it_is_whole_and_before_it_is_dropped() {
         child.take().map(|child| cx.spawn(child));
         Ok(if n == 0 { Wait::Turn } else { Wait::Done })
     });
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         [
@@ -361,7 +361,7 @@ fn an_observer_may_wake_and_cancel() {
     tasks.borrow_mut().extend([sleeper, victim]);
     world.turns(1);
     world.spawn("panics", |_, _| panic!("now"));
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         [
