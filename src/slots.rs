@@ -282,3 +282,16 @@ impl Slots {
         self.all.iter().enumerate().filter_map(id).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_four_billion_tasks_the_serial_numbers_begin_again() {
+        let mut slots = Slots { last_serial: u32::MAX - 1, ..Slots::default() };
+        let mut insert = || slots.insert(Box::new(crate::task_fn("task", |_| Ok(Wait::Done))), false, None, 0);
+        let serials: Vec<u32> = (0..3).map(|_| insert().serial().get()).collect();
+        assert_eq!(serials, [u32::MAX, 1, 2]);
+    }
+}

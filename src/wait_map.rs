@@ -150,3 +150,18 @@ impl WaitMap {
         self.checked.get(fd as usize).copied().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_that_are_owned_take_no_room_for_what_was_checked() {
+        let mut map = WaitMap::default();
+        for fd in 0..20_000 {
+            map.file(fd, 0, true);
+            map.set_checked(fd, None);
+        }
+        assert_eq!((map.len(), map.checked.capacity()), (20_000, 0));
+    }
+}

@@ -14,8 +14,7 @@ use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -151,34 +150,6 @@ fn another_thread_can_spawn_cancel_drain_and_stop() {
         drop(scheduler);
         assert!(remote.is_closed());
         remote.call(|_| unreachable!("nobody calls it"));
-    });
-}
-
-#[test]
-fn of_a_million_wakes_of_a_hand_written_task_the_last_is_never_lost() {
-    within_limit(|| {
-        const WAKES: usize = 1_000_000;
-        let count = Arc::new(AtomicUsize::new(0));
-        let mut scheduler = Scheduler::new();
-        let remote = scheduler.remote().expect("descriptors");
-        let seen = Arc::clone(&count);
-        let sleeper = scheduler.spawn(task_fn("sleeper", move |cx| {
-            if seen.load(Ordering::Acquire) == WAKES {
-                return Ok(Wait::Done);
-            }
-            // With a deadline, so that a lost wake fails the test instead of hanging it.
-            assert!(!cx.timed_out(), "no wake came for {LONG:?}, after {}", seen.load(Ordering::Acquire));
-            cx.or(Wait::Until(cx.now() + LONG));
-            Ok(Wait::Wake)
-        }));
-        let thread = thread::spawn(move || {
-            for number in 1..=WAKES {
-                count.store(number, Ordering::Release);
-                remote.wake(sleeper);
-            }
-        });
-        scheduler.run();
-        thread.join().expect("it has ended");
     });
 }
 

@@ -4,10 +4,11 @@
 //! is put back into force here, in a test process of its own.
 
 use fdtask::net::Stream;
-use fdtask::{Scheduler, Wait, future, task_fn};
+use fdtask::{Log, Scheduler, Wait, future, task_fn};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 #[test]
 fn sending_to_a_peer_that_is_gone_is_an_error_and_not_a_signal() {
@@ -32,6 +33,22 @@ fn sending_to_a_peer_that_is_gone_is_an_error_and_not_a_signal() {
     for sent in outcomes {
         assert_eq!(sent.expect_err("nobody is there").kind(), io::ErrorKind::BrokenPipe);
     }
+}
+
+#[test]
+fn a_log_whose_socket_has_no_reader_any_more_ends_and_the_program_does_not() {
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let mut scheduler = Scheduler::new();
+    let (log, writer) = Log::new(scheduler.handle(), "log", socket_without_peer().into());
+    let writer = scheduler.spawn_service(writer);
+    log.line("is anybody there?");
+    let patience = Duration::from_secs(20);
+    scheduler.spawn(log.flush(patience));
+    let begin = Instant::now();
+    scheduler.run();
+    assert!(begin.elapsed() < patience, "what nobody will ever read is waited for");
+    assert!(scheduler.tasks().iter().all(|task| task.id != writer), "{:?}", scheduler.tasks());
 }
 
 fn socket_without_peer() -> UnixStream {

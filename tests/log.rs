@@ -184,6 +184,11 @@ fn a_standard_error_that_nobody_reads_costs_lines_and_no_service() {
         server.signal(Signal::USR1);
         clients[0].ask(b"Is the log in your way?");
     }
+    for _ in 0..200 {
+        // A line each.
+        Client::connect(server.address()).reset();
+    }
+    clients[0].ask(b"Is the log in your way?");
     assert_idle(&server, "nobody reads its diagnostics");
     let lines = Lines::read_from(reader);
     lines.wait_for_line(LIMIT, |line| line.contains("dropped"));

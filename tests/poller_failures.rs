@@ -1,12 +1,12 @@
 //! When the system cannot poll: row 15 of the faults, at the scheduler's layer. It needs a program of its own, because the
 //! limit that it lowers is the whole process's.
 
-use fdtask::poller::{FAILURE_PAUSE, Poll, Poller, default_poller};
-use fdtask::{Observer, Scheduler, Wait, task_fn};
+use fdtask::poller::{FAILURE_PAUSE, Patience, Poll, Poller, default_poller};
+use fdtask::{Observer, Scheduler, Side, Wait, task_fn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -70,9 +70,29 @@ fn survives_a_lowered_limit(poller: Box<dyn Poller>) {
     assert_eq!(failures.get(), 0);
 }
 
+/// The limit is one of entries, too, and the poller must not spend one on itself.
+fn takes_as_many_as_the_limit_allows(mut poller: Box<dyn Poller>) {
+    const LIMIT: u64 = 40;
+    let limit = getrlimit(Resource::Nofile);
+    for fd in 0..LIMIT as RawFd {
+        // Most of them are not open, which poll(2) says of each.
+        poller.watch(fd, Side::Recv, false);
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(LIMIT), maximum: limit.maximum })
+        .expect("a limit can be lowered");
+    let mut fired = Vec::new();
+    let result = poller.wait(Patience::Look, &mut fired);
+    setrlimit(Resource::Nofile, limit).expect("and raised again");
+    assert!(result.is_ok(), "{result:?}");
+    assert_ne!(fired, []);
+}
+
 #[test]
 fn a_poll_that_fails_pauses_is_told_and_serves_everybody_once_the_cause_is_gone() {
     assert!(FAILURE_PAUSE >= Duration::from_millis(10) && FAILURE_PAUSE <= Duration::from_millis(100));
     survives_a_lowered_limit(Box::new(Poll::new()));
     survives_a_lowered_limit(default_poller());
+    // Here, because the limit is the whole process's.
+    takes_as_many_as_the_limit_allows(Box::new(Poll::new()));
+    takes_as_many_as_the_limit_allows(default_poller());
 }

@@ -4,7 +4,7 @@ mod scripted;
 
 use fdtask::poller::Happening;
 use fdtask::{Side, Wait};
-use scripted::{World, ms, shared};
+use scripted::{Scripted, World, lines_of, ms, shared};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -22,7 +22,7 @@ fn a_sleeper_is_resumed_at_its_instant_and_not_a_moment_earlier() {
             Ok(Wait::Done)
         });
         let start = Instant::now();
-        world.scheduler.run();
+        world.run();
         assert_eq!(world.script.elapsed(), sleep);
         let (now, why) = woken.get().expect("it was resumed");
         assert_eq!(why, Wait::Until(now), "the deadline is what it was resumed for");
@@ -50,7 +50,7 @@ fn sleepers_are_resumed_in_the_order_of_their_deadlines() {
     for (name, sleep) in [("third", ms(30)), ("first", ms(10)), ("fourth", ms(30)), ("second", ms(20))] {
         world.spawn(name, move |cx, n| Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + sleep) }));
     }
-    world.scheduler.run();
+    world.run();
     let mut lines = world.trace.take();
     lines.retain(|line| line.ends_with("until"));
     assert_eq!(lines[..2], ["first: until", "second: until"]);
@@ -75,7 +75,7 @@ fn a_wait_that_fires_in_time_is_not_timed_out_and_its_deadline_is_gone() {
     world.turn_awake();
     // The second wait has no deadline: nothing resumes it at 10 ms, nor ever until it fires.
     world.script.after(ms(1_000), Happening::Ready(3, Side::Recv));
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         ["patient: ready", "patient: recv fd 3", "patient: recv fd 3", "patient ended: done", "patient dropped"]
@@ -112,7 +112,7 @@ fn what_fires_at_the_very_deadline_has_fired() {
         Ok(if n > 0 { Wait::Done } else { Wait::Recv(3) })
     });
     world.script.after(ms(10), Happening::Ready(3, Side::Recv));
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.trace.take()[1], "patient: recv fd 3");
 }
 
@@ -127,7 +127,7 @@ fn of_several_deadlines_the_soonest_counts_wherever_it_is_said() {
             cx.or(Wait::Until(second));
             Ok(if n > 0 { Wait::Done } else { Wait::Until(third) })
         });
-        world.scheduler.run();
+        world.run();
         assert_eq!(world.script.elapsed(), ms(10));
     }
 }
@@ -148,7 +148,7 @@ fn a_deadline_that_moves_with_every_message_is_as_late_as_the_last_one_said() {
     for message in 1..=50 {
         world.script.after(ms(message * 7), Happening::Ready(3, Side::Recv));
     }
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(450));
     // A message is one wake-up; beside them there may be some to find out that a queued deadline was early, ever fewer.
     assert!(world.script.waits() <= 50 + 8, "{} waits", world.script.waits());
@@ -168,7 +168,7 @@ fn a_deadline_that_moves_forward_is_kept() {
         world.turns(1);
         world.script.now(Happening::Drained(3, Side::Recv));
     }
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(8), "the last one said was 1 ms after 7 ms");
     world.assert_empty();
 }
@@ -211,7 +211,7 @@ fn a_signal_does_not_shorten_a_sleep() {
     for at in [1, 50, 99] {
         world.script.after(ms(at), Happening::Signal);
     }
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(100));
     assert_eq!(world.script.waits(), 4, "each signal costs one wait");
     assert_eq!(world.trace.take().len(), 4);
@@ -238,7 +238,7 @@ fn the_deadline_of_a_task_that_is_gone_resumes_nobody_and_delays_nobody() {
     // Somebody else has its slot now, and sleeps longer.
     world.spawn("other", |cx, n| Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(2_000)) }));
     world.trace.take();
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.trace.take(), ["other: ready", "other: until", "other ended: done", "other dropped"]);
     assert_eq!(world.script.elapsed(), ms(2_000));
 }
@@ -250,8 +250,40 @@ fn a_run_does_not_wait_for_the_deadlines_of_tasks_that_are_gone() {
     let gone = world.spawn("gone", |cx, _| Ok(Wait::Until(cx.now() + ms(1_000))));
     world.turn_awake();
     world.scheduler.handle().cancel(gone);
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(0), "nothing that is left can ever be resumed");
+}
+
+#[test]
+fn a_run_does_not_wait_for_deadlines_that_are_no_ones_any_more_and_forgets_none_that_is() {
+    let mut world = World::new();
+    let task = world.spawn("task", |cx, n| {
+        Ok(match n {
+            0 => Wait::Until(cx.now() + ms(1_000)),
+            2 => Wait::Until(cx.now() + ms(2_000)),
+            4 => Wait::Until(cx.now() + ms(5_000)),
+            5 => Wait::Until(cx.now() + ms(10)),
+            _ => Wait::Wake,
+        })
+    });
+    // Withdrawn: the run ends at once, because nothing that is left can ever be resumed.
+    world.turn_awake();
+    world.scheduler.handle().wake(task);
+    world.run();
+    assert_eq!(world.script.elapsed(), ms(0));
+    // A later one than the one that was thrown out.
+    world.scheduler.handle().wake(task);
+    world.run();
+    assert_eq!(world.script.elapsed(), ms(2_000));
+    // Replaced by a sooner one.
+    world.scheduler.handle().wake(task);
+    world.turn_awake();
+    world.scheduler.handle().wake(task);
+    world.run();
+    assert_eq!(world.script.elapsed(), ms(2_010));
+    let lines = lines_of(&world, "task");
+    let expected = ["ready", "wake", "wake", "until", "wake", "wake", "until"];
+    assert_eq!(lines, expected.map(|why| format!("task: {why}")));
 }
 
 #[test]
@@ -268,11 +300,36 @@ fn a_deadline_is_told_from_a_wake_and_from_a_turn() {
     world.turns(2);
     world.turn_awake();
     world.scheduler.handle().wake(task);
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         ["task: ready", "task: until", "task: ready", "task: wake", "task ended: done", "task dropped"]
     );
+}
+
+#[test]
+fn a_deadline_that_was_moved_back_is_kept_when_those_that_nobody_has_any_more_are_thrown_out() {
+    let mut world = World::new();
+    let patient = world.spawn("patient", |cx, n| {
+        Ok(match n {
+            0 => Wait::Until(cx.now() + ms(10)),
+            1 => Wait::Until(cx.now() + ms(50)),
+            _ => Wait::Done,
+        })
+    });
+    // Each of its deadlines is sooner than the one before it, which is then nobody's.
+    let restless = world.spawn("restless", |cx, n| Ok(Wait::Until(cx.now() + ms(5_000 - n as u64))));
+    world.turn_awake();
+    world.scheduler.handle().wake(patient);
+    for _ in 0..1_000 {
+        world.scheduler.handle().wake(restless);
+        world.turn_awake();
+    }
+    world.scheduler.handle().cancel(restless);
+    world.trace.take();
+    world.run();
+    assert_eq!(world.trace.take()[2..], ["patient: until", "patient ended: done", "patient dropped"]);
+    assert_eq!(world.script.elapsed(), ms(50));
 }
 
 #[test]
@@ -301,4 +358,27 @@ fn what_was_done_before_the_run_does_not_count_as_slept() {
         world.scheduler.run();
         assert_eq!(world.script.elapsed(), start + ms(200));
     }
+}
+
+#[test]
+fn the_table_shows_since_when_a_task_waits_and_how_often_it_was_resumed() {
+    let mut world = World::new();
+    // A wait that is said again counts anew; so does one that is said for the first time, and one after an error.
+    world.spawn_waits("again", std::iter::repeat(Wait::Recv(7)));
+    world.spawn("in turns", |_, n| Ok(if n % 2 == 0 { Wait::Recv(8) } else { Wait::Send(8) }));
+    let undaunted = Scripted::new("undaunted", &world.trace, |_, _| Ok(Wait::Recv(-1)));
+    world.scheduler.spawn(undaunted.on_wait_failed(|_, _| Ok(Wait::Recv(9))));
+    let shown = |world: &World| -> Vec<(Duration, u64)> {
+        world.scheduler.tasks().iter().take(3).map(|info| (info.since, info.resumes)).collect()
+    };
+    world.turns(2);
+    assert_eq!(shown(&world), [(ms(0), 1), (ms(0), 1), (ms(0), 2)]);
+    world.script.advance(ms(3_000));
+    world.turn_awake();
+    assert_eq!(shown(&world), [(ms(3_000), 1), (ms(3_000), 1), (ms(3_000), 2)]);
+    world.fire(7, Side::Recv);
+    world.fire(8, Side::Recv);
+    world.script.advance(ms(1_200));
+    world.turn_awake();
+    assert_eq!(shown(&world), [(ms(1_200), 2), (ms(1_200), 2), (ms(4_200), 2)]);
 }

@@ -3,8 +3,8 @@
 mod scripted;
 
 use fdtask::poller::Happening;
-use fdtask::{Side, Wait};
-use scripted::{Scripted, World, lines_of, ms, shared};
+use fdtask::{End, Handle, Observer, Side, Task, TaskId, Wait};
+use scripted::{Scripted, Trace, World, lines_of, ms, shared, waits_in_turn};
 
 #[test]
 fn a_drain_tells_each_task_once_and_resumes_those_who_want_it_once() {
@@ -63,7 +63,7 @@ fn a_task_that_says_no_to_a_drain_stays_in_its_wait_until_the_deadline_ends_it()
         script.now(Happening::Drained(3, Side::Recv));
         Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(20)) })
     });
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(50));
     let lines = lines_of(&world, "stubborn");
     assert_eq!(lines, ["stubborn drains", "stubborn: recv fd 3", "stubborn ended: cancelled", "stubborn dropped"]);
@@ -77,10 +77,10 @@ fn a_drain_ends_a_run_as_soon_as_the_last_task_has_ended() {
         Scripted::new("quick", &world.trace, |cx, _| Ok(if cx.is_draining() { Wait::Done } else { Wait::Recv(3) }));
     world.scheduler.spawn(task.on_drain(|| true));
     let trace = world.trace.clone();
-    world.scheduler.spawn_service(scripted::waits_in_turn("service", &trace, std::iter::repeat(Wait::Recv(4))));
+    world.scheduler.spawn_service(waits_in_turn("service", &trace, std::iter::repeat(Wait::Recv(4))));
     world.turns(1);
     world.scheduler.handle().drain(std::time::Instant::now() + ms(1_000_000));
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(0));
     assert_eq!(world.table(), ["service: recv fd 4"]);
 }
@@ -101,7 +101,7 @@ fn saying_drain_again_can_only_move_its_deadline_forward() {
             }
             Ok(Wait::Recv(3))
         });
-        world.scheduler.run();
+        world.run();
         assert_eq!(world.script.elapsed(), ms(ends));
         world.assert_empty();
     }
@@ -120,7 +120,7 @@ fn a_drain_deadline_ends_tasks_that_never_stop_being_ready() {
         cx.drain(cx.now() + ms(10));
         Ok(Wait::Done)
     });
-    world.scheduler.run();
+    world.run();
     let lines = lines_of(&world, "busy ended");
     assert_eq!(lines, ["busy ended: cancelled"]);
     world.assert_empty();
@@ -143,7 +143,7 @@ fn who_is_spawned_during_a_drain_can_see_it_and_is_ended_with_the_others() {
         }));
         Ok(Wait::Done)
     });
-    world.scheduler.run();
+    world.run();
     assert_eq!(lines_of(&world, "child"), ["child: ready", "child ended: cancelled", "child dropped"]);
     assert_eq!(world.script.elapsed(), ms(10));
 }
@@ -157,7 +157,7 @@ fn after_a_drain_a_scheduler_can_be_used_again() {
         world.scheduler.spawn(task.on_drain(move || is_obedient));
         world.turns(1);
         world.scheduler.handle().drain(std::time::Instant::now() + ms(50));
-        world.scheduler.run();
+        world.run();
         assert_eq!(world.table(), [""; 0]);
         // The next run is not part of that drain.
         let draining = shared(None);
@@ -167,8 +167,53 @@ fn after_a_drain_a_scheduler_can_be_used_again() {
             Ok(if n == 0 { Wait::Until(cx.now() + ms(500_000)) } else { Wait::Done })
         });
         world.trace.take();
-        world.scheduler.run();
+        world.run();
         assert_eq!(draining.get(), Some(false), "the drain is over: {is_obedient}");
         assert_eq!(world.trace.take()[1], "next: until");
     }
+}
+
+#[test]
+fn what_a_task_says_while_it_is_told_of_a_drain_takes_effect_before_anybody_sleeps() {
+    let mut world = World::new();
+    let asleep = world.spawn_waits("asleep", [Wait::Wake]);
+    let doomed = world.spawn_waits("doomed", [Wait::Wake]);
+    let handle = world.scheduler.handle();
+    let teller = Scripted::new("teller", &world.trace, |_, _| Ok(Wait::Recv(3)));
+    world.scheduler.spawn(teller.on_drain(move || {
+        handle.wake(asleep);
+        handle.cancel(doomed);
+        false
+    }));
+    world.turns(1);
+    world.trace.take();
+    world.scheduler.handle().drain(std::time::Instant::now() + ms(100_000));
+    // One turn: nobody is ready when it begins, and nothing will ever fire.
+    world.turns(1);
+    let mut lines = world.trace.take();
+    lines.retain(|line| !line.ends_with("drains"));
+    assert_eq!(lines[..3], ["doomed ended: cancelled", "doomed dropped", "asleep: wake"]);
+}
+
+#[test]
+fn what_an_observer_says_when_a_task_ends_takes_effect_before_anybody_sleeps() {
+    struct Successor(Handle, Trace);
+
+    impl Observer for Successor {
+        fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, task: &dyn Task, _end: &End) {
+            if task.name() == "first" {
+                self.0.spawn(waits_in_turn("second", &self.1, [Wait::Wake]));
+            }
+        }
+    }
+
+    let mut world = World::new();
+    world.scheduler.observe(Successor(world.scheduler.handle(), world.trace.clone()));
+    let first = world.spawn_waits("first", [Wait::Recv(3)]);
+    world.spawn_waits("other", [Wait::Recv(4)]);
+    world.turns(1);
+    world.trace.take();
+    world.scheduler.handle().cancel(first);
+    world.turns(1);
+    assert_eq!(world.trace.take(), ["first dropped", "second: ready"]);
 }

@@ -62,7 +62,7 @@ fn a_task_is_told_to_the_observer_while_it_is_whole_and_before_it_is_dropped() {
         child.take().map(|child| cx.spawn(child));
         Ok(if n == 0 { Wait::Turn } else { Wait::Done })
     });
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         [
@@ -104,7 +104,7 @@ fn an_observer_may_wake_and_cancel() {
     tasks.borrow_mut().extend([sleeper, victim]);
     world.turns(1);
     world.spawn("panics", |_, _| panic!("now"));
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         [

@@ -19,7 +19,7 @@ fn a_negative_descriptor_is_an_error_at_once() {
                 cx.or(wait);
                 Ok(Wait::Wake)
             });
-            world.scheduler.run();
+            world.run();
             let error = format!("cannot wait to {wait}: the descriptor is closed");
             let mut lines = world.trace.take();
             lines.retain(|line| line.contains('!'));
@@ -35,7 +35,7 @@ fn a_number_that_is_not_open_is_an_error_at_once() {
     let mut world = World::new();
     world.script.now(Happening::Closed(9));
     world.spawn_waits("task", [Wait::Send(9)]);
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.trace.take()[1], "task! cannot wait to send fd 9: the descriptor is closed");
     world.assert_empty();
 }
@@ -152,6 +152,74 @@ fn who_waited_for_a_number_before_does_not_count_against_who_waits_for_it_now() 
 }
 
 #[test]
+fn who_waited_for_an_older_file_of_a_number_does_not_count_against_who_waits_for_it_now() {
+    // The same with a number that nobody owns: what was found out for the one is not taken to hold for the other.
+    let mut world = World::new();
+    world.spawn_waits("before", [Wait::Recv(7)]);
+    world.turns(1);
+    world.fire(7, Side::Recv);
+    world.script.now(Happening::Reused(7));
+    world.spawn_waits("first", [Wait::Recv(7)]);
+    world.turns(1);
+    world.trace.take();
+    world.spawn_waits("second", [Wait::Recv(7)]);
+    world.settle();
+    let lines = world.trace.take();
+    assert!(lines.contains(&"second! cannot wait to recv fd 7: another task already does".to_owned()), "{lines:?}");
+    assert_eq!(world.table(), ["first: recv fd 7"]);
+    world.script.now(Happening::Closed(7));
+    world.settle();
+    world.trace.take();
+    // Nor is a number taken to be open because it was for somebody else.
+    world.script.now(Happening::Closed(8));
+    world.script.now(Happening::Reused(8));
+    world.spawn_waits("before", [Wait::Send(8)]);
+    world.turns(1);
+    world.fire(8, Side::Send);
+    world.script.now(Happening::Closed(8));
+    world.trace.take();
+    world.spawn_waits("late", [Wait::Send(8)]);
+    world.turns(2);
+    assert_eq!(world.trace.take()[1], "late! cannot wait to send fd 8: the descriptor is closed");
+    world.assert_empty();
+}
+
+#[test]
+fn a_task_that_is_ready_when_what_it_waits_on_is_closed_gets_an_error_when_it_waits_on_it_again() {
+    // Row 7. Both are ready for something in the same turn; the one runs first, or the other does.
+    for (wait, side) in [(Wait::Recv as fn(RawFd) -> Wait, Side::Recv), (Wait::Send, Side::Send)] {
+        for polls_before in 0..4 {
+            let mut world = World::new();
+            let file = std::fs::File::open("/dev/null").expect("every Unix has it");
+            let fd = file.as_raw_fd();
+            let mut descriptor = Some(world.scheduler.adopt(file));
+            let script = world.script.clone();
+            world.spawn("owner", move |_, n| {
+                if n > 0 {
+                    drop(descriptor.take());
+                    script.now(Happening::Closed(fd));
+                    return Ok(Wait::Done);
+                }
+                Ok(Wait::Recv(8_000))
+            });
+            world.spawn_waits("other", std::iter::repeat_n(wait(fd), 3));
+            world.turns(1);
+            for _ in 0..polls_before {
+                world.turn_awake();
+            }
+            world.script.now(Happening::Ready(8_000, Side::Recv));
+            world.script.now(Happening::Ready(fd, side));
+            world.settle();
+            let mut lines = world.trace.take();
+            lines.retain(|line| line.starts_with("other!"));
+            let error = format!("other! cannot wait to {}: the descriptor is closed", wait(fd));
+            assert_eq!(lines, [error], "after {polls_before} polls");
+            world.assert_empty();
+        }
+    }
+}
+
+#[test]
 fn a_task_that_reopens_its_own_number_may_wait_for_both_sides_of_it() {
     for (first, second) in [(Wait::Recv(7), Wait::Send(7)), (Wait::Send(7), Wait::Recv(7))] {
         let mut world = World::new();
@@ -174,5 +242,20 @@ fn a_task_that_reopens_its_own_number_may_wait_for_both_sides_of_it() {
         assert_eq!(lines, ["task: ready".to_owned(), format!("task: {first}"), format!("task: {second}")]);
         world.turn_awake();
         assert_eq!(world.script.watched(), [(8, Side::Recv)]);
+    }
+}
+
+#[test]
+fn a_number_may_be_as_high_as_the_system_allows() {
+    // Row 24: 1,024 is where select(2) ends.
+    for fd in [1_023, 1_024, 65_536] {
+        let mut world = World::new();
+        world.spawn_waits("task", [Wait::Recv(fd), Wait::Send(fd)]);
+        world.turns(1);
+        world.fire(fd, Side::Recv);
+        world.fire(fd, Side::Send);
+        let lines = world.trace.take();
+        assert_eq!(lines[1..3], [format!("task: recv fd {fd}"), format!("task: send fd {fd}")]);
+        world.assert_empty();
     }
 }

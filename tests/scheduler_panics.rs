@@ -104,7 +104,7 @@ fn everything_else_of_a_task_whose_drop_panics_is_dropped_and_closed() {
         _explodes: OnDrop(Box::new(|| panic!("the first field"))),
         _closed: OnDrop(Box::new(move || seen.set(true))),
     });
-    world.scheduler.run();
+    world.run();
     assert!(closed.get());
     world.assert_empty();
 }
@@ -125,7 +125,7 @@ fn a_panic_in_drain_ends_that_task_alone() {
         world.turns(1);
         world.trace.take();
         world.scheduler.handle().drain(std::time::Instant::now() + ms(1_000));
-        world.scheduler.run();
+        world.run();
         let mut lines = world.trace.take();
         lines.retain(|line| line.contains("ended"));
         let panicked = format!("panics ended: panicked: {message}");

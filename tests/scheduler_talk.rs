@@ -5,9 +5,9 @@ mod limited;
 mod scripted;
 
 use fdtask::poller::Happening;
-use fdtask::{Side, TaskId, Wait};
+use fdtask::{Observer, Side, TaskId, Wait};
 use limited::within_limit;
-use scripted::{Scripted, World, lines_of, ms, shared};
+use scripted::{Scripted, Trace, World, lines_of, ms, shared};
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -97,7 +97,7 @@ fn a_task_that_wakes_itself_is_resumed_in_the_next_turn() {
             cx.wake(cx.id());
             Ok(if n < 3 { Wait::Recv(3) } else { Wait::Done })
         });
-        world.scheduler.run();
+        world.run();
         assert_eq!(
             world.trace.take(),
             ["task: ready", "task: wake", "task: wake", "task: wake", "task ended: done", "task dropped"]
@@ -213,7 +213,7 @@ fn a_task_that_cancels_itself_ends_whatever_it_returns() {
                 cx.cancel(cx.id());
                 returns()
             });
-            world.scheduler.run();
+            world.run();
             assert_eq!(world.trace.take(), ["task: ready", "task ended: cancelled", "task dropped"]);
             world.assert_empty();
         }
@@ -223,7 +223,7 @@ fn a_task_that_cancels_itself_ends_whatever_it_returns() {
             cx.cancel(cx.id());
             Ok(Wait::Done)
         });
-        world.scheduler.run();
+        world.run();
         assert_eq!(world.trace.take(), ["done: ready", "done ended: done", "done dropped"]);
     });
 }
@@ -246,7 +246,7 @@ fn a_task_that_is_cancelled_while_it_is_dropped_or_cancels_others_then_ends_once
         world.turns(1);
         world.trace.take();
         spawned[1].into_iter().for_each(|id| handle.cancel(id));
-        world.scheduler.run();
+        world.run();
         assert_eq!(
             world.trace.take(),
             ["b ended: cancelled", "b dropped", "a ended: cancelled", "a dropped", "c ended: cancelled", "c dropped"]
@@ -276,8 +276,60 @@ fn what_a_cancelled_task_owned_is_closed_before_anybody_else_is_resumed() {
             seen.set((&reader).read(&mut [0]).is_ok_and(|received| received == 0));
             Ok(Wait::Done)
         });
-        world.scheduler.run();
+        world.run();
         assert!(end_of_stream.get());
         world.assert_empty();
     });
+}
+
+#[test]
+fn a_task_that_is_spawned_on_a_scheduler_that_is_gone_is_dropped_there_and_then() {
+    let world = World::new();
+    let handle = world.scheduler.handle();
+    let trace = world.trace.clone();
+    drop(world);
+    // It may hold the way to the scheduler, which must not keep it.
+    let own = handle.clone();
+    handle.spawn(Scripted::new("task", &trace, |_, _| Ok(Wait::Done)).on_drop(move || drop(own.clone())));
+    handle.spawn_service(Scripted::new("service", &trace, |_, _| Ok(Wait::Done)));
+    assert_eq!(trace.take(), ["task dropped", "service dropped"]);
+}
+
+#[test]
+fn an_observer_that_traces_is_told_of_every_resume_and_every_wait_and_no_other_is() {
+    struct Tracing(bool, Trace);
+
+    impl Observer for Tracing {
+        fn is_tracing(&self) -> bool {
+            self.0
+        }
+
+        fn resumed(&mut self, id: TaskId, why: Wait) {
+            self.1.add(format!("{id} resumed: {why}"));
+        }
+
+        fn waiting(&mut self, id: TaskId, wait: Wait) {
+            self.1.add(format!("{id} waits: {wait}"));
+        }
+    }
+
+    for is_tracing in [true, false] {
+        let mut world = World::new();
+        let trace = Trace::default();
+        world.scheduler.observe(Tracing(is_tracing, trace.clone()));
+        let id = world.spawn_waits("task", [Wait::Recv(7), Wait::Recv(7), Wait::Recv(7), Wait::Send(7)]);
+        world.turns(1);
+        world.fire(7, Side::Recv);
+        world.fire(7, Side::Recv);
+        world.fire(7, Side::Recv);
+        let one = |why: &str, wait: &str| [format!("{id} resumed: {why}"), format!("{id} waits: {wait}")];
+        let told = [
+            one("ready", "recv fd 7"),
+            one("recv fd 7", "recv fd 7"),
+            one("recv fd 7", "recv fd 7"),
+            one("recv fd 7", "send fd 7"),
+        ];
+        let told = if is_tracing { told.concat() } else { Vec::new() };
+        assert_eq!(trace.take(), told, "is tracing: {is_tracing}");
+    }
 }

@@ -10,9 +10,9 @@ use std::io;
 #[test]
 fn an_empty_scheduler_returns_at_once() {
     let mut world = World::new();
-    world.scheduler.run();
+    world.run();
     assert!(!world.scheduler.turn());
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.waits(), 0, "nothing was polled for");
 }
 
@@ -133,7 +133,7 @@ fn the_time_does_not_move_within_a_turn() {
             Ok(if n == 1 { Wait::Done } else { Wait::Turn })
         });
     }
-    world.scheduler.run();
+    world.run();
     let [first, second, third, fourth] = times.get().map(|time| time.expect("each was resumed twice"));
     assert_eq!(first, second);
     assert_eq!(third - first, ms(6));
@@ -147,7 +147,7 @@ fn a_scheduler_with_something_ready_looks_and_does_not_sleep() {
     world.spawn("sleeper", |cx, n| Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(1_000)) }));
     world.turns(5);
     assert_eq!(world.script.elapsed(), ms(0), "five turns with something ready took no time");
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(1_000), "the last one slept until the deadline");
     assert_eq!(world.script.waits(), 6, "one poll a turn, and none after the last task has ended");
 }
@@ -156,12 +156,12 @@ fn a_scheduler_with_something_ready_looks_and_does_not_sleep() {
 fn a_run_ends_when_nothing_can_ever_be_resumed_again() {
     let mut world = World::new();
     world.spawn_waits("for ever asleep", [Wait::Wake]);
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.table(), ["for ever asleep: wake"]);
     // From outside somebody may still wake it.
     let task = world.scheduler.tasks()[0].id;
     world.scheduler.handle().wake(task);
-    world.scheduler.run();
+    world.run();
     world.assert_empty();
     assert_eq!(world.trace.take().last().map(String::as_str), Some("for ever asleep dropped"));
 }
@@ -172,7 +172,7 @@ fn a_run_does_not_end_while_somebody_waits_for_a_descriptor_or_a_deadline() {
     world.spawn_waits("io", [Wait::Recv(3)]);
     world.script.after(ms(50), Happening::Ready(3, Side::Recv));
     world.spawn("sleeper", |cx, n| Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(80)) }));
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(80));
     world.assert_empty();
 }
@@ -197,7 +197,7 @@ fn services_do_not_keep_a_run_going() {
     world.script.after(ms(5), Happening::Ready(4, Side::Recv));
     world.script.after(ms(6), Happening::Ready(5, Side::Recv));
     world.script.after(ms(11), Happening::Ready(5, Side::Recv));
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.script.elapsed(), ms(10), "the run ends with the task");
     assert_eq!(world.table(), ["service: recv fd 4", "second service: recv fd 5"], "the services stay as they are");
     assert_eq!(
@@ -235,10 +235,10 @@ fn stop_in_a_resume_ends_the_run_before_another_task_is_resumed_and_nothing_is_l
         Ok(if n == 0 { Wait::Turn } else { Wait::Done })
     });
     world.spawn_waits("after", [Wait::Turn]);
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.trace.take(), ["before: ready", "stopper: ready"]);
     assert_eq!(world.script.waits(), 0, "and before it polls");
-    world.scheduler.run();
+    world.run();
     let resumes: Vec<String> = world.trace.take().into_iter().filter(|line| line.contains(": ready")).collect();
     assert_eq!(resumes, ["after: ready", "before: ready", "stopper: ready", "after: ready"]);
     world.assert_empty();
@@ -251,7 +251,7 @@ fn stop_from_outside_ends_the_next_turn_and_only_that() {
     world.scheduler.handle().stop();
     assert!(!world.scheduler.turn());
     assert_eq!(world.trace.take(), [""; 0], "nobody was resumed");
-    world.scheduler.run();
+    world.run();
     world.assert_empty();
 }
 
@@ -273,13 +273,13 @@ fn stop_loses_no_wake_of_a_descriptor_that_has_fired() {
     }
     world.turns(1);
     world.trace.take();
-    world.scheduler.run();
+    world.run();
     let stopped = world.trace.take();
     // They fired once each and are resumed once each, before the stop or after it.
     for fd in 2..=5 {
         world.script.now(Happening::Drained(fd, Side::Recv));
     }
-    world.scheduler.run();
+    world.run();
     let mut resumes: Vec<String> =
         stopped.into_iter().chain(world.trace.take()).filter(|line| line.contains(": recv")).collect();
     resumes.sort();
@@ -296,7 +296,7 @@ fn a_task_that_spawns_and_cancels_its_child_at_once_never_sees_it_run() {
         cx.cancel(child);
         Ok(Wait::Done)
     });
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         ["parent: ready", "parent ended: done", "parent dropped", "child ended: cancelled", "child dropped"]
@@ -308,7 +308,7 @@ fn a_task_that_spawns_and_cancels_its_child_at_once_never_sees_it_run() {
 fn a_slot_that_is_used_again_does_not_confuse_two_tasks() {
     let mut world = World::new();
     let first = world.spawn_waits("first", [Wait::Turn]);
-    world.scheduler.run();
+    world.run();
     let second = world.spawn_waits("second", [Wait::Wake]);
     assert_ne!(first, second);
     world.turns(1);
@@ -316,7 +316,7 @@ fn a_slot_that_is_used_again_does_not_confuse_two_tasks() {
     // What is said to the first, which has ended, does not reach the second, which has its slot.
     world.scheduler.handle().wake(first);
     world.scheduler.handle().cancel(first);
-    world.scheduler.run();
+    world.run();
     assert_eq!(world.table(), ["second: wake"]);
     assert_eq!(world.trace.take(), [""; 0]);
 }
@@ -329,7 +329,7 @@ fn a_poll_that_fails_is_told_and_tried_again() {
         world.script.fail_next_wait(io::ErrorKind::OutOfMemory);
     }
     world.script.now(Happening::Ready(3, Side::Recv));
-    world.scheduler.run();
+    world.run();
     assert_eq!(
         world.trace.take(),
         [

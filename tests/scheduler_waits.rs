@@ -31,7 +31,7 @@ fn a_hang_up_resumes_the_receiver_and_the_sender() {
     world.trace.take();
     world.script.now(Happening::HungUp(7));
     world.turns(1);
-    world.scheduler.run();
+    world.run();
     let mut lines = world.trace.take();
     lines.retain(|line| line.contains(" fd "));
     lines.sort();

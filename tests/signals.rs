@@ -6,9 +6,12 @@ mod common;
 mod faults;
 
 use common::{LIMIT, Server, Signal, eventually};
-use faults::{Bystander, served};
+use faults::{Bystander, assert_recovers_within, served};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// How soon a signal is seen that is seen at once.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Sends signals that are handled, ignored by default, or stop and continue the process, for so long.
 fn storm(server: &Server, duration: Duration) {
@@ -78,6 +81,7 @@ fn a_signal_is_seen_at_once_every_time() {
     // A signal that is looked for before each sleep, and not by the sleep itself, is missed when it arrives in between: then
     // the server sleeps on. The delays spread the signals over the turns around the first sleep.
     const CYCLES: u64 = 200;
+    let mut times = Vec::new();
     for cycle in 0..CYCLES {
         let mut server = Server::start(&[]);
         let delay = Duration::from_micros(cycle % 20 * 25);
@@ -86,8 +90,13 @@ fn a_signal_is_seen_at_once_every_time() {
             std::hint::spin_loop();
         }
         server.signal(if cycle % 2 == 0 { Signal::TERM } else { Signal::INT });
+        let begin = Instant::now();
         let status = server.wait_exit(LIMIT);
+        times.push(begin.elapsed());
         assert_eq!(status.code(), Some(0), "cycle {cycle}: {status:?}");
+        if cycle % 20 == 19 {
+            assert_recovers_within(AT_ONCE, "ending after a signal", &times);
+        }
     }
 }
 
@@ -97,6 +106,7 @@ fn a_signal_is_seen_at_once_by_a_server_that_is_just_falling_asleep() {
     const ROUNDS: u64 = 300;
     let server = Server::start(&[]);
     let mut client = common::Client::connect(server.address());
+    let mut times = Vec::new();
     for round in 0..ROUNDS {
         let tables = || server.stderr.count(|line| line.contains("WAITS FOR"));
         let before = tables();
@@ -106,6 +116,9 @@ fn a_signal_is_seen_at_once_by_a_server_that_is_just_falling_asleep() {
             std::hint::spin_loop();
         }
         server.signal(Signal::USR1);
-        eventually("the task table is printed", LIMIT, || tables() > before);
+        times.push(eventually("the task table is printed", LIMIT, || tables() > before));
+        if round % 20 == 19 {
+            assert_recovers_within(AT_ONCE, "printing the task table", &times);
+        }
     }
 }

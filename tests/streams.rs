@@ -4,9 +4,10 @@ mod common;
 
 use common::{LIMIT, eventually};
 use fdtask::future::{self, copy, linger, recv_exact, recv_more, send_all};
-use fdtask::net::{Lines, Stream};
+use fdtask::net::{Acceptor, Lines, Listener, Stream};
 use fdtask::{Handle, Scheduler, Wait, task_fn};
-use std::cell::RefCell;
+use socket2::SockRef;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -220,7 +221,7 @@ fn a_peer_that_never_closes_is_not_waited_for_and_one_that_resets_is_gone() {
     assert!(begin.elapsed() >= patience);
     assert_eq!(near.read(&mut [0]).expect("the end, and no reset"), 0);
     let (near, far) = pair();
-    socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+    SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
     drop(near);
     run([far], |_, [stream]| async move { linger(&stream, LIMIT).await }).expect("it has closed, too");
 }
@@ -246,4 +247,45 @@ fn diagnostics_tell_what_tasks_report_and_how_they_fail() {
         text.len() >= expected.len()
     });
     assert_eq!(String::from_utf8_lossy(&text), expected);
+}
+
+#[test]
+fn an_urgent_byte_stays_in_its_place_on_a_connection_of_our_own_making() {
+    // FAULTS row 33, the other way round: the socket is one that has connected.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let server = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("one connects");
+        peer.write_all(b"before").expect("room");
+        SockRef::from(&peer).send_out_of_band(b"!").expect("room for a byte");
+        peer.write_all(b"after").expect("room");
+    });
+    let received = run([], move |handle, []| async move {
+        let stream = future::timeout(&handle, LIMIT, future::connect(&handle, address)).await.expect("in time")?;
+        let mut received = Vec::new();
+        while future::timeout(&handle, LIMIT, recv_more(&stream, &mut received)).await.expect("in time")? > 0 {}
+        io::Result::Ok(received)
+    });
+    server.join().expect("it has sent all");
+    assert_eq!(received.expect("the connection is in order"), b"before!after");
+}
+
+#[test]
+fn what_is_accepted_has_the_options_that_a_connection_should_have() {
+    // FAULTS rows 30 and 33: a peer that vanishes is noticed, and an urgent byte stays in the stream.
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let client = TcpStream::connect(listener.address()).expect("it listens");
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let options = Rc::new(Cell::new(None));
+    let seen = Rc::clone(&options);
+    scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, move |stream, _| {
+        let socket = SockRef::from(&stream);
+        seen.set(Some([socket.keepalive(), socket.out_of_band_inline(), socket.tcp_nodelay()].map(Result::ok)));
+        handle.stop();
+        task_fn("nothing", |_| Ok(Wait::Done))
+    }));
+    scheduler.run();
+    assert_eq!(options.take(), Some([Some(true); 3]));
+    drop(client);
 }

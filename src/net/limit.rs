@@ -119,3 +119,66 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Scheduler;
+    use crate::task::task_fn;
+    use std::hint;
+    use std::thread;
+
+    /// So often a connection is closed while an acceptor on another thread finds out that there is no room.
+    const ROUNDS: usize = 30_000;
+
+    /// More looks, giving way to the other thread after each, than that takes for what it is about to do.
+    const LOOKS_MAX: usize = 1_000_000;
+
+    #[test]
+    fn room_that_comes_free_while_an_acceptor_begins_to_wait_for_it_is_not_lost() {
+        let mut scheduler = Scheduler::new();
+        let task = scheduler.spawn(task_fn("acceptor", |_| Ok(Wait::Wake)));
+        // Nobody receives what is said here; what is asserted is that something was.
+        let (remote, limit) = (Remote::unconnected(), Limit::new(1));
+        let round = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1..=ROUNDS {
+                    let permit = limit.take();
+                    if round.fetch_max(2 * number - 1, Ordering::SeqCst) > 2 * number {
+                        return;
+                    }
+                    // Not at the same moment each time.
+                    (0..number % 64).for_each(|_| hint::spin_loop());
+                    drop(permit);
+                    while round.load(Ordering::SeqCst) < 2 * number {
+                        thread::yield_now();
+                    }
+                }
+            });
+            for number in 1..=ROUNDS {
+                while round.load(Ordering::SeqCst) < 2 * number - 1 {
+                    thread::yield_now();
+                }
+                if limit.permit(&remote, task).is_none() {
+                    while limit.open() > 0 {
+                        thread::yield_now();
+                    }
+                    // Whoever closes takes it off the list right after that, and wakes whoever is on it.
+                    let mut looks = 0;
+                    while !limit.waiting().is_empty() {
+                        looks += 1;
+                        if looks == LOOKS_MAX {
+                            // The other thread must end, or the failure would not be seen.
+                            round.store(usize::MAX, Ordering::SeqCst);
+                            panic!("it waits, and nobody will wake it");
+                        }
+                        thread::yield_now();
+                    }
+                }
+                limit.waiting().clear();
+                round.store(2 * number, Ordering::SeqCst);
+            }
+        });
+    }
+}

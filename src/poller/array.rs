@@ -186,3 +186,76 @@ impl<T> Array<T> {
         self.positions.get(fd as usize).filter(|position| **position != ABSENT).map(|position| *position as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
+    /// More numbers than the process has descriptors under.
+    const FDS: usize = 12;
+
+    /// Asserts that the array holds just these entries, each with what is kept beside it.
+    fn check(array: &Array<u32>, entries: &BTreeMap<RawFd, (i16, u32)>) {
+        assert_eq!((array.entries.len(), array.beside.len()), (1 + entries.len(), 1 + entries.len()));
+        assert_eq!(array.blank, entries.values().filter(|(bits, _)| *bits == 0).count());
+        for fd in 0..FDS as RawFd {
+            let place = array.position(fd);
+            assert_eq!(place.map(|place| array.entries[place].fd()), entries.get(&fd).map(|_| fd));
+            let held = place.map(|place| (array.entries[place].events(), array.beside[place]));
+            assert_eq!(held.as_ref(), entries.get(&fd), "{fd}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_watched_and_not_watched_any_more_the_entries_are_right() {
+        let (mut array, mut entries) = (Array::<u32>::default(), BTreeMap::new());
+        let mut random = 1_u32;
+        for step in 0..20_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let fd = (random >> 8) as RawFd % FDS as RawFd;
+            let bits = [POLLIN, POLLOUT, POLLIN | POLLOUT][(random >> 16) as usize % 3];
+            match (random >> 24) % 8 {
+                0..=2 => {
+                    let is_new = array.watch(fd, bits, step);
+                    assert_eq!(is_new, !entries.contains_key(&fd));
+                    entries.entry(fd).or_insert((0, step)).0 |= bits;
+                }
+                3..=5 => {
+                    array.unwatch(fd, bits);
+                    if let Some((left, _)) = entries.get_mut(&fd) {
+                        *left &= !bits;
+                    }
+                }
+                6 => {
+                    array.remove(fd);
+                    entries.remove(&fd);
+                }
+                _ => {
+                    array.sweep();
+                    entries.retain(|_, (bits, _)| *bits != 0);
+                }
+            }
+            check(&array, &entries);
+        }
+    }
+
+    #[test]
+    fn what_has_fired_is_not_collected_again_after_a_call_that_was_interrupted() {
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let (fd, mut fired) = (reader.as_raw_fd(), Vec::new());
+        writer.write_all(b"!").expect("room");
+        let mut array = Array::<()>::default();
+        array.watch(fd, POLLIN, ());
+        // As the first entry and as another: the kernel leaves what it has said of both where it is.
+        array.entries[0] = PollEntry::new(fd, POLLIN);
+        let count = array.poll(0).expect("the system can poll");
+        assert!(array.collect(count, &mut fired, |()| {}));
+        assert_eq!(fired, [Fired::Recv(fd)]);
+        let mut again = Vec::new();
+        assert!(!array.collect(0, &mut again, |()| {}));
+        assert_eq!(again, []);
+    }
+}

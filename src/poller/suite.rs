@@ -18,7 +18,11 @@ mod basics;
 mod crowds;
 mod failures;
 mod hangups;
+#[path = "../../tests/common/limited.rs"]
+mod limited;
 mod numbers;
+#[cfg(target_os = "linux")]
+mod parking;
 mod scripts;
 
 /// How a descriptor under test has lived so far: who closes it, and for how many waits it has been idle.
@@ -220,16 +224,23 @@ fn renumber(fd: impl Into<OwnedFd>) -> OwnedFd {
     rustix::io::fcntl_dupfd_cloexec(fd.into(), number as RawFd).expect("a free number")
 }
 
-/// Emits each named test for each implementation. A test is a function from a [`Rig`], and is given a new one.
+/// Emits each named test for each implementation. A test is a function from a [`Rig`], and is given a new one. A poller that
+/// sleeps where it should not may never return, so each has a limit.
 macro_rules! over_every_poller {
     ($($module:ident: $($test:ident)+;)+) => {
         mod poll {
-            $($(#[test] fn $test() { super::$module::$test(&|| super::Rig::new(Box::new(crate::poller::Poll::new()))); })+)+
+            $($(#[test] fn $test() {
+                let rig = || super::Rig::new(Box::new(crate::poller::Poll::new()));
+                super::limited::within_limit(move || super::$module::$test(&rig));
+            })+)+
         }
 
         #[cfg(target_os = "linux")]
         mod parked {
-            $($(#[test] fn $test() { super::$module::$test(&|| super::Rig::new(Box::new(crate::poller::Parked::new()))); })+)+
+            $($(#[test] fn $test() {
+                let rig = || super::Rig::new(Box::new(crate::poller::Parked::new()));
+                super::limited::within_limit(move || super::$module::$test(&rig));
+            })+)+
         }
     };
 }
@@ -271,6 +282,7 @@ over_every_poller! {
     crowds:
         more_ready_descriptors_than_one_call_returns_all_fire_within_two_waits
         a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle
+        a_crowd_that_was_busy_lets_the_poller_sleep_when_it_is_quiet_again
         the_last_of_a_crowd_can_be_let_go_and_come_back
         a_file_that_is_always_ready_fires_each_time
         a_descriptor_that_epoll_refuses_is_served_after_it_was_idle

@@ -17,6 +17,10 @@ use std::time::Duration;
 /// More turns than any test takes.
 const TURNS_MAX: usize = 10_000;
 
+/// More resumes than any task gets. One that is resumed over and over in a single turn would hang its test instead of failing
+/// it, so it ends here.
+const RESUMES_MAX: usize = 100_000;
+
 /// A task that is left out of every trace and table.
 const BUSY: &str = "busy, so that nobody sleeps";
 
@@ -101,6 +105,16 @@ impl World {
         }
     }
 
+    /// [`Scheduler::run`], which must end.
+    pub fn run(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if !self.scheduler.turn() {
+                return;
+            }
+        }
+        panic!("the scheduler does not end: {:?}", self.table());
+    }
+
     /// Takes turns until the scheduler sleeps for ever or has nothing left to do.
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
@@ -134,7 +148,11 @@ impl World {
 
     /// Takes a turn that looks at the descriptors and does not sleep.
     pub fn turn_awake(&mut self) {
-        let busy = self.scheduler.spawn(task_fn(BUSY, |_| Ok(Wait::Turn)));
+        let mut resumes = 0;
+        let busy = self.scheduler.spawn(task_fn(BUSY, move |_| {
+            resumes += 1;
+            Ok(if resumes < RESUMES_MAX { Wait::Turn } else { Wait::Done })
+        }));
         self.scheduler.turn();
         self.scheduler.handle().cancel(busy);
     }
@@ -212,6 +230,7 @@ impl<F: FnMut(&mut Context<'_>, usize) -> io::Result<Wait>> Task for Scripted<F>
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         self.trace.add(format!("{}: {}", self.name, cx.why()));
         self.resumes += 1;
+        assert!(self.resumes < RESUMES_MAX, "{} is resumed over and over", self.name);
         (self.resume)(cx, self.resumes - 1)
     }
 

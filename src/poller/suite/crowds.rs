@@ -71,6 +71,30 @@ pub(super) fn a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle(rig: &dyn F
     }
 }
 
+pub(super) fn a_crowd_that_was_busy_lets_the_poller_sleep_when_it_is_quiet_again(rig: &dyn Fn() -> Rig) {
+    for life in LIVES {
+        let mut rig = rig();
+        let pairs: Vec<_> = (0..20).map(|_| pair()).collect();
+        for (near, _) in &pairs {
+            rig.watch(near, Side::Recv, life);
+        }
+        rig.idle(life.idle_waits);
+        for _ in 0..3 {
+            for (_, far) in &pairs {
+                (&*far).write_all(b"x").expect("room");
+            }
+            // They stay watched, as those do who wait again.
+            for _ in 0..3 {
+                assert_eq!(rig.look().len(), pairs.len(), "{life:?}");
+            }
+            for (near, _) in &pairs {
+                drain(near);
+            }
+            rig.assert_asleep();
+        }
+    }
+}
+
 pub(super) fn the_last_of_a_crowd_can_be_let_go_and_come_back(rig: &dyn Fn() -> Rig) {
     let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     for life in LIVES {

@@ -1,0 +1,130 @@
+//! When the parked poller parks, and when it does not. No task can tell; what it costs depends on it.
+
+use super::*;
+use crate::poller::Parked;
+use crate::poller::parked::{BUSY_FIRES, BUSY_GAP, IDLE_WAITS};
+
+/// A poller alone, and a socket that it watches, with its peer.
+fn watched() -> (Parked, UnixStream, UnixStream) {
+    let (mut poller, (near, far)) = (Parked::new(), pair());
+    poller.watch(near.as_raw_fd(), Side::Recv, true);
+    (poller, near, far)
+}
+
+/// So many waits, none of which sleeps; returns what has fired in the last one.
+fn look(poller: &mut Parked, waits: usize) -> Vec<Fired> {
+    let mut fired = Vec::new();
+    for _ in 0..waits {
+        fired.clear();
+        poller.wait(Patience::Look, &mut fired).expect("the system can poll");
+    }
+    fired
+}
+
+/// A message comes, fires in one wait, and is received.
+fn message(poller: &mut Parked, near: &UnixStream, mut far: &UnixStream) {
+    far.write_all(b"x").expect("room");
+    assert_eq!(look(poller, 1), [recv(near.as_raw_fd())]);
+    drain(near);
+}
+
+#[test]
+fn what_has_been_idle_for_long_is_parked_and_not_before() {
+    let (mut poller, _near, _far) = watched();
+    look(&mut poller, IDLE_WAITS as usize - 1);
+    assert_eq!(poller.parked(), 0);
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert_eq!(poller.parked(), 1);
+}
+
+#[test]
+fn what_fires_now_and_then_stays_where_it_is() {
+    let (mut poller, near, far) = watched();
+    look(&mut poller, LONG_IDLE_WAITS);
+    // Never soon after the last time, or never often in a row.
+    for in_a_row in [1, BUSY_FIRES / 2] {
+        for _ in 0..2 * BUSY_FIRES {
+            for _ in 0..in_a_row {
+                message(&mut poller, &near, &far);
+            }
+            assert_eq!(look(&mut poller, BUSY_GAP as usize + 1), []);
+            assert_eq!(poller.parked(), 1);
+        }
+    }
+    // What was not parked is not, either.
+    let (mut poller, near, far) = watched();
+    for _ in 0..LONG_IDLE_WAITS {
+        message(&mut poller, &near, &far);
+        look(&mut poller, IDLE_WAITS as usize / 2);
+        assert_eq!(poller.parked(), 0);
+    }
+}
+
+#[test]
+fn what_fires_again_and_again_is_parked_no_more() {
+    let (mut poller, near, far) = watched();
+    look(&mut poller, LONG_IDLE_WAITS);
+    for _ in 0..=BUSY_FIRES {
+        message(&mut poller, &near, &far);
+    }
+    assert_eq!(poller.parked(), 0);
+    // And once more, from the beginning.
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert_eq!(poller.parked(), 1);
+    message(&mut poller, &near, &far);
+    assert_eq!(poller.parked(), 1);
+}
+
+#[test]
+fn what_is_not_watched_any_more_is_not_parked_however_long_it_was_idle() {
+    for idle_waits in 0..2 * IDLE_WAITS as usize {
+        let (mut poller, near, far) = watched();
+        look(&mut poller, idle_waits);
+        poller.unwatch(near.as_raw_fd(), Side::Recv);
+        assert_eq!(look(&mut poller, 1), [], "after {idle_waits} waits");
+        assert_eq!(poller.parked(), 0, "after {idle_waits} waits");
+        drop(far);
+        let mut fired = Vec::new();
+        let until = Instant::now() + Duration::from_millis(1);
+        poller.wait(Patience::Until(until), &mut fired).expect("the system can poll");
+        assert_eq!(fired, [], "after {idle_waits} waits");
+        assert!(Instant::now() >= until, "after {idle_waits} waits: it has not slept");
+    }
+}
+
+#[test]
+fn what_is_watched_for_another_side_stays_parked() {
+    let (mut poller, near, _far) = watched();
+    fill(&near);
+    look(&mut poller, LONG_IDLE_WAITS);
+    poller.watch(near.as_raw_fd(), Side::Send, true);
+    assert_eq!(look(&mut poller, 1), []);
+    assert_eq!(poller.parked(), 1);
+    poller.unwatch(near.as_raw_fd(), Side::Recv);
+    assert_eq!(look(&mut poller, 1), []);
+    assert_eq!(poller.parked(), 1);
+    poller.unwatch(near.as_raw_fd(), Side::Send);
+    assert_eq!(look(&mut poller, 1), []);
+    assert_eq!(poller.parked(), 0);
+}
+
+#[test]
+fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwards() {
+    let mut poller = Parked::new();
+    let (near, _far) = pair();
+    fill(&near);
+    let near = renumber(near);
+    let fd = near.as_raw_fd();
+    poller.watch(fd, Side::Recv, true);
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert_eq!(poller.parked(), 1);
+    drop(near);
+    // Its registration can neither be changed nor removed.
+    poller.watch(fd, Side::Send, true);
+    assert_eq!(look(&mut poller, 1), [Fired::Closed(fd, Side::Recv), Fired::Closed(fd, Side::Send)]);
+    poller.forget(fd);
+    let (near, _far) = pair();
+    poller.watch(near.as_raw_fd(), Side::Recv, true);
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert_eq!(poller.parked(), 1);
+}

@@ -1,0 +1,65 @@
+//! An acceptor that is out of descriptors, without the daemon around it: row 3 of the faults. It needs a program of its own,
+//! because the limit that it lowers is the whole process's.
+
+use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Listener};
+use fdtask::{Observer, Scheduler, TaskId, Wait, task_fn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::cell::Cell;
+use std::fs::File;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+struct Reports(Rc<Cell<u64>>);
+
+impl Observer for Reports {
+    fn reported(&mut self, _id: TaskId, message: &str) {
+        assert!(message.contains("cannot accept"), "{message}");
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn an_acceptor_that_is_out_of_descriptors_says_so_once_a_second_and_tries_again() {
+    let mut scheduler = Scheduler::new();
+    let reports = Rc::new(Cell::new(0));
+    scheduler.observe(Reports(Rc::clone(&reports)));
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let client = TcpStream::connect(listener.address()).expect("it listens");
+    let acceptor = scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, Echo::new));
+    let retries = 6;
+    let handle = scheduler.handle();
+    let mut is_over = false;
+    scheduler.spawn(task_fn("end", move |cx| {
+        if std::mem::replace(&mut is_over, true) {
+            handle.stop();
+        }
+        Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY * retries))
+    }));
+
+    let limit = getrlimit(Resource::Nofile);
+    let lowest_free = File::open("/dev/null").expect("every Unix has it").as_raw_fd() as u64;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), maximum: limit.maximum })
+        .expect("a limit can be lowered");
+    let begin = Instant::now();
+    scheduler.run();
+    let elapsed = begin.elapsed();
+    setrlimit(Resource::Nofile, limit).expect("and raised again");
+
+    assert!(reports.get() > 0, "it was not out of descriptors: the test is void");
+    assert!(reports.get() <= 1 + elapsed.as_secs(), "{} reports in {elapsed:?}", reports.get());
+    let tasks = scheduler.tasks();
+    let info = tasks.iter().find(|task| task.id == acceptor).expect("it goes on");
+    assert!(info.resumes > 2, "it has tried again: {info:?}");
+    // The first pauses are shorter: 1 ms, then twice as long each time.
+    let most = 20 + 2 * elapsed.as_millis() / DESCRIPTORS_RETRY.as_millis();
+    assert!(u128::from(info.resumes) <= most, "it does not spin: {info:?} in {elapsed:?}");
+    // Whoever waits is served when there is a descriptor.
+    let end = Instant::now() + Duration::from_secs(20);
+    while scheduler.tasks().len() < 3 {
+        assert!(Instant::now() < end, "nobody is accepted: {:?}", scheduler.tasks());
+        scheduler.turn();
+    }
+    drop(client);
+}

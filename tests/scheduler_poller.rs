@@ -1,0 +1,218 @@
+//! What the scheduler asks of its poller. Almost every wait is the one before it over again, and a poller goes on watching
+//! until it is told otherwise, so such a wait must not cost it anything.
+
+mod scripted;
+
+use fdtask::net::{Acceptor, Echo, Limit, Listener};
+use fdtask::poller::{Fired, Happening, Patience, Poll, Poller, Sim, SimScript};
+use fdtask::{Context, Scheduler, Side, Wait, task_fn};
+use scripted::ms;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+const SIDES: [Side; 2] = [Side::Recv, Side::Send];
+
+/// A [`Sim`] that notes what it is asked beside `wait` and `now`.
+struct Noting {
+    sim: Sim,
+    asked: Rc<RefCell<Vec<&'static str>>>,
+}
+
+impl Noting {
+    fn note(&self, what: &'static str) {
+        self.asked.borrow_mut().push(what);
+    }
+}
+
+impl Poller for Noting {
+    fn now(&self) -> Instant {
+        self.sim.now()
+    }
+
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
+        self.note("identity");
+        self.sim.identity(fd)
+    }
+
+    fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
+        self.note("watch");
+        self.sim.watch(fd, side, owned);
+    }
+
+    fn unwatch(&mut self, fd: RawFd, side: Side) {
+        self.note("unwatch");
+        self.sim.unwatch(fd, side);
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        self.note("forget");
+        self.sim.forget(fd);
+    }
+
+    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+        self.sim.wait(patience, fired)
+    }
+}
+
+/// A scheduler, and what it has asked of its poller.
+struct World {
+    scheduler: Scheduler,
+    script: SimScript,
+    asked: Rc<RefCell<Vec<&'static str>>>,
+}
+
+impl World {
+    /// With one task, which has had its first resume.
+    fn with(resume: impl FnMut(&mut Context<'_>) -> Wait + 'static) -> World {
+        let (sim, script) = Sim::new();
+        let asked = Rc::default();
+        let mut scheduler = Scheduler::with_poller(Box::new(Noting { sim, asked: Rc::clone(&asked) }));
+        scheduler.spawn(task_fn("busy, so that nobody sleeps", |_| Ok(Wait::Turn)));
+        let mut world = World { scheduler, script, asked };
+        world.begin(resume);
+        world
+    }
+
+    fn begin(&mut self, mut resume: impl FnMut(&mut Context<'_>) -> Wait + 'static) {
+        self.scheduler.spawn(task_fn("task", move |cx| Ok(resume(cx))));
+        self.scheduler.turn();
+    }
+
+    /// What is asked for one message.
+    fn message(&mut self, fd: RawFd, side: Side) -> Vec<&'static str> {
+        self.asked.take();
+        self.script.now(Happening::Ready(fd, side));
+        self.scheduler.turn();
+        self.script.now(Happening::Drained(fd, side));
+        self.scheduler.turn();
+        self.asked.take()
+    }
+}
+
+#[test]
+fn a_wait_that_is_said_again_asks_nothing_of_the_poller() {
+    for side in SIDES {
+        let mut world = World::with(move |_| side.of(7));
+        for _ in 0..3 {
+            assert_eq!(world.message(7, side), [""; 0], "{side:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wait_that_once_had_a_deadline_beside_it_is_as_cheap_as_any_other_soon_after() {
+    for side in SIDES {
+        let mut resumes = 0;
+        let mut world = World::with(move |cx| {
+            resumes += 1;
+            if resumes == 2 {
+                cx.or(Wait::Until(cx.now() + ms(1_000_000)));
+            }
+            side.of(7)
+        });
+        for _ in 0..2 {
+            let asked = world.message(7, side);
+            assert!(!asked.contains(&"unwatch"), "{side:?}: {asked:?}");
+        }
+        for _ in 0..3 {
+            assert_eq!(world.message(7, side), [""; 0], "{side:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wait_with_a_deadline_beside_it_is_not_withdrawn_to_be_said_again() {
+    for side in SIDES {
+        let mut world = World::with(move |cx| {
+            cx.or(Wait::Until(cx.now() + ms(1_000_000)));
+            side.of(7)
+        });
+        for _ in 0..3 {
+            let asked = world.message(7, side);
+            assert!(!asked.contains(&"unwatch"), "{side:?}: {asked:?}");
+        }
+    }
+}
+
+#[test]
+fn which_file_a_number_names_is_asked_when_a_task_first_waits_for_it_and_of_an_owned_one_never() {
+    let mut world = World::with(|_| Wait::Recv(7));
+    assert_eq!(world.asked.take(), ["identity", "watch"]);
+    let file = File::open("/dev/null").expect("every Unix has it");
+    let fd = file.as_raw_fd();
+    let descriptor = world.scheduler.adopt(file);
+    let mut is_sender = false;
+    world.begin(move |cx| {
+        cx.or(Wait::Until(cx.now() + ms(1_000_000)));
+        is_sender = !is_sender;
+        if is_sender { Wait::Send(fd) } else { Wait::Recv(fd) }
+    });
+    assert_eq!(world.asked.take(), ["watch"]);
+    for side in [Side::Send, Side::Recv, Side::Send] {
+        let asked = world.message(fd, side);
+        assert!(!asked.contains(&"identity"), "{asked:?}");
+    }
+    drop(descriptor);
+}
+
+/// A poller that notes how many connections count when it is told to forget one of them, and whether that is open still.
+struct Counting {
+    poll: Poll,
+    limit: Limit,
+    forgotten: Rc<RefCell<Vec<(usize, bool)>>>,
+}
+
+impl Poller for Counting {
+    fn now(&self) -> Instant {
+        self.poll.now()
+    }
+
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
+        self.poll.identity(fd)
+    }
+
+    fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
+        self.poll.watch(fd, side, owned);
+    }
+
+    fn unwatch(&mut self, fd: RawFd, side: Side) {
+        self.poll.unwatch(fd, side);
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        self.forgotten.borrow_mut().push((self.limit.open(), self.poll.identity(fd).is_ok()));
+        self.poll.forget(fd);
+    }
+
+    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+        self.poll.wait(patience, fired)
+    }
+}
+
+#[test]
+fn a_connection_is_forgotten_then_closed_and_then_counts_no_more() {
+    // FAULTS rows 7 and 16: another thread may be given the number as soon as it is closed. Row 31: an acceptor on another
+    // thread, which shares the limit, must not open one too many meanwhile.
+    let limit = Limit::new(3);
+    let forgotten = Rc::default();
+    let poller = Counting { poll: Poll::new(), limit: limit.clone(), forgotten: Rc::clone(&forgotten) };
+    let mut scheduler = Scheduler::with_poller(Box::new(poller));
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = listener.address();
+    scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, Echo::new).with_limit(Some(limit.clone())));
+    let client = TcpStream::connect(address).expect("it listens");
+    scheduler.spawn(task_fn("busy, so that nobody sleeps", |_| Ok(Wait::Turn)));
+    while limit.open() == 0 {
+        scheduler.turn();
+    }
+    drop(client);
+    while limit.open() == 1 {
+        scheduler.turn();
+    }
+    assert_eq!(*forgotten.borrow(), [(1, true)]);
+}

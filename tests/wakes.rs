@@ -1,0 +1,91 @@
+//! What another thread says while the scheduler is falling asleep is not lost: row 39 of the faults. The same for wakers is in
+//! `foreign_futures.rs`.
+
+#[path = "common/limited.rs"]
+mod limited;
+
+use fdtask::{Scheduler, Wait, task_fn};
+use limited::within_limit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn of_a_million_wakes_of_a_hand_written_task_the_last_is_never_lost() {
+    within_limit(|| {
+        const WAKES: usize = 1_000_000;
+        let (asked, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let (seen, answer) = (Arc::clone(&asked), Arc::clone(&answered));
+        let sleeper = scheduler.spawn(task_fn("sleeper", move |cx| {
+            let number = seen.load(Ordering::Acquire);
+            answer.store(number, Ordering::Release);
+            if number == WAKES {
+                return Ok(Wait::Done);
+            }
+            // With a deadline, so that a lost wake fails the test instead of hanging it.
+            assert!(!cx.timed_out(), "no wake came for {LONG:?}, after {}", seen.load(Ordering::Acquire));
+            cx.or(Wait::Until(cx.now() + LONG));
+            Ok(Wait::Wake)
+        }));
+        // In bursts, the last wake of each of which is answered before the next begins: were it lost, no other would make up
+        // for it.
+        let thread = thread::spawn(move || {
+            let (begin, mut number) = (Instant::now(), 0);
+            while number < WAKES {
+                for _ in 0..=(number % 97).min(WAKES - number - 1) {
+                    number += 1;
+                    asked.store(number, Ordering::Release);
+                    remote.wake(sleeper);
+                }
+                while answered.load(Ordering::Acquire) < number {
+                    if begin.elapsed() > LONG + LONG / 4 {
+                        return;
+                    }
+                    thread::yield_now();
+                }
+            }
+        });
+        scheduler.run();
+        assert!(scheduler.tasks().iter().all(|task| task.id != sleeper), "it has not seen the last");
+        thread.join().expect("it has ended");
+    });
+}
+
+#[test]
+fn of_many_calls_from_another_thread_none_waits_for_the_next() {
+    within_limit(|| {
+        // A wake may make up for another; a call cannot.
+        const CALLS: usize = 50_000;
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let thread = thread::spawn(move || {
+            let (begin, called, mut number) = (Instant::now(), Arc::new(AtomicUsize::new(0)), 0);
+            while number < CALLS && begin.elapsed() < LONG {
+                for _ in 0..=number % 7 {
+                    number += 1;
+                    let called = Arc::clone(&called);
+                    remote.call(move |_| {
+                        let _ = called.fetch_add(1, Ordering::AcqRel);
+                    });
+                }
+                while called.load(Ordering::Acquire) < number && begin.elapsed() < LONG {
+                    thread::yield_now();
+                }
+            }
+            remote.stop();
+            (called.load(Ordering::Acquire), number)
+        });
+        scheduler.spawn(task_fn("patient", |_| Ok(Wait::Wake)));
+        scheduler.spawn(task_fn("in no hurry", |cx| Ok(Wait::Until(cx.now() + LONG))));
+        scheduler.run();
+        let (called, number) = thread.join().expect("it has ended");
+        assert!(number >= CALLS, "a call was not made until {LONG:?} had passed: {called} of {number}");
+        assert_eq!(called, number);
+    });
+}
