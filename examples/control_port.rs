@@ -76,9 +76,9 @@ fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(task_fn("unix acceptor", move |cx| {
-        match listener.accept().and_then(|(socket, _)| socket.set_nonblocking(true).map(|()| socket)) {
-            Ok(socket) => {
-                cx.spawn(future::task(session(cx.handle(), Stream::new(cx, socket))).named("unix control"));
+        match listener.accept().and_then(|(socket, _)| Stream::new(&cx.handle(), socket)) {
+            Ok(stream) => {
+                cx.spawn(future::task(session(cx.handle(), stream)).named("unix control"));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Most likely there is no descriptor left.

@@ -4,7 +4,7 @@
 //! is put back into force here, in a test process of its own.
 
 use fdtask::net::Stream;
-use fdtask::{Log, Scheduler, Wait, future, task_fn};
+use fdtask::{Log, Scheduler, future};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
@@ -16,15 +16,11 @@ fn sending_to_a_peer_that_is_gone_is_an_error_and_not_a_signal() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let (told, heard) = mpsc::channel();
     let mut scheduler = Scheduler::new();
-    scheduler.spawn(task_fn("sender", move |cx| {
-        let stream = Stream::new(cx, socket_without_peer());
+    let stream = Stream::new(&scheduler.handle(), socket_without_peer()).expect("a socket can be non-blocking");
+    scheduler.spawn(future::task(async move {
         let _ = told.send(stream.send(b"is anybody there?").map(drop));
-        let told = told.clone();
-        cx.spawn(future::task(async move {
-            let _ = told.send(future::send_all(&stream, b"and now?").await);
-            Ok(())
-        }));
-        Ok(Wait::Done)
+        let _ = told.send(future::send_all(&stream, b"and now?").await);
+        Ok(())
     }));
     scheduler.run();
 
@@ -53,6 +49,5 @@ fn a_log_whose_socket_has_no_reader_any_more_ends_and_the_program_does_not() {
 
 fn socket_without_peer() -> UnixStream {
     let (ours, _peer) = UnixStream::pair().expect("a pair of sockets");
-    ours.set_nonblocking(true).expect("a socket can be non-blocking");
     ours
 }

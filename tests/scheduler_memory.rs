@@ -158,21 +158,11 @@ fn a_million_tasks_that_have_ended_leave_nothing_behind() {
 }
 
 /// A socket pair served by a task that `serve` makes of the near end; the far end is the client's.
-fn served<T: Task + 'static>(
-    scheduler: &mut Scheduler,
-    serve: impl FnOnce(&mut Context<'_>, UnixStream) -> T + 'static,
-) -> UnixStream {
+fn served<T: Task + 'static>(scheduler: &mut Scheduler, serve: impl FnOnce(UnixStream) -> T) -> UnixStream {
     let (near, far) = UnixStream::pair().expect("a socket pair");
     near.set_nonblocking(true).expect("a socket can be non-blocking");
     far.set_nonblocking(true).expect("a socket can be non-blocking");
-    let mut serve = Some((serve, near));
-    scheduler.spawn(task_fn("server", move |cx| {
-        if let Some((serve, near)) = serve.take() {
-            let task = serve(cx, near);
-            cx.spawn(task);
-        }
-        Ok(Wait::Done)
-    }));
+    scheduler.spawn(serve(near));
     far
 }
 
@@ -219,18 +209,17 @@ fn a_message_allocates_nothing() {
         let mut scheduler = Scheduler::with_poller(poller());
         // The clients are in this thread, so no turn may sleep.
         scheduler.spawn_service(task_fn("busy", |_| Ok(Wait::Turn)));
-        let echo = served(&mut scheduler, move |cx, near| Echo::new(Stream::new(cx, near), nobody));
-        let timed = served(&mut scheduler, move |cx, near| {
-            Echo::new(Stream::new(cx, near), nobody).with_idle_timeout(Some(Duration::from_secs(60)))
-        });
-        let impatient = served(&mut scheduler, |_, socket| {
+        let handle = scheduler.handle();
+        let new_echo = |near| Echo::new(Stream::new(&handle, near).expect("it can be non-blocking"), nobody);
+        let echo = served(&mut scheduler, new_echo);
+        let timed = served(&mut scheduler, |near| new_echo(near).with_idle_timeout(Some(Duration::from_secs(60))));
+        let impatient = served(&mut scheduler, |socket| {
             let (other, far) = UnixStream::pair().expect("a socket pair");
             // It stays open and silent for as long as the process lives.
             std::mem::forget(far);
             Impatient { socket, other }
         });
-        let idle: Vec<_> =
-            (0..32).map(|_| served(&mut scheduler, move |cx, near| Echo::new(Stream::new(cx, near), nobody))).collect();
+        let idle: Vec<_> = (0..32).map(|_| served(&mut scheduler, new_echo)).collect();
         let round = |scheduler: &mut Scheduler, number: usize| {
             exchange(scheduler, &echo, 68);
             exchange(scheduler, &timed, 68);

@@ -12,12 +12,14 @@ use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Both ends of a connection; nothing on the first waits longer than [`LIMIT`], the second is non-blocking.
+/// Both ends of a connection; nothing on the first waits longer than [`LIMIT`].
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let near = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
@@ -25,7 +27,6 @@ fn pair() -> (TcpStream, TcpStream) {
     near.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
     near.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
     near.set_nodelay(true).expect("TCP can do without a delay");
-    far.set_nonblocking(true).expect("a socket can be non-blocking");
     (near, far)
 }
 
@@ -39,20 +40,63 @@ where
 {
     let mut scheduler = Scheduler::new();
     let outcome = Rc::new(RefCell::new(None));
-    let (mut what, mut sockets, told) = (Some(what), Some(sockets), Rc::clone(&outcome));
-    scheduler.spawn(task_fn("start", move |cx| {
-        if let (Some(what), Some(sockets)) = (what.take(), sockets.take()) {
-            let future = what(cx.handle(), sockets.map(|socket| Stream::new(cx, socket)));
-            let told = Rc::clone(&told);
-            cx.spawn(future::task(async move {
-                *told.borrow_mut() = Some(future.await);
-                Ok(())
-            }));
-        }
-        Ok(Wait::Done)
+    let (handle, told) = (scheduler.handle(), Rc::clone(&outcome));
+    let streams = sockets.map(|socket| Stream::new(&handle, socket).expect("a socket can be non-blocking"));
+    let future = what(handle, streams);
+    scheduler.spawn(future::task(async move {
+        *told.borrow_mut() = Some(future.await);
+        Ok(())
     }));
     scheduler.run();
     outcome.borrow_mut().take().expect("the future has ended")
+}
+
+#[test]
+fn a_socket_that_nobody_has_made_non_blocking_keeps_nobody_waiting() {
+    let (told, heard) = mpsc::channel();
+    // On a thread of its own: if it sleeps in a call that it should not sleep in, it does so for ever.
+    thread::spawn(move || {
+        let (near, far) = UnixStream::pair().expect("a pair of sockets");
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        scheduler.spawn(future::task(async move {
+            let stream = Stream::new(&handle, near)?;
+            let early = stream.recv(&mut [0; 5]).map_err(|error| error.kind());
+            let mut far = far;
+            handle.spawn(task_fn("peer", move |_| far.write_all(b"hello").map(|()| Wait::Done)));
+            let mut words = [0; 5];
+            recv_exact(&stream, &mut words).await?;
+            let _ = told.send((early, words));
+            Ok(())
+        }));
+        scheduler.run();
+    });
+    let outcome = heard.recv_timeout(LIMIT).expect("nobody is kept waiting");
+    assert_eq!(outcome, (Err(ErrorKind::WouldBlock), *b"hello"));
+}
+
+#[test]
+fn a_hand_written_task_connects_a_stream_and_is_told_how_that_has_ended() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let mut outcomes = Vec::new();
+    for listener in [Some(listener), None] {
+        let mut scheduler = Scheduler::new();
+        let stream = Stream::connect(&scheduler.handle(), address).expect("an attempt can begin");
+        let (outcome, mut has_waited) = (Rc::new(RefCell::new(None)), false);
+        let told = Rc::clone(&outcome);
+        scheduler.spawn(task_fn("client", move |_| {
+            if !std::mem::replace(&mut has_waited, true) {
+                return Ok(Wait::Send(stream.as_raw_fd()));
+            }
+            *told.borrow_mut() = Some(stream.connected().map_err(|error| error.kind()));
+            Ok(Wait::Done)
+        }));
+        scheduler.run();
+        outcomes.push(outcome.take().expect("the task has ended"));
+        drop(listener);
+    }
+    assert_eq!(outcomes, [Ok(()), Err(ErrorKind::ConnectionRefused)]);
 }
 
 /// All the lines of at most eight bytes.
@@ -99,13 +143,13 @@ fn a_hand_written_task_is_told_to_wait_for_the_rest_of_a_line() {
     let (mut near, far) = pair();
     let mut scheduler = Scheduler::new();
     let all = Rc::new(RefCell::new(Vec::new()));
-    let (mut socket, mut lines, told) = (Some(far), Lines::new(8), Rc::clone(&all));
+    let (mut lines, told) = (Lines::new(8), Rc::clone(&all));
     near.write_all(b"on").expect("the task receives");
-    let (mut stream, mut near) = (None, Some(near));
-    scheduler.spawn(task_fn("lines", move |cx| {
-        let stream = stream.get_or_insert_with(|| Stream::new(cx, socket.take().expect("this is done once")));
+    let stream = Stream::new(&scheduler.handle(), far).expect("a socket can be non-blocking");
+    let mut near = Some(near);
+    scheduler.spawn(task_fn("lines", move |_| {
         loop {
-            match lines.try_recv(stream) {
+            match lines.try_recv(&stream) {
                 Ok(Some(line)) => told.borrow_mut().push(String::from_utf8_lossy(&line).into_owned()),
                 Ok(None) => return Ok(Wait::Done),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -228,7 +272,7 @@ fn a_peer_that_never_closes_is_not_waited_for_and_one_that_resets_is_gone() {
 
 #[test]
 fn diagnostics_tell_what_tasks_report_and_how_they_fail() {
-    let (mut near, far) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    let (mut near, far) = UnixStream::pair().expect("a pair of sockets");
     near.set_nonblocking(true).expect("a socket can be non-blocking");
     let mut scheduler = Scheduler::new();
     scheduler.observe(fdtask::Diagnostics::new(&scheduler.handle(), "test", far.into()));

@@ -241,7 +241,7 @@ impl Futile {
 /// # io::Result::Ok(())
 /// ```
 pub async fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stream> {
-    let stream = Stream::on(scheduler, sys::start_connect(address)?);
+    let stream = Stream::connect(scheduler, address)?;
     writable(&stream).await?;
     stream.connected()?;
     Ok(stream)

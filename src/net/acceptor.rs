@@ -87,7 +87,7 @@ where
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
         self.descriptors_retry = DESCRIPTORS_RETRY_FIRST;
-        let stream = Stream::new(cx, socket);
+        let stream = Stream::on(&cx.handle(), socket);
         let task = (self.handler)(stream, peer);
         match permit {
             Some(permit) => cx.spawn(Permitted::new(task, permit, cx.handle())),

@@ -1,6 +1,5 @@
 //! A connected socket.
 
-use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::sys;
 use std::io;
@@ -12,12 +11,33 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 pub struct Stream(Descriptor);
 
 impl Stream {
-    /// Makes a stream of a connected socket, which must be non-blocking.
-    pub fn new(cx: &Context<'_>, socket: impl Into<OwnedFd>) -> Stream {
-        Stream(cx.adopt(socket))
+    /// Makes a stream of a connected socket, and makes that non-blocking: a call that sleeps would keep every task of the
+    /// scheduler waiting. Whoever shares the open socket, by a clone of it, finds it non-blocking, too.
+    ///
+    /// # Errors
+    /// The descriptor cannot be made non-blocking. It is closed.
+    ///
+    /// ```
+    /// use fdtask::net::Stream;
+    /// use fdtask::{Scheduler, future};
+    /// use std::{io, os::unix::net::UnixStream};
+    ///
+    /// let (near, far) = UnixStream::pair()?;
+    /// let mut scheduler = Scheduler::new();
+    /// let near = Stream::new(&scheduler.handle(), near)?;
+    /// scheduler.spawn(future::task(async move { future::send_all(&near, b"hello").await }));
+    /// scheduler.run();
+    /// assert_eq!(io::read_to_string(far)?, "hello");
+    /// # io::Result::Ok(())
+    /// ```
+    pub fn new(scheduler: &Handle, socket: impl Into<OwnedFd>) -> io::Result<Stream> {
+        let socket = socket.into();
+        sys::set_nonblocking(&socket)?;
+        Ok(Stream::on(scheduler, socket))
     }
 
-    pub(crate) fn on(scheduler: &Handle, socket: impl Into<OwnedFd>) -> Stream {
+    /// A stream of a socket that is non-blocking already.
+    pub(crate) fn on(scheduler: &Handle, socket: OwnedFd) -> Stream {
         Stream(scheduler.adopt(socket))
     }
 
@@ -31,8 +51,8 @@ impl Stream {
     ///
     /// # Errors
     /// What `socket(2)` and `connect(2)` say at once.
-    pub fn connect(cx: &Context<'_>, address: SocketAddr) -> io::Result<Stream> {
-        Ok(Stream::new(cx, sys::start_connect(address)?))
+    pub fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stream> {
+        Ok(Stream::on(scheduler, sys::start_connect(address)?))
     }
 
     /// How the attempt to connect has ended.

@@ -178,10 +178,17 @@ fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Makes calls on this descriptor, and on all that share its open file, fail with `EWOULDBLOCK` where they would sleep.
+pub(crate) fn set_nonblocking(socket: &OwnedFd) -> io::Result<()> {
+    let mut on: libc::c_int = 1;
+    // SAFETY: the request reads one `int` through the pointer, which is to a live `int`.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, ptr::from_mut(&mut on)) })?;
+    Ok(())
+}
+
 #[cfg(any(target_os = "macos", target_os = "ios"))]
 fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
-    // SAFETY: no pointer is passed.
-    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    set_nonblocking(socket)?;
     // SAFETY: no pointer is passed.
     check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     Ok(())
