@@ -59,15 +59,16 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     let own = listeners.remove(0);
     let addresses: Vec<_> = own.iter().map(Listener::address).collect();
     let mut first = Worker::new(config, own, limit.as_ref())?;
-    for address in addresses {
-        first.out.line(&format!("Listening on {address}"));
-    }
     check_descriptor_limit(config, &first.diagnostics);
     let signals = control::signals(&first.scheduler.handle());
     let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
     if !listeners.is_empty() {
         wait_for_others(&mut first, &fleet)?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
+    }
+    // Nothing that follows can keep it from beginning; what a log has been told, it writes though the daemon may end.
+    for address in addresses {
+        first.out.line(&format!("Listening on {address}"));
     }
     if let Err(error) = manager.ready() {
         first.diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
