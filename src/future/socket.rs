@@ -17,6 +17,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// What has a descriptor that the scheduler closes, and so can be awaited: [`readable`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no descriptor that a scheduler closes",
+    label = "this cannot be awaited",
+    note = "a socket becomes a stream by `fdtask::net::Stream::new(&handle, socket)`, any other descriptor by `handle.adopt(fd)`",
+    note = "a descriptor that stays your own is awaited by its number: `fdtask::future::readable_fd(&handle, fd)`, `writable_fd`"
+)]
 pub trait Source {
     /// The descriptor.
     fn descriptor(&self) -> &Descriptor;
