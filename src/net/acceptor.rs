@@ -43,6 +43,8 @@ pub struct Acceptor<H> {
     address: SocketAddr,
     handler: H,
     limit: Option<Limit>,
+    /// The limit has no room, and that is all that is waited for.
+    is_at_limit: bool,
     /// How the limit, which other threads may share, reaches this task.
     remote: Option<Remote>,
     /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
@@ -69,6 +71,7 @@ where
             address,
             handler,
             limit: None,
+            is_at_limit: false,
             remote: None,
             burst: 1,
             full_bursts: 0,
@@ -117,13 +120,17 @@ where
             // nobody does.
             return Ok(wait);
         }
+        self.is_at_limit = false;
         if self.limit.is_some() && self.remote.is_none() {
             self.remote = Some(cx.remote()?);
         }
         for accepted in 0..self.burst {
             let permit = match (&self.limit, &self.remote) {
                 (Some(limit), Some(remote)) => match limit.permit(remote, cx.id()) {
-                    None => return Ok(Wait::Wake),
+                    None => {
+                        self.is_at_limit = true;
+                        return Ok(Wait::Wake);
+                    }
                     permit => permit,
                 },
                 _ => None,
@@ -175,5 +182,12 @@ where
 
     fn name(&self) -> Cow<'_, str> {
         format!("acceptor {}", self.address).into()
+    }
+
+    fn progress(&self) -> Cow<'_, str> {
+        match &self.limit {
+            Some(limit) if self.is_at_limit => format!("at the limit of {}", limit.max()).into(),
+            _ => "".into(),
+        }
     }
 }

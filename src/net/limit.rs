@@ -80,6 +80,11 @@ impl Limit {
         self.0.open.load(Ordering::Relaxed)
     }
 
+    /// How many may be open.
+    pub(crate) fn max(&self) -> usize {
+        self.0.max
+    }
+
     /// Room for one more connection, if there is any.
     fn take(&self) -> Option<Permit> {
         let more = |open| (open < self.0.max).then_some(open + 1);
