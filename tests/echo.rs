@@ -108,7 +108,7 @@ fn a_message_that_came_with_the_connection_is_answered_without_a_poll() {
     let mut near = Some(near);
     scheduler.spawn(task_fn("acceptor", move |cx| {
         if let Some(near) = near.take() {
-            cx.spawn(fdtask::net::Echo::new(Stream::new(cx, near), nobody));
+            cx.spawn(fdtask::net::Echo::new(Stream::new(&cx.handle(), near)?, nobody));
         }
         Ok(Wait::Done)
     }));

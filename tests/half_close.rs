@@ -146,14 +146,13 @@ impl Task for Insatiable {
 #[test]
 fn a_client_that_never_pauses_is_answered_up_to_a_limit_when_a_drain_has_begun() {
     let (near, far) = UnixStream::pair().expect("two sockets");
-    near.set_nonblocking(true).expect("a socket can be non-blocking");
-    far.set_nonblocking(true).expect("a socket can be non-blocking");
     let asked = Rc::new(Cell::new(0));
     let mut scheduler = Scheduler::new();
     let (mut sockets, counter) = (Some((near, far)), Rc::clone(&asked));
     scheduler.spawn(task_fn("both", move |cx| {
         if let Some((near, far)) = sockets.take() {
-            let (client, server) = (Stream::new(cx, near), Stream::new(cx, far));
+            let handle = cx.handle();
+            let (client, server) = (Stream::new(&handle, near)?, Stream::new(&handle, far)?);
             cx.spawn(net::Echo::new(server, SocketAddr::from((Ipv4Addr::LOCALHOST, 1))));
             cx.spawn(Insatiable { stream: client, asked: Rc::clone(&counter), has_ended: false });
         }
