@@ -245,10 +245,10 @@ impl Echo {
 
 impl Task for Echo {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        if !self.is_plain() {
-            return self.resume_otherwise(cx);
+        match (&self.beside, self.phase) {
+            (None, Phase::Serving) => self.receive(cx),
+            _ => self.resume_otherwise(cx),
         }
-        self.receive(cx)
     }
 
     fn drain(&mut self) -> bool {
