@@ -32,7 +32,7 @@ impl<'a> Ready<'a> {
         Ready { mailbox, what, standing: Standing::Nowhere }
     }
 
-    /// Whether to wait has no sense any more.
+    /// Whether a drain has begun, which ends some waits.
     #[inline]
     pub(super) fn is_draining(&self) -> bool {
         self.mailbox.draining.get()

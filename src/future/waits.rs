@@ -23,7 +23,7 @@ use std::time::Instant;
 /// What the scheduler's mailbox holds for futures: above all, what belongs to the task that polls its future right now.
 pub(crate) struct Futures {
     /// Which task that is, if there is one.
-    pub(super) running: Cell<Option<TaskId>>,
+    running: Cell<Option<TaskId>>,
     /// What its waker points to, to tell that from other wakers; nothing is ever read there.
     waker: Cell<*const ()>,
     /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
@@ -334,7 +334,7 @@ impl Waits {
 /// One wait of one future: what every future of this module is made of.
 pub(super) struct Request {
     /// Where the wait stands, once it does.
-    pub(super) standing: Option<(Rc<Waits>, usize)>,
+    standing: Option<(Rc<Waits>, usize)>,
 }
 
 impl Request {

@@ -98,6 +98,29 @@ where
         };
     }
 
+    /// What to wait for after a connection could not be accepted, if there is any sense in going on.
+    fn not_accepted(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                self.report(cx, &error);
+                let pause = self.descriptors_retry;
+                self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
+                Ok(Wait::Until(cx.now() + pause))
+            }
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
+            // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the network, whose
+            // errors Linux hands to whoever accepts next (ENETDOWN and its like). One of these that comes every time leaves
+            // everybody unserved, and is paused for and said.
+            _ => {
+                let next = self.futile.wait(cx, Wait::Turn);
+                if next != Wait::Turn {
+                    self.report(cx, &error);
+                }
+                Ok(next)
+            }
+        }
+    }
+
     /// Says what is the matter, once a second at most.
     fn report(&mut self, cx: &mut Context<'_>, error: &io::Error) {
         if self.next_report.is_none_or(|at| at <= cx.now()) {
@@ -146,25 +169,7 @@ where
                         _ => wait,
                     });
                 }
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        self.report(cx, &error);
-                        let pause = self.descriptors_retry;
-                        self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
-                        return Ok(Wait::Until(cx.now() + pause));
-                    }
-                    Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
-                    // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the
-                    // network, whose errors Linux hands to whoever accepts next (ENETDOWN and its like).
-                    // One of these that comes every time leaves everybody unserved, and is paused for and said.
-                    _ => {
-                        let next = self.futile.wait(cx, Wait::Turn);
-                        if next != Wait::Turn {
-                            self.report(cx, &error);
-                        }
-                        return Ok(next);
-                    }
-                },
+                Err(error) => return self.not_accepted(cx, error),
             }
         }
         self.full_bursts += 1;
