@@ -6,7 +6,7 @@ mod scripted;
 use fdtask::poller::{Poll, Poller, default_poller};
 use fdtask::{Context, Scheduler, Task, TaskId, Wait, WaitError, task_fn};
 use scripted::Trace;
-use scripted::live::{Socket, pair};
+use scripted::live::{Socket, crowd, pair};
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
@@ -197,6 +197,7 @@ fn play(poller: Box<dyn Poller>, seed: u64) -> Vec<Vec<String>> {
         places: Vec::new(),
         connections: 0,
     };
+    let _crowd = crowd(&mut play.scheduler);
     play.scheduler.spawn_service(task_fn("busy, so that no turn sleeps", |_| Ok(Wait::Turn)));
     for _ in 0..PLACES {
         let place = play.open();

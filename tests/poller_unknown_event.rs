@@ -45,6 +45,11 @@ fn nap(poller: &mut Parked, watched: &io::PipeReader) -> (Vec<i32>, bool) {
 #[test]
 fn an_event_that_nobody_knows_makes_the_poller_start_afresh_and_sleep_again() {
     let mut poller = Parked::new();
+    // Of a few, none would be parked.
+    let crowd: Vec<_> = (0..10).map(|_| io::pipe().expect("a pipe")).collect();
+    for (silent, _) in &crowd {
+        poller.watch(silent.as_raw_fd(), Side::Recv, true);
+    }
     let (parked, mut writer) = io::pipe().expect("a pipe");
     poller.watch(parked.as_raw_fd(), Side::Recv, true);
     let mut fired = Vec::new();

@@ -32,6 +32,9 @@
 //! over its entry. So a parked descriptor stays parked when it fires; only one that fires again and again, within
 //! [`BUSY_GAP`] waits each time, goes back to the array. An entry of the array is parked when it has not fired for
 //! [`IDLE_WAITS`] waits.
+//!
+//! And if there are only a [`FEW`], none is parked. The instance is not free: `poll` looks into it and queues itself on it, which
+//! costs as much as some ten idle entries do. A program with a listener and a client or two has no instance at all.
 
 use super::array::{self, Array, bit};
 use super::poll::{Failures, INTERRUPTIONS_MAX};
@@ -49,6 +52,9 @@ pub const BUSY_GAP: u32 = 4;
 
 /// … and goes back to the array when it has done so as often as this in a row.
 pub const BUSY_FIRES: u8 = 8;
+
+/// If no more than so many descriptors are watched, all are kept in the array.
+pub const FEW: usize = 8;
 
 /// Looking for idle entries is done once in so many waits, …
 const SCAN_WAITS: u32 = 8;
@@ -129,9 +135,9 @@ impl Parked {
         }
     }
 
-    /// How many descriptors are parked.
-    pub fn parked(&self) -> usize {
-        self.registered
+    #[cfg(test)]
+    pub(super) fn is_parked(&self, fd: RawFd) -> bool {
+        self.lots.get(fd as usize).is_some_and(|lot| lot.registered != 0)
     }
 
     fn lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
@@ -183,7 +189,14 @@ impl Parked {
     /// Parks entries of the array that have been idle for long. Looks at a part of the array at a time, a larger one the
     /// larger it is, so that no single wait is held up and ten thousand silent clients are parked soon all the same.
     fn park_idle(&mut self) {
-        if !self.waits.is_multiple_of(SCAN_WAITS) || !self.may_park() {
+        if !self.waits.is_multiple_of(SCAN_WAITS) {
+            return;
+        }
+        if self.registered + self.array.len() <= FEW {
+            self.evacuate();
+            return;
+        }
+        if !self.may_park() {
             return;
         }
         for _ in 0..self.array.len().div_ceil(SCAN_PARTS) {
@@ -296,6 +309,9 @@ impl Parked {
 
     /// Puts everything that is parked back into the array.
     fn evacuate(&mut self) {
+        if self.registered == 0 {
+            return;
+        }
         for fd in 0..self.lots.len() as RawFd {
             self.unpark(fd);
         }

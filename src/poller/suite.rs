@@ -51,17 +51,34 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How long a poller is looked at when it should sleep.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// A poller, and a pipe that is always ready: the busy neighbour of whatever is idle.
+/// How many neighbours whatever is tested has: so many that a poller that parks does, and not one more.
+pub(super) const CROWD: usize = 8;
+
+/// A poller, a crowd of pipes that it watches and on which nothing ever happens, and a pipe that is always ready: the busy
+/// neighbour of whatever is idle.
 pub(super) struct Rig {
     poller: Box<dyn Poller>,
     busy: (PipeReader, PipeWriter),
+    _crowd: Crowd,
+}
+
+pub(super) type Crowd = Vec<(PipeReader, PipeWriter)>;
+
+/// Makes `poller` watch a crowd.
+pub(super) fn crowd(poller: &mut dyn Poller) -> Crowd {
+    let crowd: Crowd = (0..CROWD).map(|_| io::pipe().expect("a pipe")).collect();
+    for (reader, _) in &crowd {
+        poller.watch(reader.as_raw_fd(), Side::Recv, true);
+    }
+    crowd
 }
 
 impl Rig {
-    pub(super) fn new(poller: Box<dyn Poller>) -> Rig {
+    pub(super) fn new(mut poller: Box<dyn Poller>) -> Rig {
         let mut busy = io::pipe().expect("a pipe");
         busy.1.write_all(b"!").expect("room in a new pipe");
-        Rig { poller, busy }
+        let crowd = crowd(poller.as_mut());
+        Rig { poller, busy, _crowd: crowd }
     }
 
     fn watch(&mut self, fd: &impl AsRawFd, side: Side, life: Life) {

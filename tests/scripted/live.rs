@@ -1,4 +1,5 @@
-//! A scheduler on a real poller, with real sockets, and a busy neighbour so that turns pass while the others are idle.
+//! A scheduler on a real poller, with real sockets, a busy neighbour so that turns pass while the others are idle, and a crowd of
+//! silent ones, because a poller that parks does not where there are few.
 
 use super::{Scripted, Trace, shared};
 use fdtask::poller::{self, Poll, Poller};
@@ -17,6 +18,9 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// For how many turns a descriptor is idle before something happens to it; the last is long enough to be parked.
 pub const IDLE_TURNS: [usize; 4] = [0, 1, 40, 300];
 
+/// More silent neighbours than are few to any poller.
+pub const CROWD: usize = 10;
+
 /// The tests here reuse numbers: the system hands out the lowest that is free, so nobody else may open or close any.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -28,18 +32,31 @@ pub struct Live {
     pub scheduler: Scheduler,
     pub trace: Trace,
     turns: Rc<Cell<usize>>,
+    _crowd: Vec<UnixStream>,
+}
+
+/// Gives the scheduler's tasks neighbours that never hear anything; returns the peers, to be kept.
+pub fn crowd(scheduler: &mut Scheduler) -> Vec<UnixStream> {
+    let mut silent = || {
+        let (near, far) = pair();
+        let near = scheduler.adopt(near);
+        scheduler.spawn_service(task_fn("silent", move |_| Ok(Wait::Recv(near.as_raw_fd()))));
+        far
+    };
+    (0..CROWD).map(|_| silent()).collect()
 }
 
 impl Live {
     pub fn new(poller: Box<dyn Poller>) -> Live {
         let mut scheduler = Scheduler::with_poller(poller);
+        let crowd = crowd(&mut scheduler);
         let turns = shared(0);
         let counter = turns.clone();
         scheduler.spawn_service(task_fn("busy", move |_| {
             counter.set(counter.get() + 1);
             Ok(Wait::Turn)
         }));
-        Live { scheduler, trace: Trace::default(), turns }
+        Live { scheduler, trace: Trace::default(), turns, _crowd: crowd }
     }
 
     pub fn spawn(

@@ -2,11 +2,43 @@
 
 use super::*;
 use crate::poller::Parked;
-use crate::poller::parked::{BUSY_FIRES, BUSY_GAP, IDLE_WAITS};
+use crate::poller::parked::{BUSY_FIRES, BUSY_GAP, FEW, IDLE_WAITS};
 
-/// A poller alone, and a socket that it watches, with its peer.
-fn watched() -> (Parked, UnixStream, UnixStream) {
-    let (mut poller, (near, far)) = (Parked::new(), pair());
+/// A poller that watches a crowd.
+struct Crowded {
+    poller: Parked,
+    crowd: Crowd,
+}
+
+impl Crowded {
+    fn new() -> Crowded {
+        let mut poller = Parked::new();
+        let crowd = crowd(&mut poller);
+        Crowded { poller, crowd }
+    }
+
+    fn is_parked(&self, fd: &impl AsRawFd) -> bool {
+        self.poller.is_parked(fd.as_raw_fd())
+    }
+}
+
+impl std::ops::Deref for Crowded {
+    type Target = Parked;
+
+    fn deref(&self) -> &Parked {
+        &self.poller
+    }
+}
+
+impl std::ops::DerefMut for Crowded {
+    fn deref_mut(&mut self) -> &mut Parked {
+        &mut self.poller
+    }
+}
+
+/// A poller with a crowd, and a socket that it watches, with its peer.
+fn watched() -> (Crowded, UnixStream, UnixStream) {
+    let (mut poller, (near, far)) = (Crowded::new(), pair());
     poller.watch(near.as_raw_fd(), Side::Recv, true);
     (poller, near, far)
 }
@@ -30,11 +62,11 @@ fn message(poller: &mut Parked, near: &UnixStream, mut far: &UnixStream) {
 
 #[test]
 fn what_has_been_idle_for_long_is_parked_and_not_before() {
-    let (mut poller, _near, _far) = watched();
+    let (mut poller, near, _far) = watched();
     look(&mut poller, IDLE_WAITS as usize - 1);
-    assert_eq!(poller.parked(), 0);
+    assert!(!poller.is_parked(&near));
     look(&mut poller, LONG_IDLE_WAITS);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
 }
 
 #[test]
@@ -48,7 +80,7 @@ fn what_fires_now_and_then_stays_where_it_is() {
                 message(&mut poller, &near, &far);
             }
             assert_eq!(look(&mut poller, BUSY_GAP as usize + 1), []);
-            assert_eq!(poller.parked(), 1);
+            assert!(poller.is_parked(&near));
         }
     }
     // What was not parked is not, either.
@@ -56,7 +88,7 @@ fn what_fires_now_and_then_stays_where_it_is() {
     for _ in 0..LONG_IDLE_WAITS {
         message(&mut poller, &near, &far);
         look(&mut poller, IDLE_WAITS as usize / 2);
-        assert_eq!(poller.parked(), 0);
+        assert!(!poller.is_parked(&near));
     }
 }
 
@@ -67,12 +99,12 @@ fn what_fires_again_and_again_is_parked_no_more() {
     for _ in 0..=BUSY_FIRES {
         message(&mut poller, &near, &far);
     }
-    assert_eq!(poller.parked(), 0);
+    assert!(!poller.is_parked(&near));
     // And once more, from the beginning.
     look(&mut poller, LONG_IDLE_WAITS);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
     message(&mut poller, &near, &far);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
 }
 
 #[test]
@@ -82,7 +114,7 @@ fn what_is_not_watched_any_more_is_not_parked_however_long_it_was_idle() {
         look(&mut poller, idle_waits);
         poller.unwatch(near.as_raw_fd(), Side::Recv);
         assert_eq!(look(&mut poller, 1), [], "after {idle_waits} waits");
-        assert_eq!(poller.parked(), 0, "after {idle_waits} waits");
+        assert!(!poller.is_parked(&near), "after {idle_waits} waits");
         drop(far);
         let mut fired = Vec::new();
         let until = Instant::now() + Duration::from_millis(1);
@@ -99,25 +131,25 @@ fn what_is_watched_for_another_side_stays_parked() {
     look(&mut poller, LONG_IDLE_WAITS);
     poller.watch(near.as_raw_fd(), Side::Send, true);
     assert_eq!(look(&mut poller, 1), []);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
     poller.unwatch(near.as_raw_fd(), Side::Recv);
     assert_eq!(look(&mut poller, 1), []);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
     poller.unwatch(near.as_raw_fd(), Side::Send);
     assert_eq!(look(&mut poller, 1), []);
-    assert_eq!(poller.parked(), 0);
+    assert!(!poller.is_parked(&near));
 }
 
 #[test]
 fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwards() {
-    let mut poller = Parked::new();
+    let mut poller = Crowded::new();
     let (near, _far) = pair();
     fill(&near);
     let near = renumber(near);
     let fd = near.as_raw_fd();
     poller.watch(fd, Side::Recv, true);
     look(&mut poller, LONG_IDLE_WAITS);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
     drop(near);
     // Its registration can neither be changed nor removed.
     poller.watch(fd, Side::Send, true);
@@ -126,5 +158,25 @@ fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwa
     let (near, _far) = pair();
     poller.watch(near.as_raw_fd(), Side::Recv, true);
     look(&mut poller, LONG_IDLE_WAITS);
-    assert_eq!(poller.parked(), 1);
+    assert!(poller.is_parked(&near));
+}
+
+#[test]
+fn of_a_few_descriptors_none_is_parked_and_what_was_parked_comes_back_when_few_are_left() {
+    assert_eq!(CROWD, FEW);
+    let mut poller = Crowded::new();
+    let (first, last) = (poller.crowd[0].0.as_raw_fd(), poller.crowd[FEW - 1].0.as_raw_fd());
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert!(!poller.is_parked(&first));
+    let (near, far) = pair();
+    poller.watch(near.as_raw_fd(), Side::Recv, true);
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert!(poller.is_parked(&first) && poller.is_parked(&last) && poller.is_parked(&near));
+    poller.forget(near.as_raw_fd());
+    look(&mut poller, LONG_IDLE_WAITS);
+    assert!(!poller.is_parked(&first) && !poller.is_parked(&last));
+    drop((near, far));
+    // Whoever came back is heard.
+    poller.crowd[0].1.write_all(b"!").expect("room");
+    assert_eq!(look(&mut poller, 1), [recv(first)]);
 }
