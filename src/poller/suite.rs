@@ -51,8 +51,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How long a poller is looked at when it should sleep.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// How many neighbours whatever is tested has: so many that a poller that parks does, and not one more.
-pub(super) const CROWD: usize = 8;
+/// How many silent neighbours whatever is tested has: more than are few to any poller.
+const CROWD: usize = 10;
 
 /// A poller, a crowd of pipes that it watches and on which nothing ever happens, and a pipe that is always ready: the busy
 /// neighbour of whatever is idle.
@@ -64,9 +64,9 @@ pub(super) struct Rig {
 
 pub(super) type Crowd = Vec<(PipeReader, PipeWriter)>;
 
-/// Makes `poller` watch a crowd.
-pub(super) fn crowd(poller: &mut dyn Poller) -> Crowd {
-    let crowd: Crowd = (0..CROWD).map(|_| io::pipe().expect("a pipe")).collect();
+/// Makes `poller` watch a crowd of so many.
+pub(super) fn crowd(poller: &mut dyn Poller, count: usize) -> Crowd {
+    let crowd: Crowd = (0..count).map(|_| io::pipe().expect("a pipe")).collect();
     for (reader, _) in &crowd {
         poller.watch(reader.as_raw_fd(), Side::Recv, true);
     }
@@ -74,10 +74,14 @@ pub(super) fn crowd(poller: &mut dyn Poller) -> Crowd {
 }
 
 impl Rig {
-    pub(super) fn new(mut poller: Box<dyn Poller>) -> Rig {
+    pub(super) fn new(poller: Box<dyn Poller>) -> Rig {
+        Rig::with_crowd(poller, CROWD)
+    }
+
+    fn with_crowd(mut poller: Box<dyn Poller>, count: usize) -> Rig {
         let mut busy = io::pipe().expect("a pipe");
         busy.1.write_all(b"!").expect("room in a new pipe");
-        let crowd = crowd(poller.as_mut());
+        let crowd = crowd(poller.as_mut(), count);
         Rig { poller, busy, _crowd: crowd }
     }
 

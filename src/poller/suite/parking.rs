@@ -11,9 +11,9 @@ struct Crowded {
 }
 
 impl Crowded {
-    fn new() -> Crowded {
+    fn new(count: usize) -> Crowded {
         let mut poller = Parked::new();
-        let crowd = crowd(&mut poller);
+        let crowd = crowd(&mut poller, count);
         Crowded { poller, crowd }
     }
 
@@ -38,7 +38,7 @@ impl std::ops::DerefMut for Crowded {
 
 /// A poller with a crowd, and a socket that it watches, with its peer.
 fn watched() -> (Crowded, UnixStream, UnixStream) {
-    let (mut poller, (near, far)) = (Crowded::new(), pair());
+    let (mut poller, (near, far)) = (Crowded::new(CROWD), pair());
     poller.watch(near.as_raw_fd(), Side::Recv, true);
     (poller, near, far)
 }
@@ -142,7 +142,7 @@ fn what_is_watched_for_another_side_stays_parked() {
 
 #[test]
 fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwards() {
-    let mut poller = Crowded::new();
+    let mut poller = Crowded::new(CROWD);
     let (near, _far) = pair();
     fill(&near);
     let near = renumber(near);
@@ -163,8 +163,7 @@ fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwa
 
 #[test]
 fn of_a_few_descriptors_none_is_parked_and_what_was_parked_comes_back_when_few_are_left() {
-    assert_eq!(CROWD, FEW);
-    let mut poller = Crowded::new();
+    let mut poller = Crowded::new(FEW);
     let (first, last) = (poller.crowd[0].0.as_raw_fd(), poller.crowd[FEW - 1].0.as_raw_fd());
     look(&mut poller, LONG_IDLE_WAITS);
     assert!(!poller.is_parked(&first));
