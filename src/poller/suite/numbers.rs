@@ -193,7 +193,7 @@ pub(super) fn an_owned_descriptor_closed_behind_its_back_harms_nobody_else(rig: 
 
 /// As above, and the number goes to somebody else, who waits for it.
 pub(super) fn a_number_reused_behind_its_back_is_served_once_it_is_forgotten(rig: &dyn Fn() -> Rig) {
-    for life in LIVES {
+    for (life, is_early) in LIVES.into_iter().flat_map(|life| [(life, true), (life, false)]) {
         let (mut rig, (mut near, mut old_far)) = (rig(), numbered_pair());
         let fd = near.as_raw_fd();
         let (new_near, mut new_far) = pair();
@@ -201,14 +201,20 @@ pub(super) fn a_number_reused_behind_its_back_is_served_once_it_is_forgotten(rig
         rig.idle(life.idle_waits);
         let duplicate = near.try_clone().expect("a duplicate");
         replace(&mut near, &new_near);
-        old_far.write_all(b"for the old one").expect("room");
-        rig.take();
+        if is_early {
+            old_far.write_all(b"for the old one").expect("room");
+            rig.take();
+        }
         rig.poller.forget(fd);
         rig.assert_asleep();
         rig.watch(&near, Side::Recv, life);
         rig.idle(life.idle_waits);
+        if !is_early {
+            old_far.write_all(b"for the old one").expect("room");
+            rig.assert_asleep();
+        }
         new_far.write_all(b"for the new one").expect("room");
-        assert_eq!(rig.take(), [recv(fd)], "{life:?}");
+        assert_eq!(rig.take(), [recv(fd)], "{life:?}, early: {is_early}");
         rig.assert_asleep();
         drop(duplicate);
     }
