@@ -65,8 +65,8 @@ impl Scheduler {
     fn file_alternative(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
         let Some((fd, side)) = wait.descriptor() else { return Err(Reason::TURN) };
         self.file_descriptor(id, side, fd, false)?;
-        if let Some(slot) = self.core.slots.get_mut(id) {
-            slot.also.get_or_insert_default().push(wait);
+        if let Some(aside) = self.core.slots.aside_mut(id) {
+            aside.also.get_or_insert_default().push(wait);
         }
         Ok(())
     }
@@ -180,9 +180,8 @@ impl Scheduler {
 
     /// Takes a task out of the wait maps and the poller, wherever it waits.
     pub(crate) fn withdraw(&mut self, id: TaskId) {
-        let Some(slot) = self.core.slots.get_mut(id) else { return };
-        let first = slot.reason;
-        let also = slot.also.take_if(|also| !also.is_empty());
+        let Some(first) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
+        let also = self.core.slots.aside_mut(id).and_then(|aside| aside.also.take_if(|also| !also.is_empty()));
         if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
             self.withdraw_descriptor(id, side, fd);
         }
@@ -190,8 +189,8 @@ impl Scheduler {
             for (fd, side) in also.drain(..).filter_map(Wait::descriptor) {
                 self.withdraw_descriptor(id, side, fd);
             }
-            if let Some(slot) = self.core.slots.get_mut(id) {
-                slot.also = Some(also);
+            if let Some(aside) = self.core.slots.aside_mut(id) {
+                aside.also = Some(also);
             }
         }
     }

@@ -338,7 +338,8 @@ impl Scheduler {
     pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
         self.core.or.clear();
         self.core.until = NEVER;
-        let Some((why, by)) = self.core.slots.get(id).map(|slot| (slot.reason, slot.spawned_by)) else { return };
+        let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
+        let by = self.core.slots.aside(id).and_then(|aside| aside.spawned_by);
         self.lapse(id, why);
         self.core.slots.remove(id, is_in_deque);
         self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));

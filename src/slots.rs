@@ -138,15 +138,12 @@ impl From<Wait> for Reason {
     }
 }
 
+/// One cache line, which is what a message costs here when ten thousand tasks take turns.
+#[repr(align(64))]
 pub(crate) struct Slot {
     /// The task; absent while it is being resumed, and in a free slot.
     pub(crate) task: Option<Box<dyn Task>>,
-    /// The descriptors that the task waits for beside `reason`. Kept when empty, so that a task that waits for several
-    /// does not allocate each time; absent in a task that never did.
-    #[expect(clippy::box_collection, reason = "a third of the size, in every slot")]
-    pub(crate) also: Option<Box<Vec<Wait>>>,
     pub(crate) reason: Reason,
-    pub(crate) spawned_by: Option<TaskId>,
     /// The deadline of the wait, or [`NEVER`].
     pub(crate) deadline: Nanos,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
@@ -162,9 +159,29 @@ pub(crate) struct Slot {
     pub(crate) is_service: bool,
 }
 
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// What is kept of a task beside its [`Slot`], because it is seldom looked at.
+pub(crate) struct Aside {
+    /// The descriptors that the task waits for beside its `reason`. Kept when empty, so that a task that waits for several
+    /// does not allocate each time; absent in a task that never did.
+    #[expect(clippy::box_collection, reason = "a third of the size, for every task")]
+    pub(crate) also: Option<Box<Vec<Wait>>>,
+    pub(crate) spawned_by: Option<TaskId>,
+}
+
+impl Aside {
+    /// What the task waits for beside its `reason`.
+    pub(crate) fn also(&self) -> &[Wait] {
+        self.also.as_ref().map_or(&[], |also| also.as_slice())
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Slots {
     all: Vec<Slot>,
+    /// Beside each of `all`.
+    aside: Vec<Aside>,
     /// The slots that may be used again.
     free: Vec<u32>,
     last_serial: u32,
@@ -198,9 +215,7 @@ impl Slots {
         self.services += usize::from(is_service);
         let slot = Slot {
             task: Some(task),
-            also: None,
             reason: Reason::TURN,
-            spawned_by,
             deadline: NEVER,
             queued: NEVER,
             since: now,
@@ -209,11 +224,14 @@ impl Slots {
             is_ready: true,
             is_service,
         };
+        let aside = Aside { also: None, spawned_by };
         let index = if let Some(index) = self.free.pop() {
             self.all[index as usize] = slot;
+            self.aside[index as usize] = aside;
             index
         } else {
             self.all.push(slot);
+            self.aside.push(aside);
             (self.all.len() - 1) as u32
         };
         TaskId::new(index, serial)
@@ -224,8 +242,8 @@ impl Slots {
     pub(crate) fn remove(&mut self, id: TaskId, is_in_deque: bool) {
         if let Some(slot) = self.get_mut(id) {
             slot.serial = None;
-            slot.also = None;
             let was_service = slot.is_service;
+            self.aside[id.slot() as usize].also = None;
             self.live -= 1;
             self.services -= usize::from(was_service);
             if !is_in_deque {
@@ -256,6 +274,18 @@ impl Slots {
             Some(slot) if slot.serial == Some(id.serial()) => Some(slot),
             _ => None,
         }
+    }
+
+    /// What is kept of a task beside its slot, unless the task has ended.
+    pub(crate) fn aside(&self, id: TaskId) -> Option<&Aside> {
+        self.get(id)?;
+        self.aside.get(id.slot() as usize)
+    }
+
+    /// What is kept of a task beside its slot, unless the task has ended.
+    pub(crate) fn aside_mut(&mut self, id: TaskId) -> Option<&mut Aside> {
+        self.get(id)?;
+        self.aside.get_mut(id.slot() as usize)
     }
 
     /// The slot of this number.

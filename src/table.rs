@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::panics::catch;
 use crate::scheduler::Scheduler;
-use crate::slots::{Reason, Slot};
+use crate::slots::{Aside, Reason, Slot};
 use crate::state::Core;
 use crate::task::{Task, TaskId};
 use std::fmt::{self, Write as _};
@@ -57,7 +57,7 @@ impl Core {
                 Duration::ZERO
             },
             resumes: slot.resumes,
-            spawned_by: slot.spawned_by,
+            spawned_by: self.slots.aside(id).and_then(|aside| aside.spawned_by),
             is_service: slot.is_service,
         }
     }
@@ -72,7 +72,7 @@ impl Core {
         // What there is to say of a deadline, alone or beside something else, comes last.
         let mut text =
             if slot.reason == Reason::UNTIL { String::new() } else { slot.reason.wait(|| self.now).to_string() };
-        for wait in slot.also.iter().flat_map(|also| also.iter()) {
+        for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
             let _ = write!(text, " or {wait}");
         }
         if slot.deadline != crate::timers::NEVER {
