@@ -5,7 +5,8 @@
 //! terminal 2: nc localhost 25000
 //! ```
 //! Type a number in terminal 2: the answer is how many primes there are up to it. `10000000` takes some seconds of hard work,
-//! and while it runs every other client is answered at once. `quit` ends your connection.
+//! and while it runs the server goes on: it accepts, and answers at once whatever is no number. A second number waits its turn, as
+//! there is one worker. `quit` ends your connection.
 //!
 //! One scheduler is one thread, so work that takes long, or a call that sleeps in the kernel, belongs to another thread.
 //! Jobs go to it by an ordinary `std::sync::mpsc` channel, each with a promise that the worker keeps; the scheduler's side

@@ -48,7 +48,7 @@ impl UdpEcho {
 impl Task for UdpEcho {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.socket.as_raw_fd());
-        // No datagram is longer than 65,535 bytes, and this is a little more than that.
+        // No datagram carries more than 65,527 bytes, and there is room for 65,532 behind the prefix.
         let buffer = cx.scratch();
         let (prefix, data) = buffer.split_at_mut(PREFIX.len());
         prefix.copy_from_slice(PREFIX);

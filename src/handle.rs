@@ -159,7 +159,8 @@ impl Handle {
     }
 
     /// Ends a task: what it waits for is withdrawn, then it is dropped, and what it owned is closed. A task may cancel
-    /// itself; what it returns from that `resume` is ignored.
+    /// itself: a wait that it returns from that `resume` is ignored; [`Wait::Done`](crate::Wait::Done) or an error ends it as
+    /// usual.
     pub fn cancel(&self, task: TaskId) {
         self.0.post(|mailbox| mailbox.cancelled.borrow_mut().push_back(task));
     }
@@ -180,8 +181,8 @@ impl Handle {
     }
 
     /// Begins to drain: every task is told (see [`Task::drain`]), and `run` returns when all have
-    /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only move the deadline
-    /// forward.
+    /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only make the
+    /// deadline earlier.
     pub fn drain(&self, by: Instant) {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));

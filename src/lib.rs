@@ -29,7 +29,7 @@
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
-//! The numbers stand in `scheduler.rs`, too. The places are `recv_wait` and `send_wait`, the wait maps; `timers`, for tasks that
+//! The numbers stand in `scheduler.rs` and `filing.rs`, too. The places are `recv_wait` and `send_wait`, the wait maps; `timers`, for tasks that
 //! wait for an instant; and *asleep*, which is no list at all: those who wait until somebody wakes them, by their number.
 //!
 //! # A server
@@ -86,7 +86,7 @@
 //! guide.rs        from the seed's generator to `async`
 //! log.rs          a log that never stalls
 //! signals.rs      signals as something to receive
-//! poller/         the contract; poll; parked; sim
+//! poller/         the contract; the array; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
 //! sys/            every system call and all unsafe code
 //! ```

@@ -83,8 +83,9 @@ impl Scheduler {
         while self.turn() {}
     }
 
-    /// Takes one turn: resumes each task that was ready when it began, once, and then polls. Returns whether there is
-    /// anything left to do.
+    /// Takes one turn: resumes each task that was ready when it began, once, and then polls, which sleeps until something fires
+    /// or is due if no task is ready. Returns false when there is nothing left to do, or when [`stop`](Handle::stop) has been
+    /// said: then the tasks are still there.
     pub fn turn(&mut self) -> bool {
         self.settle();
         if !self.run_ready() {

@@ -73,9 +73,10 @@ pub trait Task {
         Err(error.into())
     }
 
-    /// Is called once when a drain begins (see [`Context::drain`]). Return true to be resumed in the next turn, with
-    /// [`Wait::Turn`] as the reason, so that the task can finish what it has begun; false, the default, to stay in the
-    /// wait, where the drain's deadline ends it at the latest.
+    /// Is called once, on every task that is there when a drain begins (see [`Context::drain`]); one that is spawned later can
+    /// ask [`Context::is_draining`]. Return true to be resumed in the next turn, with [`Wait::Turn`] as the reason unless the
+    /// task is ready for another, so that it can finish what it has begun; false, the default, to stay in the wait, where
+    /// the drain's deadline ends it at the latest.
     fn drain(&mut self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Sending to a peer that is gone is an error and never a signal (FAULTS row 19), even where `SIGPIPE` still kills.
+//! Sending to a peer that is gone is an error and never a signal (row 19 of the faults), even where `SIGPIPE` still kills.
 //!
 //! Rust's runtime ignores `SIGPIPE` when a program starts, which hides what the library itself does about it. So the signal
 //! is put back into force here, in a test process of its own.

@@ -260,7 +260,7 @@ fn quiet_says_nothing_about_single_connections() {
 
 #[test]
 fn no_profile_makes_a_panic_the_end_of_the_daemon() {
-    // FAULTS row 18. A test cannot see it in its own build, because tests always unwind.
+    // Row 18 of the faults. A test cannot see it in its own build, because tests always unwind.
     let settings = include_str!("../Cargo.toml").lines().filter(|line| line.trim_start().starts_with("panic"));
     assert_eq!(settings.count(), 0);
 }

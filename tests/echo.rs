@@ -1,4 +1,4 @@
-//! What an echo answers, byte for byte, and what the daemon says meanwhile (FAULTS rows 29 and 33).
+//! What an echo answers, byte for byte, and what the daemon says meanwhile (rows 29 and 33 of the faults).
 
 mod common;
 

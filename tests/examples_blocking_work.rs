@@ -82,7 +82,7 @@ fn a_line_without_an_end_is_refused_and_nobody_else_notices() {
 }
 
 #[test]
-fn while_one_has_much_work_done_all_others_are_answered() {
+fn while_one_has_much_work_done_whoever_asks_for_none_is_answered() {
     let server = server();
     let mut busy = connect(server.address());
     let mut others: Vec<TcpStream> = (0..20).map(|_| connect(server.address())).collect();

@@ -1,4 +1,4 @@
-//! Every example, started in a way in which it cannot work: a line that says so, and the exit code of the daemon's.
+//! Examples, started in a way in which they cannot work: a line that says so, and the exit code of the daemon's.
 
 mod common;
 #[path = "common/examples.rs"]
@@ -8,7 +8,7 @@ use examples::{example, refusing};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-/// The examples that take arguments, and arguments with which they work (but for the address, which is to be filled in).
+/// The examples that insist on their arguments, and arguments with which they work (but for the address, which is to be filled in).
 const EXAMPLES: [(&str, &[&str]); 8] = [
     ("echo_async", &["--listen", "@"]),
     ("proxy", &["@", "127.0.0.1:1"]),

@@ -1,4 +1,4 @@
-//! Nobody keeps the others waiting: not a client that floods, not a storm of connects (FAULTS rows 20 and 21).
+//! Nobody keeps the others waiting: not a client that floods, not a storm of connects (rows 20 and 21 of the faults).
 //!
 //! The mechanism is tested turn by turn, in this process, where nothing depends on how fast the machine is. The times are
 //! tested on whole servers, with bars well above the promised ones, because the machine may be busy.

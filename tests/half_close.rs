@@ -1,4 +1,4 @@
-//! How connections end in order: everything is answered first (FAULTS rows 9 and 25).
+//! How connections end in order: everything is answered first (rows 9 and 25 of the faults).
 
 mod common;
 #[path = "common/faults.rs"]

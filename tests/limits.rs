@@ -1,4 +1,4 @@
-//! Clients that are let go, and clients that wait to be let in (FAULTS rows 30 and 31).
+//! Clients that are let go, and clients that wait to be let in (rows 30 and 31 of the faults).
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Many clients at once: nothing is crossed, nobody is forgotten, and those who are silent cost nothing (FAULTS row 24 and
+//! Many clients at once: nothing is crossed, nobody is forgotten, and those who are silent cost nothing (row 24 of the faults and
 //! the idle promise).
 
 mod common;

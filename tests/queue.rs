@@ -1,4 +1,4 @@
-//! Connections that wait in the kernel's queue, and the port they come to (FAULTS rows 12 and 34).
+//! Connections that wait in the kernel's queue, and the port they come to (rows 12 and 34 of the faults).
 
 mod common;
 

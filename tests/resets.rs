@@ -1,4 +1,4 @@
-//! Peers that go away without a word: they end their own connection and nothing else (FAULTS rows 1, 2 and 19).
+//! Peers that go away without a word: they end their own connection and nothing else (rows 1, 2 and 19 of the faults).
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Real descriptors that are closed, dropped, replaced and reused while tasks wait for them, over both pollers. Rows 5, 7, 16
-//! and 17 of the faults: the old waiter gets an error, not a byte crosses, and the new owner is never left asleep.
+//! Real descriptors that are closed, dropped, replaced and reused while tasks wait for them, over both pollers. Rows 5, 7
+//! and 16 of the faults: the old waiter gets an error, not a byte crosses, and the new owner is never left asleep.
 
 mod scripted;
 
@@ -264,7 +264,7 @@ fn assert_is_asleep(mut scheduler: Scheduler) {
 
 #[test]
 fn a_regular_file_is_always_ready_over_every_poller() {
-    // Row 17: epoll refuses it with EPERM.
+    // It is never idle, so it is never offered to epoll, which would refuse it. (Row 17 is in `src/poller/suite/crowds.rs`.)
     over_every_poller(|live| {
         for owned in [false, true] {
             let mut live = live();

@@ -86,7 +86,7 @@ fn a_drain_ends_a_run_as_soon_as_the_last_task_has_ended() {
 }
 
 #[test]
-fn saying_drain_again_can_only_move_its_deadline_forward() {
+fn saying_drain_again_can_only_make_its_deadline_earlier() {
     for (first, second, ends) in [(100, 30, 30), (30, 100, 30)] {
         let mut world = World::new();
         world.spawn("stubborn", move |cx, n| {

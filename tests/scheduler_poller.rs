@@ -196,7 +196,7 @@ impl Poller for Counting {
 
 #[test]
 fn a_connection_is_forgotten_then_closed_and_then_counts_no_more() {
-    // FAULTS rows 7 and 16: another thread may be given the number as soon as it is closed. Row 31: an acceptor on another
+    // Rows 7 and 16 of the faults: another thread may be given the number as soon as it is closed. Row 31: an acceptor on another
     // thread, which shares the limit, must not open one too many meanwhile.
     let limit = Limit::new(3);
     let forgotten = Rc::default();

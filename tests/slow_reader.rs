@@ -1,4 +1,4 @@
-//! A client that sends and does not read: what it sends stays in the kernel, in order, until it reads (FAULTS row 8).
+//! A client that sends and does not read: what it sends stays in the kernel, in order, until it reads (row 8 of the faults).
 
 mod common;
 

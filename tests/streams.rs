@@ -295,7 +295,7 @@ fn diagnostics_tell_what_tasks_report_and_how_they_fail() {
 
 #[test]
 fn an_urgent_byte_stays_in_its_place_on_a_connection_of_our_own_making() {
-    // FAULTS row 33, the other way round: the socket is one that has connected.
+    // row 33 of the faults, the other way round: the socket is one that has connected.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let server = thread::spawn(move || {
@@ -316,7 +316,7 @@ fn an_urgent_byte_stays_in_its_place_on_a_connection_of_our_own_making() {
 
 #[test]
 fn what_is_accepted_has_the_options_that_a_connection_should_have() {
-    // FAULTS rows 30 and 33: a peer that vanishes is noticed, and an urgent byte stays in the stream.
+    // rows 30 and 33 of the faults: a peer that vanishes is noticed, and an urgent byte stays in the stream.
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let client = TcpStream::connect(listener.address()).expect("it listens");
     let mut scheduler = Scheduler::new();

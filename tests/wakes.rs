@@ -1,5 +1,5 @@
 //! What another thread says while the scheduler is falling asleep is not lost: row 39 of the faults. The same for wakers is in
-//! `foreign_futures.rs`.
+//! `foreign_wakers.rs`.
 
 #[path = "common/limited.rs"]
 mod limited;

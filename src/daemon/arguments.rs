@@ -24,13 +24,13 @@ Options:
                                an IPv4 address or an [IPv6] one; with port 0 the system
                                chooses the port [default: 0.0.0.0:25000]
       --max-connections N      Serve N clients at a time, over all workers; more wait in
-                               the kernel's queue [default: no limit]
+                               the kernel's queue [default: as many as 'ulimit -n' lets in]
       --idle-timeout SECONDS   Let go of a client with which nothing moves for so long, in
                                either direction; 0.5 is half a second [default: never]
       --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end,
                                then cut off who is left [default: 10]
-  -w, --workers N              Serve on N threads, each with a scheduler and a listener of
-                               its own [default: 1]
+  -w, --workers N              Serve on N threads, at most 256, each with a scheduler and
+                               a listener of its own [default: 1]
       --poller poll|parked     How to wait: parked keeps idle clients out of the array that
                                poll(2) is handed [default: parked, on Linux]
   -q, --quiet                  Log nothing about single connections, nor their errors

@@ -15,6 +15,9 @@ const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this sched
 
 /// Waits for so long, counted from the beginning of this turn (see [`Handle::now`]).
 ///
+/// # Panics
+/// When it is awaited by somebody who is not a task of `scheduler`.
+///
 /// ```
 /// use fdtask::{Scheduler, future};
 /// use std::time::{Duration, Instant};
@@ -36,6 +39,9 @@ pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
 }
 
 /// Waits until this instant, or soon after it, and never before.
+///
+/// # Panics
+/// When it is awaited by somebody who is not a task of `scheduler`.
 pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
     Sleep { scheduler: scheduler.clone(), at: instant, request: Request::new() }
 }
@@ -68,6 +74,9 @@ const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///
 /// # Errors
 /// It was too late; as an [`io::Error`] this is of the kind [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// # Panics
+/// When it is awaited by somebody who is not a task of `scheduler`.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
@@ -151,6 +160,9 @@ impl Future for NextTurn {
 }
 
 /// Waits until a drain begins (see [`Handle::drain`]): finish what was begun, and begin nothing new.
+///
+/// # Panics
+/// When it is awaited by somebody who is not a task of `scheduler`.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};

@@ -72,7 +72,8 @@ impl Echo {
     }
 
     /// Lets the connection go when nothing has moved for this long, in either direction: neither did a byte come, nor
-    /// did the client take one of what was sent to it.
+    /// did the client take one of what was sent to it (which is seen on Linux only). While something is on its way to the
+    /// client it may take up to a quarter longer.
     #[must_use]
     pub fn with_idle_timeout(self, timeout: Option<Duration>) -> Echo {
         let beside = timeout.map(|timeout| Box::new(Beside { idle: Some(Idle::new(timeout)), ..Beside::default() }));

@@ -55,7 +55,8 @@ impl Stream {
         Ok(Stream::on(scheduler, sys::start_connect(address)?))
     }
 
-    /// How the attempt to connect has ended.
+    /// How the attempt to connect has ended. Ask once, when the stream can be sent to: before that the answer is `Ok`, and a
+    /// failure is told only the first time.
     ///
     /// # Errors
     /// Why the attempt failed: such as that the connection was refused.
@@ -63,7 +64,7 @@ impl Stream {
         sys::connect_error(self.as_fd())
     }
 
-    /// Receives what is there, up to the length of `buffer`; 0 is the end of the stream.
+    /// Receives what is there, up to the length of `buffer`; 0 is the end of the stream (or `buffer` is empty).
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. Others end the connection.

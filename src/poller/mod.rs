@@ -2,7 +2,8 @@
 //!
 //! # The contract
 //! A poller keeps a set of *watched* sides of descriptors. Every implementation must provide, and the scheduler relies on,
-//! exactly this; `suite.rs` runs the same tests over each of them.
+//! exactly this; `suite.rs` runs the same tests over [`Poll`] and [`Parked`]. [`Sim`] keeps to it, but for what its own text
+//! says. A number is never negative: the scheduler refuses such a wait before it gets here.
 //!
 //! 1. **watch** makes a side watched, until it is unwatched or forgotten. It does not fail: a number that is not open, or a
 //!    file that the mechanism cannot handle, is a matter for `wait`, which must report it or treat it as `poll(2)` would.

@@ -34,7 +34,7 @@
 //! [`IDLE_WAITS`] waits.
 //!
 //! And if there are only a [`FEW`], none is parked. The instance is not free: `poll` looks into it and queues itself on it, which
-//! costs as much as some ten idle entries do. A program with a listener and a client or two has no instance at all.
+//! costs as much as some ten idle entries do. A program that never has more than a listener and a client or two has no instance at all.
 
 use super::array::{self, Array, bit};
 use super::poll::{Failures, INTERRUPTIONS_MAX};
@@ -53,7 +53,7 @@ pub const BUSY_GAP: u32 = 4;
 /// … and goes back to the array when it has done so as often as this in a row.
 pub const BUSY_FIRES: u8 = 8;
 
-/// If no more than so many descriptors are watched, all are kept in the array.
+/// If no more than so many descriptors are watched, all are kept in the array. (That is looked at when idle entries are.)
 pub const FEW: usize = 8;
 
 /// Looking for idle entries is done once in so many waits, …
@@ -88,12 +88,14 @@ struct Lot {
 /// `POLLIN` and `POLLOUT`, in a byte.
 type Bits = u8;
 
-/// The poller that parks what is idle. The module's text says how.
+/// The poller that keeps idle descriptors in an epoll instance, which is one entry of the array that is handed to `poll(2)`. Only
+/// what the scheduler [owns](crate::Handle::adopt) is parked, when it has not fired for 32 waits, and nothing while no more
+/// than 8 descriptors are watched.
 pub struct Parked {
     /// With the number of the wait in which the descriptor last fired or was first watched.
     array: Array<u32>,
     lots: Vec<Lot>,
-    /// Made when the first descriptor is parked.
+    /// Made when there are more than a [`FEW`] for the first time.
     epoll: Option<Epoll>,
     /// How many descriptors are registered in it.
     registered: usize,
@@ -186,7 +188,7 @@ impl Parked {
         }
     }
 
-    /// Parks entries of the array that have been idle for long. Looks at a part of the array at a time, a larger one the
+    /// Parks entries of the array that have been idle for long, or takes everything back if only a few are left. Looks at a part of the array at a time, a larger one the
     /// larger it is, so that no single wait is held up and ten thousand silent clients are parked soon all the same.
     fn park_idle(&mut self) {
         if !self.waits.is_multiple_of(SCAN_WAITS) {

@@ -22,7 +22,7 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::Instant;
 
-/// The poller that is `poll(2)` and nothing else. Where most descriptors are idle, [`Parked`](super::Parked) is cheaper.
+/// The poller that is `poll(2)` and nothing else. Where many descriptors are idle, [`Parked`](super::Parked) is cheaper.
 #[derive(Default)]
 pub struct Poll {
     array: Array<()>,

@@ -220,7 +220,7 @@ impl Poller for Sim {
     /// next.
     ///
     /// # Panics
-    /// If that happens `SLEEPS_MAX` times in a row: then the scheduler is in its `run`, which would never return.
+    /// If that happens 100 times in a row: then the scheduler is in its `run`, which would never return.
     #[inline]
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         let mut state = self.0.borrow_mut();

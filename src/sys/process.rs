@@ -1,5 +1,5 @@
 //! What concerns the process and its descriptors rather than sockets: which file a number names, writing to standard
-//! output without ever sleeping in it, and signals as something that can be received.
+//! output without ever sleeping in it, and how many descriptors there may be.
 
 use super::{POLLOUT, PollEntry, check, check_len, poll};
 use std::io;

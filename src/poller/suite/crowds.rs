@@ -118,7 +118,7 @@ pub(super) fn the_last_of_a_crowd_can_be_let_go_and_come_back(rig: &dyn Fn() -> 
     }
 }
 
-/// epoll refuses a regular file with EPERM; `poll(2)` says that it is always ready. The outcome must be the same.
+/// `poll(2)` says that a regular file is always ready, so it is never idle, and never offered to epoll, which would refuse it.
 pub(super) fn a_file_that_is_always_ready_fires_each_time(rig: &dyn Fn() -> Rig) {
     let program = std::env::current_exe().expect("this program has a path");
     let files = [File::open(program).expect("this program can be read"), null()];
