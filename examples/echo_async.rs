@@ -124,7 +124,10 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
 
 fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {
     let mut options = ("0.0.0.0:25000".parse().ok()?, None, Duration::from_secs(10));
-    let seconds = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    // What is longer than a century or so is no time to wait, and may be more than a clock can show.
+    let seconds = |text: &str| {
+        Duration::try_from_secs_f64(text.parse().ok()?).ok().filter(|time| time.as_secs() <= u32::MAX.into())
+    };
     let args = std::env::args_os().skip(1).map(|arg| arg.into_string().ok()).collect::<Option<Vec<String>>>()?;
     for option in args.chunks(2) {
         match [option[0].as_str(), option.get(1)?] {

@@ -41,6 +41,11 @@ impl Context<'_> {
         self.core.slots.reason_at(self.entry & !OTHERWISE)
     }
 
+    /// Whether the future that the task waited with has been dropped by another, as far as nobody has asked yet.
+    pub(crate) fn take_given_up(&self) -> bool {
+        self.core.slots.get(self.id()).is_some_and(|slot| slot.has_given_up.take())
+    }
+
     /// Whether the task is resumed because the descriptor has fired that is all it waited for, as almost always. This is
     /// [`reason`](Context::reason) without a look into the slot.
     #[inline]

@@ -6,6 +6,7 @@ use crate::scheduler::Scheduler;
 use crate::slots::Reason;
 use crate::task::{Side, Task, TaskId, Wait};
 use crate::timers::{Entry, NEVER, Nanos};
+use crate::wait_map::Identity;
 use std::os::fd::RawFd;
 
 impl Scheduler {
@@ -104,7 +105,7 @@ impl Scheduler {
                 map.set_checked(fd, Some((id, identity)));
             }
         }
-        self.evict_stale(fd);
+        self.evict_stale(fd, Some(identity));
         let map = self.core.wait_map(side);
         match map.get(fd) {
             Some(waiter) if waiter == id.slot() => return Ok(()),
@@ -116,12 +117,13 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Gives an error to whoever waits for `fd` and means another file than the one that it names now. Asks only if
-    /// somebody waits whose file is known by check: a wait for an owned descriptor cannot be stale.
-    pub(crate) fn evict_stale(&mut self, fd: RawFd) {
+    /// Gives an error to whoever waits for `fd` and means another file than the one that it names now. Asks which
+    /// that is, if `names` does not say so, and only if somebody waits whose file is known by check: a wait for an owned
+    /// descriptor cannot be stale.
+    pub(crate) fn evict_stale(&mut self, fd: RawFd, names: Option<Identity>) {
         for side in [Side::Recv, Side::Send] {
             let Some(known) = self.core.wait_map(side).checked_identity(fd) else { continue };
-            if self.poller.identity(fd).ok() != Some(known) {
+            if names.or_else(|| self.poller.identity(fd).ok()) != Some(known) {
                 self.evict(side, fd);
             }
         }

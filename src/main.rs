@@ -79,6 +79,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
         diagnostics: first.diagnostics.clone(),
         manager,
         fleet: fleet.clone(),
+        is_told_to_end: false,
         tables: None,
     });
     first.run(config, &fleet, Some(control));

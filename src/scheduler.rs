@@ -4,7 +4,7 @@
 //! poller's.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle, SPECIAL, UNTIL};
+use crate::handle::{Descriptor, Handle, MAIL, SPECIAL, UNTIL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
@@ -31,6 +31,8 @@ pub struct Scheduler {
     fired: Vec<Fired>,
     /// Counts the polls, so as to begin elsewhere in the list of what fired with each.
     polls: usize,
+    /// The deadline of a drain has passed, so this turn is the last, whatever has been spawned since.
+    is_overdue: bool,
 }
 
 impl Scheduler {
@@ -43,7 +45,7 @@ impl Scheduler {
     /// A scheduler without tasks, on a poller of the caller's choice.
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
         let core = Core::new(poller.now());
-        Scheduler { core, poller, running: None, fired: Vec::new(), polls: 0 }
+        Scheduler { core, poller, running: None, fired: Vec::new(), polls: 0, is_overdue: false }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -89,6 +91,9 @@ impl Scheduler {
     pub fn turn(&mut self) -> bool {
         self.settle();
         if !self.run_ready() {
+            return false;
+        }
+        if mem::take(&mut self.is_overdue) {
             return false;
         }
         if self.is_finished() {
@@ -202,6 +207,9 @@ impl Scheduler {
     fn heed(&mut self, index: u32, said: io::Result<Wait>) {
         let notes = self.core.mailbox.notes.get();
         self.core.mailbox.forget(SPECIAL | UNTIL);
+        if notes & MAIL != 0 {
+            self.settle_adopted();
+        }
         let Some(id) = self.core.slots.id_at(index) else { return };
         if notes & SPECIAL == 0 && self.renew(index, &said) {
             let until = mem::replace(&mut self.core.until, NEVER);
@@ -230,6 +238,9 @@ impl Scheduler {
     /// Step 3: sleep in the poller, as long as there is nothing else to do.
     #[inline(never)]
     fn poll(&mut self) {
+        if self.core.ready.is_empty() {
+            self.discard_stale_deadlines();
+        }
         let core = &mut self.core;
         let drain_by = core.drain_by.map(|by| core.epoch.nanos(by));
         let patience = match core.timers.next().into_iter().chain(drain_by).min() {
@@ -310,6 +321,7 @@ impl Scheduler {
         }
         if self.core.drain_by.is_some_and(|by| by <= self.core.now) {
             self.cancel_all();
+            self.is_overdue = true;
         }
     }
 
@@ -324,6 +336,13 @@ impl Scheduler {
             return false;
         }
         // Only a deadline can go on from here: one that somebody still has.
+        self.discard_stale_deadlines();
+        self.core.timers.next().is_none()
+    }
+
+    /// Makes the soonest deadline that is queued one that somebody still has: nobody is to be woken for another.
+    fn discard_stale_deadlines(&mut self) {
+        let core = &mut self.core;
         core.timers.discard_while(|entry| match core.slots.get_mut(entry.task()) {
             Some(slot) if slot.queued == entry.at && slot.deadline == NEVER => {
                 slot.queued = NEVER;
@@ -332,7 +351,6 @@ impl Scheduler {
             Some(slot) => slot.queued != entry.at,
             None => true,
         });
-        core.timers.next().is_none()
     }
 
     /// Frees a task's slot, tells the observer, and drops it.

@@ -23,16 +23,7 @@ impl Scheduler {
     fn settle_all(&mut self) {
         while self.core.mailbox.forget(MAIL) {
             let mailbox = Rc::clone(&self.core.mailbox);
-            while let Some(fd) = mailbox.next_adopted() {
-                self.evict_stale(fd);
-                // What was found out about the number before does not count against who waits from now on.
-                for side in [Side::Recv, Side::Send] {
-                    let map = self.core.wait_map(side);
-                    if map.get(fd).is_none() {
-                        map.set_checked(fd, None);
-                    }
-                }
-            }
+            self.settle_adopted();
             while let Some(new) = mailbox.next_spawned() {
                 self.core.spawn(new.task, new.is_service, new.by);
             }
@@ -51,7 +42,7 @@ impl Scheduler {
                 drop(what);
             }
             while let Some(id) = mailbox.next_given_up() {
-                self.make_ready(id, Reason::GIVEN_UP);
+                self.give_up(id);
             }
             while let Some(id) = mailbox.next_woken() {
                 self.make_ready(id, Reason::WAKE);
@@ -62,12 +53,36 @@ impl Scheduler {
         }
     }
 
+    /// Takes note of the descriptors that the scheduler has come to own. It is done before the task that has adopted one is filed:
+    /// what was found out about the number before does not count against who waits for it from now on.
+    pub(crate) fn settle_adopted(&mut self) {
+        while let Some(fd) = self.core.mailbox.next_adopted() {
+            self.evict_stale(fd, None);
+            for side in [Side::Recv, Side::Send] {
+                let map = self.core.wait_map(side);
+                if map.get(fd).is_none() {
+                    map.set_checked(fd, None);
+                }
+            }
+        }
+    }
+
     /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
     fn end_waiting(&mut self, id: TaskId, end: End) {
         let is_in_deque = !self.core.is_waiting(id);
         self.withdraw(id);
         if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
             self.end(id, task, end, is_in_deque);
+        }
+    }
+
+    /// The future that the task waited with was dropped while another task ran. If it is resumed anyway, it hears of that
+    /// beside its reason.
+    fn give_up(&mut self, id: TaskId) {
+        if self.core.is_waiting(id) {
+            self.make_ready(id, Reason::GIVEN_UP);
+        } else if let Some(slot) = self.core.slots.get(id) {
+            slot.has_given_up.set(true);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
 use crate::timers::{NEVER, Nanos};
+use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -157,6 +158,8 @@ pub(crate) struct Slot {
     /// has fired which is all that it waits for. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
+    /// [`Reason::GIVEN_UP`], for a task that was ready for another reason already. Whoever has heard it takes it back.
+    pub(crate) has_given_up: Cell<bool>,
 }
 
 const _: () = assert!(size_of::<Slot>() == 64);
@@ -223,6 +226,7 @@ impl Slots {
             serial: Some(serial),
             is_ready: true,
             is_service,
+            has_given_up: Cell::new(false),
         };
         let aside = Aside { also: None, spawned_by };
         let index = if let Some(index) = self.free.pop() {

@@ -3,13 +3,15 @@
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::future::{self, draining, race, readable, sleep, task};
+use fdtask::future::{self, draining, race, readable, readable_fd, sleep, task};
 use fdtask::{Descriptor, Scheduler, Wait, task_fn};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use limited::within_limit;
 use std::cell::RefCell;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -182,5 +184,42 @@ fn who_waits_for_a_drain_that_has_begun_does_not_wait() {
         }));
         run_soon(&mut scheduler);
         assert_eq!(*trace.borrow(), ["told"]);
+    });
+}
+
+#[test]
+fn a_task_that_hears_of_a_drain_and_of_an_error_at_once_hears_of_both() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (socket, _far) = pair(&scheduler);
+        let trace = Trace::default();
+        let (seen, handle, fd) = (Rc::clone(&trace), scheduler.handle(), socket.as_raw_fd());
+        scheduler.spawn(task(async move {
+            let mut waits: FuturesUnordered<Pin<Box<dyn Future<Output = &str>>>> = FuturesUnordered::new();
+            let (socket, drain) = (handle.clone(), handle);
+            waits.push(Box::pin(async move { readable_fd(&socket, fd).await.map_or("closed", |()| "ready") }));
+            waits.push(Box::pin(async move {
+                draining(&drain).await;
+                "drain"
+            }));
+            while let Some(what) = waits.next().await {
+                seen.borrow_mut().push(what);
+            }
+            Ok(())
+        }));
+        let mut socket = Some(socket);
+        let mut turns = 0;
+        scheduler.spawn(task_fn("drainer", move |cx| {
+            turns += 1;
+            if turns < 4 {
+                return Ok(Wait::Turn);
+            }
+            drop(socket.take());
+            cx.drain(cx.now() + LONG);
+            Ok(Wait::Done)
+        }));
+        run_soon(&mut scheduler);
+        trace.borrow_mut().sort_unstable();
+        assert_eq!(*trace.borrow(), ["closed", "drain"]);
     });
 }

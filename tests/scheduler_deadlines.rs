@@ -382,3 +382,21 @@ fn the_table_shows_since_when_a_task_waits_and_how_often_it_was_resumed() {
     world.turn_awake();
     assert_eq!(shown(&world), [(ms(1_200), 2), (ms(1_200), 2), (ms(4_200), 2)]);
 }
+
+#[test]
+fn deadlines_of_tasks_that_have_ended_wake_nobody() {
+    let mut world = World::new();
+    for fd in 0..50 {
+        world.spawn("short", move |cx, n| {
+            cx.or(Wait::Until(cx.now() + ms(10) * (fd + 1) as u32));
+            Ok(if n > 0 { Wait::Done } else { Wait::Recv(fd) })
+        });
+        world.script.now(Happening::Ready(fd, Side::Recv));
+    }
+    world.spawn("silent", |_, _| Ok(Wait::Recv(99)));
+    world.turns(2);
+    assert_eq!(world.table(), ["silent: recv fd 99"]);
+    let waits = world.script.waits();
+    world.settle();
+    assert_eq!(world.script.waits(), waits + 1, "it has nothing to wait for but the one descriptor");
+}

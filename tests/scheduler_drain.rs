@@ -217,3 +217,20 @@ fn what_an_observer_says_when_a_task_ends_takes_effect_before_anybody_sleeps() {
     world.turns(1);
     assert_eq!(world.trace.take(), ["first dropped", "second: ready"]);
 }
+
+#[test]
+fn what_is_spawned_when_the_deadline_of_a_drain_ends_somebody_does_not_keep_it_going() {
+    let mut world = World::new();
+    let (handle, trace) = (world.scheduler.handle(), world.trace.clone());
+    let worker = Scripted::new("worker", &world.trace, |_, _| Ok(Wait::Recv(3)));
+    world.scheduler.spawn(worker.on_drop(move || {
+        handle.spawn(waits_in_turn("successor", &trace, std::iter::repeat(Wait::Recv(4))));
+    }));
+    world.spawn("drainer", |cx, _| {
+        cx.drain(cx.now() + ms(10));
+        Ok(Wait::Done)
+    });
+    world.run();
+    assert_eq!(world.script.elapsed(), ms(10));
+    assert_eq!(world.table(), ["successor: recv fd 4"]);
+}

@@ -47,37 +47,51 @@ fn a_task_that_is_spawned_while_the_scheduler_is_dropped_may_panic_in_its_drop()
 
 #[test]
 fn a_future_that_another_task_drops_withdraws_its_wait() {
-    within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let handle = scheduler.handle();
-        let (socket, _silent) = pair(&scheduler);
-        let (given, turned) = (Rc::new(RefCell::new(None)), Notify::new(&handle));
-        let (place, own, turns) = (Rc::clone(&given), Rc::clone(&socket), turned.clone());
-        // Asks for the socket, gives the future away, and goes on with something else.
-        let asks = scheduler.spawn(future::task(async move {
-            let mut waits = Box::pin(async move { readable(&*own).await });
-            assert!(futures_util::poll!(&mut waits).is_pending());
-            *place.borrow_mut() = Some(waits);
-            loop {
-                turns.notified().await;
-            }
-        }));
-        let outcome = Rc::new(RefCell::new(None));
-        let place = Rc::clone(&outcome);
+    for is_ready in [false, true] {
+        within_limit(move || is_dropped_by_another(is_ready));
+    }
+}
+
+/// `is_ready` says that the task that waits with the future is about to be resumed for another reason when that is dropped.
+fn is_dropped_by_another(is_ready: bool) {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let (socket, _silent) = pair(&scheduler);
+    let (given, turned) = (Rc::new(RefCell::new(None)), Notify::new(&handle));
+    let (place, own, turns) = (Rc::clone(&given), Rc::clone(&socket), turned.clone());
+    // Asks for the socket, gives the future away, and goes on with something else.
+    let asks = scheduler.spawn(future::task(async move {
+        let mut waits = Box::pin(async move { readable(&*own).await });
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        *place.borrow_mut() = Some(waits);
+        loop {
+            turns.notified().await;
+        }
+    }));
+    if is_ready {
+        let turned = turned.clone();
         scheduler.spawn(future::task(async move {
-            drop(given.take().expect("it was given away"));
             turned.notify();
-            next_turn().await;
-            next_turn().await;
-            // The other task has been resumed since then, and waits for what it awaits now.
-            *place.borrow_mut() = Some(future::timeout(&handle, Duration::from_millis(1), readable(&*socket)).await);
-            handle.cancel(asks);
             Ok(())
         }));
-        scheduler.run();
-        let outcome = outcome.take().expect("it has ended");
-        assert!(outcome.is_err(), "nobody else waits for it: {outcome:?}");
-    });
+    }
+    let outcome = Rc::new(RefCell::new(None));
+    let place = Rc::clone(&outcome);
+    scheduler.spawn(future::task(async move {
+        drop(given.take().expect("it was given away"));
+        if !is_ready {
+            turned.notify();
+        }
+        next_turn().await;
+        next_turn().await;
+        // The other task has been resumed since then, and waits for what it awaits now.
+        *place.borrow_mut() = Some(future::timeout(&handle, Duration::from_millis(1), readable(&*socket)).await);
+        handle.cancel(asks);
+        Ok(())
+    }));
+    scheduler.run();
+    let outcome = outcome.take().expect("it has ended");
+    assert!(outcome.is_err(), "nobody else waits for it: {outcome:?}");
 }
 
 #[test]

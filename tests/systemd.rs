@@ -8,11 +8,15 @@
 mod common;
 #[path = "common/faults.rs"]
 mod faults;
+#[path = "common/frames.rs"]
+mod frames;
 
 use common::{Client, LIMIT, Server, Signal, eventually};
-use faults::{Heard, descriptors, heard, served};
+use faults::{Heard, client_that_never_reads, descriptors, heard, served};
+use frames::{payload, payload_of};
 use socket2::SockRef;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
@@ -311,4 +315,25 @@ fn an_empty_notify_socket_is_none() {
     let server = Server::builder().args(["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", "").spawn();
     served(server.address(), 3);
     assert_eq!(server.stderr.all(), [""; 0]);
+}
+
+#[test]
+fn when_its_listener_is_broken_the_first_signal_to_end_cuts_nobody_off() {
+    let (listener, address) = listener();
+    let mut server =
+        Server::builder().after(PASS_ONE).stderr(share(&listener)).args(["--drain-timeout", "600"]).spawn();
+    server.address();
+    let block = payload(100_000, 1);
+    let (mut client, _) = client_that_never_reads(address, &block);
+    // Whoever else has the listener can do this at any time.
+    SockRef::from(&listener).shutdown(Shutdown::Both).expect("a listener can be shut down");
+    server.stdout.wait_for_line(LIMIT, |line| line.starts_with("fdtask: acceptor "));
+    server.signal(Signal::TERM);
+    eventually("the signal is received", LIMIT, || server.proc("status").contains("\nShdPnd:\t0000000000000000\n"));
+    let mut answers = Vec::new();
+    client.stream.read_to_end(&mut answers).expect("the stream ends in order, without a reset");
+    let answered = payload_of(&answers);
+    assert!(answered.iter().eq(block.iter().cycle().take(answered.len())), "the answers are those to what was sent");
+    drop(client);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(1), "{:?}", server.stdout.all());
 }

@@ -20,6 +20,8 @@ pub struct Control {
     pub diagnostics: Log,
     pub manager: Manager,
     pub fleet: Fleet,
+    /// A signal to end has come. A drain may have begun without: the daemon ends by itself when a listener is broken.
+    pub is_told_to_end: bool,
     pub tables: Option<Tables>,
 }
 
@@ -39,6 +41,7 @@ pub fn signals(scheduler: &Handle) -> io::Result<Signals> {
 
 impl Control {
     fn drain(&mut self, cx: &mut Context<'_>) {
+        self.is_told_to_end = true;
         self.fleet.drain(&cx.handle(), cx.now() + self.drain_timeout);
         if let Err(error) = self.manager.stopping() {
             cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
@@ -91,7 +94,7 @@ impl Task for Control {
                 Signal::User1 => self.collect_tables(cx)?,
                 // The log has noticed by itself that it could not write.
                 Signal::FileSize => {}
-                _ if cx.is_draining() => {
+                _ if self.is_told_to_end => {
                     self.fleet.stop_others();
                     cx.stop();
                 }

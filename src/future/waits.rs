@@ -159,16 +159,17 @@ impl Own {
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &Context<'_>) -> bool {
         let why = cx.reason();
+        if cx.take_given_up() || why == Reason::GIVEN_UP {
+            self.one = FREE;
+        }
         if self.one == why && matches!(why.kind(), Kind::Recv | Kind::Send) {
             self.one = MET;
-        } else if why == Reason::GIVEN_UP {
-            self.one = FREE;
-        } else if let Some(error) = why.error() {
-            return self.fail(why, error);
         }
+        let has_failed = why.error().is_some_and(|error| self.fail(why, error));
         match &self.others {
-            Some(others) if others.used.get() > 0 => others.fulfil(why, cx.core.now, cx.is_draining()),
-            _ => false,
+            // Whatever the reason is, a drain may have begun meanwhile.
+            Some(others) if others.used.get() > 0 => others.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
+            _ => has_failed,
         }
     }
 

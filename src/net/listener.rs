@@ -46,8 +46,8 @@ impl Listener {
     }
 
     /// The sockets that the service manager has opened for this process and passed to it: systemd's socket activation, by
-    /// `LISTEN_FDS` and `LISTEN_PID`. None if it has not. Say it once, first thing in `main`, before there is another thread:
-    /// the variables are removed, so that no child takes them for its own.
+    /// `LISTEN_FDS` and `LISTEN_PID`. None if it has not, and none when it is said again. Say it first thing in `main`, before C code
+    /// can have opened descriptors that are not closed on exec.
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open, or not a listening TCP socket.

@@ -20,7 +20,7 @@ use crate::sys;
 use std::io;
 use std::os::fd::RawFd;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The poller that is `poll(2)` and nothing else. Where many descriptors are idle, [`Parked`](super::Parked) is cheaper.
 #[derive(Default)]
@@ -69,16 +69,26 @@ impl Poller for Poll {
 #[derive(Default)]
 pub(super) struct Failures {
     interruptions: u32,
+    last_interruption: Option<Instant>,
 }
 
-/// So many calls in a row that were interrupted are a failure, too: no signal comes that often.
+/// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often.
 pub(super) const INTERRUPTIONS_MAX: u32 = 32;
+
+/// How soon that is.
+pub(super) const INTERRUPTION_GAP: Duration = Duration::from_millis(5);
 
 impl Failures {
     /// What `result` means: an interruption is no event; any other failure is returned after [`FAILURE_PAUSE`].
     pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         let interrupted = matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted);
-        self.interruptions = if interrupted { self.interruptions + 1 } else { 0 };
+        if interrupted {
+            let before = self.last_interruption.replace(Instant::now());
+            let is_soon = before.is_some_and(|before| before.elapsed() <= INTERRUPTION_GAP);
+            self.interruptions = if is_soon { self.interruptions + 1 } else { 1 };
+        } else {
+            self.interruptions = 0;
+        }
         match result {
             Err(_) if interrupted && self.interruptions <= INTERRUPTIONS_MAX => Ok(0),
             Err(error) => {

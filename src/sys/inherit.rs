@@ -10,33 +10,30 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 const FIRST_PASSED: RawFd = 3;
 
 /// Takes the listening sockets that the service manager has passed to this process (`LISTEN_FDS`, if `LISTEN_PID` is this
-/// process), in order: non-blocking, closed on exec, and with the options that [`super::listen`] sets. The variables are
-/// removed, so that neither a child nor a second call takes them for its own.
-///
-/// Is to be called before the process has another thread.
+/// process), in order: non-blocking, closed on exec, and with the options that [`super::listen`] sets. What is closed on exec already was
+/// not passed, or has been taken before, so a second call finds nothing. (The variables stay: to remove them is safe only while
+/// there is no other thread. A child has another number than `LISTEN_PID`.)
 pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     let (pid, count) = (number("LISTEN_PID"), number("LISTEN_FDS"));
-    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-        // SAFETY: the caller has promised that no other thread reads the environment meanwhile.
-        unsafe { env::remove_var(name) };
-    }
     if pid != Some(std::process::id()) {
         return Ok(Vec::new());
     }
     let count = RawFd::try_from(count.unwrap_or(0)).unwrap_or(0);
-    (FIRST_PASSED..FIRST_PASSED.saturating_add(count)).map(take_passed_listener).collect()
+    (FIRST_PASSED..FIRST_PASSED.saturating_add(count)).filter_map(|fd| take_passed_listener(fd).transpose()).collect()
 }
 
-fn take_passed_listener(fd: RawFd) -> io::Result<OwnedFd> {
+fn take_passed_listener(fd: RawFd) -> io::Result<Option<OwnedFd>> {
     let refuse =
         |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd}, passed at start, {what}"));
     // SAFETY: no pointer is passed. A number that is not open is answered with EBADF.
-    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
-        return Err(refuse("is not open"));
+    match unsafe { libc::fcntl(fd, libc::F_GETFD) } {
+        -1 => return Err(refuse("is not open")),
+        flags if flags & libc::FD_CLOEXEC != 0 => return Ok(None),
+        _ => {}
     }
-    // SAFETY: it is open, and the service manager's protocol says that it is ours; nothing else in the process has been told
-    // of it, and the variables that say so are gone.
+    // SAFETY: it is open, and the service manager's protocol says that it is ours. Nobody in this process has opened it, or it
+    // would be closed on exec, and nobody has taken it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     if !is_tcp_listener(fd.as_fd()) {
         return Err(refuse("is not a listening TCP socket"));
@@ -48,7 +45,7 @@ fn take_passed_listener(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no pointer is passed.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     prepare_listener(&fd)?;
-    Ok(fd)
+    Ok(Some(fd))
 }
 
 fn is_tcp_listener(fd: BorrowedFd<'_>) -> bool {

@@ -1,0 +1,63 @@
+//! A number that becomes an owned descriptor while somebody waits for it, or has: row 7 of the faults, from the side of the
+//! new owner.
+
+mod scripted;
+
+use fdtask::{Context, Wait};
+use scripted::live::{Socket, count, over_every_poller, pair};
+use std::cell::RefCell;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+#[test]
+fn who_adopts_a_number_and_waits_for_it_at_once_is_not_taken_for_who_waited_for_it_before() {
+    over_every_poller(|live| {
+        for same_task in [false, true] {
+            let mut live = live();
+            let (near, mut far) = pair();
+            let number = near.as_raw_fd();
+            let raw = RefCell::new(Some(Socket::new(&live.scheduler, near, false)));
+            let (next_near, mut next_far) = pair();
+            let (ended, next) = (Rc::new(RefCell::new(None)), RefCell::new(Some(next_near)));
+            // The number is given to the next socket, which is adopted and waited for, all in one resume.
+            let adopt = move |cx: &Context<'_>| {
+                let next = rustix::io::dup(next.take().expect("once")).expect("the lowest number is free");
+                let next = cx.adopt(next);
+                assert_eq!(next.as_raw_fd(), number, "the test is void");
+                next
+            };
+            let (keep, adopt) = (Rc::clone(&ended), Rc::new(adopt));
+            let adopts = Rc::clone(&adopt);
+            live.spawn("before", move |cx, n| {
+                if n == 0 {
+                    return Ok(Wait::Recv(number));
+                }
+                drop(raw.take());
+                if !same_task || n > 1 {
+                    return Ok(Wait::Done);
+                }
+                *keep.borrow_mut() = Some(adopts(cx));
+                Ok(Wait::Recv(number))
+            });
+            live.idle(2);
+            far.write_all(b"!").expect("room");
+            live.idle(2);
+            if !same_task {
+                let keep = Rc::clone(&ended);
+                live.spawn("after", move |cx, n| {
+                    if n == 0 {
+                        *keep.borrow_mut() = Some(adopt(cx));
+                    }
+                    Ok(if n == 0 { Wait::Recv(number) } else { Wait::Done })
+                });
+                live.idle(2);
+            }
+            next_far.write_all(b"!").expect("room");
+            live.idle(2);
+            let lines = live.trace.take();
+            assert!(!lines.iter().any(|line| line.contains('!')), "{lines:?}");
+            assert_eq!(count(&lines, if same_task { "before dropped" } else { "after dropped" }), 1, "{lines:?}");
+        }
+    });
+}
