@@ -8,12 +8,9 @@
 mod common;
 #[path = "common/faults.rs"]
 mod faults;
-#[path = "common/frames.rs"]
-mod frames;
 
-use common::{Client, LIMIT, Server, Signal, eventually};
+use common::{Client, LIMIT, Server, Signal, eventually, payload, payload_of};
 use faults::{Heard, client_that_never_reads, descriptors, heard, served};
-use frames::{payload, payload_of};
 use socket2::SockRef;
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -1,7 +1,5 @@
 //! What is sent, and what the echo protocol makes of it.
 
-#![allow(dead_code, reason = "each test file uses its own part of this module")]
-
 /// What every answer begins with.
 pub const PREFIX: &[u8] = b"GOT:";
 
