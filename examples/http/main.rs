@@ -9,16 +9,19 @@
 //! The first `curl` shows the headers and the file, the second its first bytes, `# fdtask`; `wrk` says how many requests a second
 //! that makes, and no error. Nothing outside of the directory is served, whatever the path says or links point to.
 //!
-//! This file is the connection, `files.rs` finds what is asked for; what HTTP looks like is left to small crates. Files are
-//! read where the scheduler runs: `poll` calls every file ready, so there is no wait for a disk, and what is read often is in
-//! memory. A server of cold files would read them on another thread (`fdtask::future::blocking`).
+//! This file is the connection, `message.rs` knows what HTTP sends on it, `files.rs` finds what is asked for, `conditions.rs` whether
+//! the client has it already; the letters of it are left to small crates. Files are read where the scheduler runs: `poll` calls
+//! every file ready, so there is no wait for a disk, and what is read often is in memory. A server of cold files would read
+//! them on another thread (`fdtask::future::blocking`).
 
+mod conditions;
 mod files;
+mod message;
 
 use fdtask::future::{self, linger, recv_more, send_all, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
-use files::{Response, Status, header};
+use message::{Response, Status};
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,8 +30,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const CLIENTS_MAX: usize = 1000;
-/// What a request may be long, but for its body, which none has here.
-const REQUEST_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 64;
 /// How long a client may take from the end of one request to the end of the next, however slowly it sends.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,27 +75,8 @@ async fn next(client: &Stream, input: &mut Vec<u8>, root: &Path) -> io::Result<O
 fn answer(input: &[u8], root: &Path) -> Result<Option<(usize, Response)>, Status> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let len = match request.parse(input) {
-        Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if input.len() <= REQUEST_BYTES_MAX => return Ok(None),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
-        Err(httparse::Error::Version) => return Err("505 HTTP Version Not Supported"),
-        Err(_) => return Err("400 Bad Request"),
-    };
-    match request.method.unwrap_or_default() {
-        "GET" | "HEAD" => {}
-        "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "TRACE" | "CONNECT" => return Err("405 Method Not Allowed"),
-        _ => return Err("501 Not Implemented"),
-    }
-    let is_persistent = request.version == Some(1);
-    if header(&request, "host").map_or(is_persistent, |host| host.contains(',')) {
-        return Err("400 Bad Request");
-    }
-    // A body is not read, so nothing behind it can be, either.
-    let is_last = !is_persistent
-        || header(&request, "transfer-encoding").is_some()
-        || header(&request, "content-length").is_some_and(|length| length != "0")
-        || header(&request, "connection").is_some_and(|options| options.to_ascii_lowercase().contains("close"));
+    let Some(len) = message::parse(&mut request, input)? else { return Ok(None) };
+    let is_last = message::is_last(&request)?;
     let mut response = Response { is_last, ..files::find(root, &request).unwrap_or_else(Response::refusal) };
     if request.method == Some("HEAD") {
         (response.text, response.file) = (String::new(), None);
