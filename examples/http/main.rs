@@ -19,7 +19,7 @@ mod files;
 mod message;
 
 use fdtask::future::{self, linger, recv_more, send_all, timeout};
-use fdtask::net::{Acceptor, Limit, Listener, Stream};
+use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
 use message::{Response, Status};
 use std::io::{self, ErrorKind, Read};
@@ -30,6 +30,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const CLIENTS_MAX: usize = 1000;
+/// What a client has open while it is sent a file: the connection, and the file.
+const CLIENT_DESCRIPTORS: usize = 2;
+/// What the program has open itself, and some more: it may have been started with further ones.
+const OWN_DESCRIPTORS: usize = 16;
 const HEADERS_MAX: usize = 64;
 /// How long a client may take from the end of one request to the end of the next, however slowly it sends.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,6 +107,13 @@ async fn send(scheduler: &Handle, client: &Stream, response: &mut Response) -> i
     }
 }
 
+/// How many clients there may be if each of them is to have a file open. Who comes beyond them waits in the kernel's queue,
+/// where with one descriptor too few everybody would be refused.
+fn clients_max() -> io::Result<usize> {
+    let allowed = raise_descriptor_limit(CLIENTS_MAX * CLIENT_DESCRIPTORS + OWN_DESCRIPTORS)?;
+    Ok((allowed.saturating_sub(OWN_DESCRIPTORS) / CLIENT_DESCRIPTORS).clamp(1, CLIENTS_MAX))
+}
+
 fn run(address: SocketAddr, root: &Path) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "http")?);
@@ -114,7 +125,7 @@ fn run(address: SocketAddr, root: &Path) -> io::Result<()> {
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         future::task(serve(handle.clone(), client, Rc::clone(&root))).named(format!("http {peer}"))
     });
-    scheduler.spawn(acceptor.with_limit(Some(Limit::new(CLIENTS_MAX))));
+    scheduler.spawn(acceptor.with_limit(Some(Limit::new(clients_max()?))));
     scheduler.run();
     Err(io::Error::other("the listener is broken"))
 }

@@ -1,0 +1,71 @@
+//! `examples/http`: many clients at once, with few descriptors.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::{Client, LIMIT, Server, ServerBuilder, eventually};
+use examples::{Directory, read_until};
+use std::fs::File;
+
+/// More clients than half of [`DESCRIPTORS`], of which each needs two, and all of them.
+const CLIENTS: usize = 60;
+const DESCRIPTORS: usize = 40;
+
+/// More than the kernel's buffers of a connection take whose client does not read.
+const BIG_BYTES: u64 = 64 << 20;
+
+/// So many clients at least must have been served at once with [`DESCRIPTORS`]: the program itself needs the others.
+const SERVED_MIN: usize = 10;
+
+fn site() -> Directory {
+    let directory = Directory::new();
+    let big = File::create(directory.path().join("big")).and_then(|file| file.set_len(BIG_BYTES));
+    big.expect("a file can be written");
+    directory
+}
+
+/// A server of `site`, started from a shell that first does `shell`.
+fn server(site: &Directory, shell: &str) -> Server {
+    let args = ["127.0.0.1:0", site.path().to_str().expect("the path is text")];
+    ServerBuilder::of(common::example("http")).args(args).after(shell).spawn()
+}
+
+/// Clients who have asked for the big file and receive nothing.
+fn slow_clients(server: &Server) -> Vec<Client> {
+    let slow_client = |_| {
+        let mut client = Client::connect_with_small_buffers(server.address());
+        client.send(b"GET /big HTTP/1.1\r\nHost: here\r\n\r\n");
+        client
+    };
+    (0..CLIENTS).map(slow_client).collect()
+}
+
+#[test]
+fn clients_for_whom_there_is_no_descriptor_wait_until_there_is() {
+    let site = site();
+    let server = server(&site, &format!("ulimit -n {DESCRIPTORS}"));
+    let slow = slow_clients(&server);
+    // Once it sleeps again, it has done for all of them what it can.
+    let has_done = || server.open_descriptors() >= 2 * SERVED_MIN && server.state() == 'S';
+    eventually("it serves as many as it can", LIMIT, has_done);
+    for (number, mut client) in slow.into_iter().enumerate() {
+        let status = read_until(&mut client.stream, "\r\n");
+        assert_eq!(status, "HTTP/1.1 200 OK\r\n", "client {number}");
+        // It ends, which makes room for another.
+    }
+    let refused: Vec<_> = server.stderr.all().into_iter().filter(|line| line.contains("cannot accept")).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn the_limit_on_descriptors_is_raised_as_far_as_the_clients_need_it() {
+    common::need_descriptors(2 * CLIENTS as u64 + 100);
+    let site = site();
+    let server = server(&site, &format!("ulimit -S -n {DESCRIPTORS}"));
+    let mut slow = slow_clients(&server);
+    for client in &mut slow {
+        assert_eq!(read_until(&mut client.stream, "\r\n"), "HTTP/1.1 200 OK\r\n");
+    }
+    assert!(server.open_descriptors() >= 2 * CLIENTS, "all of them are served at once");
+}
