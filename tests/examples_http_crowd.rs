@@ -1,12 +1,13 @@
-//! `examples/http`: many clients at once, with few descriptors.
+//! `examples/http`: many clients at once, with few descriptors, and one that wants everything at once.
 
 mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
 use common::{Client, LIMIT, Server, ServerBuilder, eventually};
-use examples::{Directory, read_until};
-use std::fs::File;
+use examples::{Directory, connect, read_to_end, read_until};
+use std::fs::{self, File};
+use std::io::Write;
 
 /// More clients than half of [`DESCRIPTORS`], of which each needs two, and all of them.
 const CLIENTS: usize = 60;
@@ -68,4 +69,48 @@ fn the_limit_on_descriptors_is_raised_as_far_as_the_clients_need_it() {
         assert_eq!(read_until(&mut client.stream, "\r\n"), "HTTP/1.1 200 OK\r\n");
     }
     assert!(server.open_descriptors() >= 2 * CLIENTS, "all of them are served at once");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_asks_for_everything_at_once_is_answered_in_turn_with_the_others() {
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+    use std::mem::MaybeUninit;
+
+    /// What fits into what is received at a time.
+    const REQUESTS: usize = 80;
+
+    let site = site();
+    for name in ["a", "many", "last", "z"] {
+        fs::write(site.path().join(name), name).expect("a file can be written");
+    }
+    let server = server(&site, "true");
+    // One of the others is on either side, in whatever order the server looks at them.
+    let ask = |name: &str| format!("GET /{name} HTTP/1.0\r\nConnection: close\r\n\r\n");
+    let keep = |name: &str| format!("GET /{name} HTTP/1.1\r\nHost: here\r\n\r\n");
+    let requests = [ask("a"), keep("many").repeat(REQUESTS) + &ask("last"), ask("z")];
+    let mut clients = [(); 3].map(|()| connect(server.address()));
+    for client in &mut clients {
+        // It is known to the server, and has nothing to do.
+        client.write_all(keep("many").as_bytes()).expect("the server receives");
+        read_until(client, "\r\n\r\nmany");
+    }
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).expect("Linux has it");
+    inotify::add_watch(&watch, site.path(), WatchFlags::OPEN).expect("the directory is there");
+    server.pause();
+    for (client, request) in clients.iter_mut().zip(&requests) {
+        client.write_all(request.as_bytes()).expect("the kernel receives");
+    }
+    server.go_on();
+    for client in &mut clients {
+        read_to_end(client);
+    }
+    // The order in which files were opened is the order of the answers.
+    let (mut buffer, mut opened) = ([MaybeUninit::uninit(); 4096], Vec::new());
+    let mut reader = Reader::new(watch, &mut buffer);
+    while let Ok(event) = reader.next() {
+        assert!(event.events().contains(ReadFlags::OPEN), "{event:?}");
+        opened.extend(event.file_name().map(|name| name.to_string_lossy().into_owned()));
+    }
+    assert_eq!(opened.last().map(String::as_str), Some("last"), "{opened:?}");
 }

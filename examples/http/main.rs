@@ -9,10 +9,11 @@
 //! The first `curl` shows the headers and the file, the second its first bytes, `# fdtask`; `wrk` says how many requests a second
 //! that makes, and no error. Nothing outside of the directory is served, whatever the path says or links point to.
 //!
-//! This file is the connection, `message.rs` knows what HTTP sends on it, `files.rs` finds what is asked for, `conditions.rs` whether
-//! the client has it already; the letters of it are left to small crates. Files are read where the scheduler runs: `poll` calls
-//! every file ready, so there is no wait for a disk, and what is read often is in memory. A server of cold files would read
-//! them on another thread (`fdtask::future::blocking`).
+//! This file is the connection, `message.rs` knows what a proper request is and what a response looks like, `files.rs` finds what
+//! is asked for, and `conditions.rs` decides whether that is the version that the client means, and does not have yet; the
+//! syntax of HTTP is left to small crates. Files are read where the scheduler runs: `poll` calls every file ready, so there is
+//! no wait for a disk, and what is read often is in memory. A server of cold files would read them on another thread
+//! (`fdtask::future::blocking`).
 
 mod conditions;
 mod files;
@@ -56,6 +57,10 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
         send(&scheduler, &client, &mut response).await?;
         if response.is_last {
             return linger(&client, LINGER_TIMEOUT).await;
+        }
+        if !input.is_empty() {
+            // Who sends many requests at once, and receives short answers, waits nowhere else; others have a turn, too.
+            future::next_turn().await;
         }
     }
 }
