@@ -1,55 +1,16 @@
-//! What a request asks for: a file or a part of it, the news that it has not changed, or why there is nothing.
+//! What a request asks for: a file or a part of it, or why there is nothing.
 
+use crate::conditions::Version;
+use crate::message::{Response, Status, header};
 use httparse::Request;
-use httpdate::{HttpDate, fmt_http_date, parse_http_date};
 use mime_guess::{Mime, mime::TEXT};
 use percent_encoding::percent_decode_str;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Take};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// A status line without the version: `404 Not Found`.
-pub type Status = &'static str;
-
-/// What is answered.
-#[derive(Default)]
-pub struct Response {
-    pub status: Status,
-    pub headers: String,
-    pub text: String,
-    /// What is left to be sent of the file.
-    pub file: Option<Take<File>>,
-    /// Nothing follows on this connection.
-    pub is_last: bool,
-}
-
-impl Response {
-    pub fn refusal(status: Status) -> Response {
-        let text = format!("{status}\n");
-        // Asked for only by who has used another method, and true in any case.
-        let headers = format!("Allow: GET, HEAD\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n", text.len());
-        Response { status, headers, text, is_last: true, ..Response::default() }
-    }
-
-    /// Everything before the file.
-    pub fn head(&self) -> String {
-        let Response { status, headers, text, .. } = self;
-        let date = fmt_http_date(SystemTime::now());
-        let connection = if self.is_last { "Connection: close\r\n" } else { "" };
-        format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}{connection}\r\n{text}")
-    }
-}
-
-/// The value of a header; of several, all of them between commas, which means the same.
-pub fn header(request: &Request<'_, '_>, name: &str) -> Option<String> {
-    let headers = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-    let values: Vec<_> = headers.map(|header| String::from_utf8_lossy(header.value)).collect();
-    if values.is_empty() { None } else { Some(values.join(", ")) }
-}
 
 /// Finds what is asked for below `root`, which is a real path: without links.
 pub fn find(root: &Path, request: &Request<'_, '_>) -> Result<Response, Status> {
@@ -97,26 +58,14 @@ fn open(root: &Path, path: &Path, raw: &str, request: &Request<'_, '_>) -> io::R
     answer(request, File::open(&path)?, &mime_guess::from_path(&path).first_or_octet_stream())
 }
 
-/// Answers with the file, or with the part of it that is asked for and that the client does not have yet.
+/// Answers with the file, or with the part of it that is asked for, unless the request makes a condition that is not met.
 fn answer(request: &Request<'_, '_>, mut file: File, mime: &Mime) -> io::Result<Response> {
     let metadata = file.metadata()?;
-    let (len, modified) = (metadata.len(), metadata.modified()?);
-    let nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    // A file may be of any time; a date in HTTP may not.
-    let modified = modified.clamp(UNIX_EPOCH, SystemTime::now());
-    let (date, etag) = (fmt_http_date(modified), format!("\"{nanos:x}-{len:x}\""));
-    let known = format!("ETag: {etag}\r\nLast-Modified: {date}\r\nAccept-Ranges: bytes\r\n");
-    let since = header(request, "if-modified-since").and_then(|date| parse_http_date(&date).ok());
-    let is_known = match header(request, "if-none-match") {
-        Some(tags) => tags.split(',').any(|tag| ["*", &etag].contains(&tag.trim().trim_start_matches("W/"))),
-        None => since.is_some_and(|since| HttpDate::from(modified) <= since.into()),
-    };
-    if is_known {
-        return Ok(Response { status: "304 Not Modified", headers: known, ..Response::default() });
+    let (len, version) = (metadata.len(), Version::of(&metadata)?);
+    if let Some(response) = version.instead(request) {
+        return Ok(response);
     }
-    // A part of another version is of no use.
-    let is_same = header(request, "if-range").is_none_or(|version| version == etag || version == date);
-    let range = header(request, "range").filter(|_| is_same && request.method == Some("GET"));
+    let range = header(request, "range").filter(|_| request.method == Some("GET") && version.goes_with_part(request));
     let (status, part, content_range) = match range.and_then(|range| parse_range(&range, len)) {
         None => ("200 OK", 0..len, String::new()),
         Some(range) if range.is_empty() => {
@@ -131,8 +80,10 @@ fn answer(request: &Request<'_, '_>, mut file: File, mime: &Mime) -> io::Result<
     file.seek(SeekFrom::Start(part.start))?;
     let file = file.take(part.end - part.start);
     let charset = if mime.type_() == TEXT { "; charset=utf-8" } else { "" };
-    let headers =
-        format!("Content-Type: {mime}{charset}\r\nContent-Length: {}\r\n{known}{content_range}", file.limit());
+    let (length, known) = (file.limit(), version.headers());
+    let headers = format!(
+        "Content-Type: {mime}{charset}\r\nContent-Length: {length}\r\nAccept-Ranges: bytes\r\n{known}{content_range}"
+    );
     Ok(Response { status, headers, file: Some(file), ..Response::default() })
 }
 

@@ -9,16 +9,20 @@
 //! The first `curl` shows the headers and the file, the second its first bytes, `# fdtask`; `wrk` says how many requests a second
 //! that makes, and no error. Nothing outside of the directory is served, whatever the path says or links point to.
 //!
-//! This file is the connection, `files.rs` finds what is asked for; what HTTP looks like is left to small crates. Files are
-//! read where the scheduler runs: `poll` calls every file ready, so there is no wait for a disk, and what is read often is in
-//! memory. A server of cold files would read them on another thread (`fdtask::future::blocking`).
+//! This file is the connection, `message.rs` knows what a proper request is and what a response looks like, `files.rs` finds what
+//! is asked for, and `conditions.rs` decides whether that is the version that the client means, and does not have yet; the
+//! syntax of HTTP is left to small crates. Files are read where the scheduler runs: `poll` calls every file ready, so there is
+//! no wait for a disk, and what is read often is in memory. A server of cold files would read them on another thread
+//! (`fdtask::future::blocking`).
 
+mod conditions;
 mod files;
+mod message;
 
 use fdtask::future::{self, linger, recv_more, send_all, timeout};
-use fdtask::net::{Acceptor, Limit, Listener, Stream};
+use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
-use files::{Response, Status, header};
+use message::{Response, Status};
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,8 +31,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const CLIENTS_MAX: usize = 1000;
-/// What a request may be long, but for its body, which none has here.
-const REQUEST_BYTES_MAX: usize = 8 * 1024;
+/// What a client has open while it is sent a file: the connection, and the file.
+const CLIENT_DESCRIPTORS: usize = 2;
+/// What the program has open itself, and some more: it may have been started with further ones.
+const OWN_DESCRIPTORS: usize = 16;
 const HEADERS_MAX: usize = 64;
 /// How long a client may take from the end of one request to the end of the next, however slowly it sends.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +58,10 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
         if response.is_last {
             return linger(&client, LINGER_TIMEOUT).await;
         }
+        if !input.is_empty() {
+            // Who sends many requests at once, and receives short answers, waits nowhere else; others have a turn, too.
+            future::next_turn().await;
+        }
     }
 }
 
@@ -74,27 +84,8 @@ async fn next(client: &Stream, input: &mut Vec<u8>, root: &Path) -> io::Result<O
 fn answer(input: &[u8], root: &Path) -> Result<Option<(usize, Response)>, Status> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let len = match request.parse(input) {
-        Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if input.len() <= REQUEST_BYTES_MAX => return Ok(None),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
-        Err(httparse::Error::Version) => return Err("505 HTTP Version Not Supported"),
-        Err(_) => return Err("400 Bad Request"),
-    };
-    match request.method.unwrap_or_default() {
-        "GET" | "HEAD" => {}
-        "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "TRACE" | "CONNECT" => return Err("405 Method Not Allowed"),
-        _ => return Err("501 Not Implemented"),
-    }
-    let is_persistent = request.version == Some(1);
-    if header(&request, "host").map_or(is_persistent, |host| host.contains(',')) {
-        return Err("400 Bad Request");
-    }
-    // A body is not read, so nothing behind it can be, either.
-    let is_last = !is_persistent
-        || header(&request, "transfer-encoding").is_some()
-        || header(&request, "content-length").is_some_and(|length| length != "0")
-        || header(&request, "connection").is_some_and(|options| options.to_ascii_lowercase().contains("close"));
+    let Some(len) = message::parse(&mut request, input)? else { return Ok(None) };
+    let is_last = message::is_last(&request)?;
     let mut response = Response { is_last, ..files::find(root, &request).unwrap_or_else(Response::refusal) };
     if request.method == Some("HEAD") {
         (response.text, response.file) = (String::new(), None);
@@ -121,6 +112,13 @@ async fn send(scheduler: &Handle, client: &Stream, response: &mut Response) -> i
     }
 }
 
+/// How many clients there may be if each of them is to have a file open. Who comes beyond them waits in the kernel's queue,
+/// where with one descriptor too few everybody would be refused.
+fn clients_max() -> io::Result<usize> {
+    let allowed = raise_descriptor_limit(CLIENTS_MAX * CLIENT_DESCRIPTORS + OWN_DESCRIPTORS)?;
+    Ok((allowed.saturating_sub(OWN_DESCRIPTORS) / CLIENT_DESCRIPTORS).clamp(1, CLIENTS_MAX))
+}
+
 fn run(address: SocketAddr, root: &Path) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "http")?);
@@ -132,7 +130,7 @@ fn run(address: SocketAddr, root: &Path) -> io::Result<()> {
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         future::task(serve(handle.clone(), client, Rc::clone(&root))).named(format!("http {peer}"))
     });
-    scheduler.spawn(acceptor.with_limit(Some(Limit::new(CLIENTS_MAX))));
+    scheduler.spawn(acceptor.with_limit(Some(Limit::new(clients_max()?))));
     scheduler.run();
     Err(io::Error::other("the listener is broken"))
 }
