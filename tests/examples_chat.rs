@@ -137,6 +137,15 @@ fn a_name_is_asked_for_until_it_is_one_of_its_own() {
 }
 
 #[test]
+fn one_who_tries_many_names_at_once_gets_an_answer_to_each() {
+    // Far more than a queue holds.
+    const NAMES: usize = 300;
+    let answer = converse(room().address(), &[b'\n'; NAMES]);
+    let lines = String::from_utf8(answer).expect("text").lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines, vec!["* A name has 1 to 20 letters. Your name?"; NAMES]);
+}
+
+#[test]
 fn one_who_sends_lines_without_pause_keeps_nobody_waiting() {
     for is_reading in [false, true] {
         let room = room();
