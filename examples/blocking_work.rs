@@ -75,6 +75,8 @@ async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
         if is_too_long {
             break;
         }
+        // Many lines may have come at once, and there may be room for all the answers. Whoever sends them is not alone here.
+        future::next_turn().await;
     }
     linger(&client, LINGER_TIMEOUT).await
 }

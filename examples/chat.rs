@@ -78,9 +78,11 @@ impl Drop for Guest {
     }
 }
 
-/// What somebody has typed, fit to be shown on somebody else's terminal.
-fn harmless(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).trim().replace(char::is_control, "?")
+/// What a client says next, fit to be shown on a terminal. One line per turn: who reads keeps up with who types fast.
+async fn hear(input: &mut Lines, stream: &Stream) -> io::Result<Option<String>> {
+    future::next_turn().await;
+    let harmless = |line: Vec<u8>| String::from_utf8_lossy(&line).trim().replace(char::is_control, "?");
+    Ok(input.recv(stream).await?.map(harmless))
 }
 
 /// Receives what a client says.
@@ -92,7 +94,7 @@ async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Room) -> io::Result<
     // A queue that is full already takes no answer either.
     let answer = |text: String| lines.try_send(text.into()).unwrap_or(());
     answer("* Your name?\n".to_owned());
-    while let Some(name) = input.recv(&stream).await?.map(|line| harmless(&line)) {
+    while let Some(name) = hear(&mut input, &stream).await? {
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
             answer(format!("* A name has 1 to {NAME_CHARS_MAX} letters. Your name?\n"));
         } else if room.borrow().contains_key(&name) {
@@ -103,12 +105,10 @@ async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Room) -> io::Result<
             room.borrow_mut().insert(name.clone(), Outbox { lines: lines.clone(), missed: 0 });
             let guest = Guest { name, room: Rc::clone(&room) };
             guest.tell_others(&format!("* {} is here.", guest.name));
-            while let Some(line) = input.recv(&stream).await?.map(|line| harmless(&line)) {
+            while let Some(line) = hear(&mut input, &stream).await? {
                 if !line.is_empty() {
                     guest.tell_others(&format!("{}: {line}", guest.name));
                 }
-                // One line per turn: whoever reads keeps up with somebody who types fast.
-                future::next_turn().await;
             }
         }
     }

@@ -3,9 +3,12 @@
 mod common;
 #[path = "common/examples.rs"]
 mod examples;
+#[path = "common/flood.rs"]
+mod flood;
 
 use common::{LIMIT, eventually};
 use examples::{Program, connect, converse, read_to_end, read_until};
+use flood::Flood;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -95,6 +98,20 @@ fn while_one_has_much_work_done_whoever_asks_for_none_is_answered() {
     // Meanwhile the scheduler has nothing to do.
     eventually("the scheduler sleeps while the worker works", LIMIT, || threads(&server).starts_with(&['S', 'R']));
     assert_eq!(read_until(&mut busy, "\n"), format!("3001134 primes up to {MUCH}\n"));
+}
+
+#[test]
+fn one_who_sends_lines_without_pause_keeps_nobody_waiting() {
+    for is_reading in [false, true] {
+        let server = server();
+        let mut early = connect(server.address());
+        let _flood = Flood::begin(server.address(), "y\n", is_reading);
+        let mut late = connect(server.address());
+        for client in [&mut early, &mut late] {
+            assert_eq!(ask(client, "please"), "please type a number\n");
+            assert_eq!(ask(client, "10"), "4 primes up to 10\n");
+        }
+    }
 }
 
 #[test]

@@ -3,9 +3,12 @@
 mod common;
 #[path = "common/examples.rs"]
 mod examples;
+#[path = "common/flood.rs"]
+mod flood;
 
 use common::{LIMIT, eventually};
 use examples::{Program, connect, converse, read_to_end};
+use flood::Flood;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -131,6 +134,31 @@ fn a_name_is_asked_for_until_it_is_one_of_its_own() {
     hear(&mut ann, "* Bob has left.");
     // The name is free again.
     enter(&room, "Bob");
+}
+
+#[test]
+fn one_who_tries_many_names_at_once_gets_an_answer_to_each() {
+    // Far more than a queue holds.
+    const NAMES: usize = 300;
+    let answer = converse(room().address(), &[b'\n'; NAMES]);
+    let lines = String::from_utf8(answer).expect("text").lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines, vec!["* A name has 1 to 20 letters. Your name?"; NAMES]);
+}
+
+#[test]
+fn one_who_sends_lines_without_pause_keeps_nobody_waiting() {
+    for is_reading in [false, true] {
+        let room = room();
+        let mut ann = enter(&room, "Ann");
+        // An empty line is no name, so this one is asked for one again and again.
+        let _flood = Flood::begin(room.address(), "\n", is_reading);
+        let mut bob = enter(&room, "Bob");
+        hear(&mut ann, "* Bob is here.");
+        for number in 0..10 {
+            say(&mut bob, &format!("line {number}"));
+            hear(&mut ann, &format!("Bob: line {number}"));
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! A stream, line by line.
 
 use super::{Stream, try_again};
-use crate::future::{Futile, readable};
+use crate::future::{Futile, next_turn, readable};
 use std::io;
 
 /// How much is received at a time.
 const CHUNK_BYTES: usize = 4096;
 
+/// How many lines [`Lines::recv`] returns without a wait in between: a chunk may hold thousands of them, and what is done with
+/// one may cost more than to send it.
+const LINES_PER_TURN_MAX: u32 = 64;
+
 /// Receives lines, of a bounded length: what a line protocol begins with. A peer that never ends its line costs no more
-/// memory than one line.
+/// memory than one line and what is received at a time, 4 KiB. One that sends lines without pause does not keep the other tasks
+/// waiting: there is a wait before anything is received, and a bound on how many lines come without one.
 ///
 /// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv).
 ///
@@ -45,6 +50,10 @@ pub struct Lines {
     /// So many of these bytes are known to hold no end of a line.
     searched: usize,
     has_ended: bool,
+    /// [`try_recv`](Lines::try_recv) has not said `WouldBlock` since something was received.
+    is_wait_due: bool,
+    /// How many lines [`recv`](Lines::recv) has returned since it last waited.
+    returned_since_wait: u32,
 }
 
 impl Lines {
@@ -54,7 +63,14 @@ impl Lines {
     /// If a line may have no byte at all.
     pub fn new(line_bytes_max: usize) -> Lines {
         assert!(line_bytes_max > 0, "a line has at least its end");
-        Lines { line_bytes_max, bytes: Vec::new(), searched: 0, has_ended: false }
+        Lines {
+            line_bytes_max,
+            bytes: Vec::new(),
+            searched: 0,
+            has_ended: false,
+            is_wait_due: false,
+            returned_since_wait: 0,
+        }
     }
 
     /// The next line, with its end, `\n`; `None` when the stream has ended. Two kinds of lines come without that end: the last
@@ -63,43 +79,65 @@ impl Lines {
     /// Call it again until it says `WouldBlock`, in this resume or (after [`Wait::Turn`](crate::Wait::Turn)) in the next: more
     /// lines may have come with this one, and the descriptor does not tell of them. Use the same stream each time.
     ///
+    /// It says so after each 4 KiB, even if more is there, so that a task which then waits lets the others run although its
+    /// peer never pauses. These may hold thousands of lines: if one of them is much work, return `Wait::Turn` after each.
+    ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): the next line is not complete; wait for
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): the next line is not complete, or not received yet; wait for
     /// [`Wait::Recv`](crate::Wait::Recv). Others are [`Stream::recv`]'s.
     pub fn try_recv(&mut self, stream: &Stream) -> io::Result<Option<Vec<u8>>> {
-        loop {
+        while !self.has_ended {
             if let Some(line) = self.take() {
                 return Ok(Some(line));
             }
-            if self.has_ended {
-                return Ok(None);
+            if std::mem::take(&mut self.is_wait_due) {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
-            let mut chunk = [0; CHUNK_BYTES];
-            let received = stream.recv(&mut chunk)?;
-            self.bytes.extend_from_slice(&chunk[..received]);
-            self.has_ended = received == 0;
+            self.receive(stream)?;
         }
+        Ok(self.take())
     }
 
     /// Waits for the next line: what [`try_recv`](Lines::try_recv) returns. If the future is dropped, nothing is lost.
     ///
-    /// A peer that sends many lines at once has many of them returned without a wait in between. To let the other tasks
-    /// run, await [`next_turn`](crate::future::next_turn) after each.
+    /// Of many lines that a peer has sent at once, up to 64 are returned without a wait in between. If one of them is much
+    /// work, await [`next_turn`] after each, so that the other tasks run.
     ///
     /// # Errors
     /// What ends the connection, such as that the peer has reset it.
     pub async fn recv(&mut self, stream: &Stream) -> io::Result<Option<Vec<u8>>> {
-        let mut futile = Futile::default();
-        loop {
-            let known = self.bytes.len();
-            match self.try_recv(stream) {
-                Err(error) if !try_again(&error) => return Err(error),
-                Ok(line) => return Ok(line),
-                Err(_) if self.bytes.len() > known => futile = Futile::default(),
-                Err(_) => futile.pause(|| stream.descriptor().scheduler()).await,
-            }
-            readable(stream).await?;
+        if self.returned_since_wait >= LINES_PER_TURN_MAX {
+            // Before the wait, so that whoever drops this future over and over gets a line all the same.
+            self.returned_since_wait = 0;
+            next_turn().await;
         }
+        let mut futile = Futile::default();
+        while !self.has_ended {
+            if let Some(line) = self.take() {
+                self.returned_since_wait += 1;
+                return Ok(Some(line));
+            }
+            // Always before something is received: a peer that fills the socket as fast as it is emptied would otherwise keep
+            // this resume going for ever.
+            readable(stream).await?;
+            self.returned_since_wait = 0;
+            match self.receive(stream) {
+                Ok(()) => futile = Futile::default(),
+                Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.take())
+    }
+
+    /// Receives what is there, up to a chunk. (Its buffer is no part of a future.)
+    fn receive(&mut self, stream: &Stream) -> io::Result<()> {
+        let mut chunk = [0; CHUNK_BYTES];
+        let received = stream.recv(&mut chunk)?;
+        self.bytes.extend_from_slice(&chunk[..received]);
+        self.has_ended = received == 0;
+        self.is_wait_due = true;
+        Ok(())
     }
 
     /// The first line that is there, if one is.

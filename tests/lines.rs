@@ -1,0 +1,216 @@
+//! A peer that sends lines without pause: whoever receives them lets the others have their turn.
+//!
+//! The peer is at hand here, and sends as many lines again as are taken, so its socket never runs empty, however fast the
+//! machine is. It ends after a great many, so that a test in which one resume takes them all fails, and does not hang.
+
+mod common;
+
+use common::LIMIT;
+use fdtask::future::{self, recv, send_all};
+use fdtask::net::{Lines, Stream};
+use fdtask::{Scheduler, Wait, task_fn};
+use futures_util::FutureExt;
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+/// How many lines, each of them one byte, are in the socket at the beginning: more than are received at once.
+const LINES_AHEAD: usize = 10_000;
+
+/// How many lines the peer sends at a time from then on. (To the kernel, a byte that comes alone costs as much as a thousand.)
+const LINES_AGAIN: usize = 1000;
+
+/// How many lines the peer sends in all.
+const LINES_ALL: usize = 200_000;
+
+/// So many lines come without a wait in between, says [`Lines::recv`].
+const LINES_PER_TURN_MAX: usize = 64;
+
+/// So many bytes, and as many of the shortest lines, come at a time, says [`Lines::try_recv`].
+const CHUNK_BYTES: usize = 4096;
+
+/// How many turns are looked at, in which each line is at hand.
+const TURNS: usize = 100;
+
+/// A peer that sends lines as fast as they are taken.
+struct Flood {
+    socket: UnixStream,
+    sent: usize,
+    /// How many lines have been taken, for the test to see.
+    taken: Rc<Cell<usize>>,
+}
+
+impl Flood {
+    /// A flood that has begun, and what it floods.
+    fn begin(scheduler: &Scheduler) -> (Flood, Stream) {
+        let (mut socket, near) = UnixStream::pair().expect("a pair of sockets");
+        socket.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        socket.write_all(&[b'\n'; LINES_AHEAD]).expect("room");
+        let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+        (Flood { socket, sent: LINES_AHEAD, taken: Rc::default() }, stream)
+    }
+
+    /// A line has been taken: sends more when there are enough of them.
+    fn has_lost(&mut self, line: &[u8]) -> io::Result<()> {
+        assert_eq!(line, b"\n");
+        self.taken.set(self.taken.get() + 1);
+        if !self.taken.get().is_multiple_of(LINES_AGAIN) || self.sent == LINES_ALL {
+            return Ok(());
+        }
+        self.socket.write_all(&[b'\n'; LINES_AGAIN])?;
+        self.sent += LINES_AGAIN;
+        if self.sent == LINES_ALL {
+            self.socket.shutdown(Shutdown::Write)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs some turns, and returns how many lines were taken in the fullest of them.
+fn most_per_turn(scheduler: &mut Scheduler, taken: &Cell<usize>) -> usize {
+    let take = |_| {
+        let before = taken.get();
+        scheduler.turn();
+        taken.get() - before
+    };
+    (0..TURNS).map(take).max().unwrap_or(0)
+}
+
+/// What an example would do with its lines: nothing, or answer them.
+async fn serve(stream: Stream, mut flood: Flood, is_answered: bool) -> io::Result<()> {
+    let mut lines = Lines::new(1000);
+    while let Some(line) = lines.recv(&stream).await? {
+        if is_answered {
+            send_all(&stream, b"empty\n").await?;
+            // The peer reads all its answers, so there is always room for the next.
+            flood.socket.read_exact(&mut [0; 6])?;
+        }
+        flood.has_lost(&line)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bounded_number_of_lines_comes_per_turn_however_many_wait() {
+    for is_answered in [false, true] {
+        let mut scheduler = Scheduler::new();
+        let (flood, stream) = Flood::begin(&scheduler);
+        let taken = Rc::clone(&flood.taken);
+        scheduler.spawn(future::task(serve(stream, flood, is_answered)));
+        let most = most_per_turn(&mut scheduler, &taken);
+        assert!((1..=LINES_PER_TURN_MAX).contains(&most), "{most} lines in one turn");
+        // And it goes on.
+        let least = TURNS * LINES_PER_TURN_MAX / 4;
+        assert!(taken.get() >= least, "{} lines in {TURNS} turns", taken.get());
+    }
+}
+
+#[test]
+fn another_client_is_answered_while_one_floods_with_lines() {
+    for is_answered in [false, true] {
+        let mut scheduler = Scheduler::new();
+        let (flood, stream) = Flood::begin(&scheduler);
+        let taken = Rc::clone(&flood.taken);
+        scheduler.spawn(future::task(serve(stream, flood, is_answered)));
+        let (mut client, near) = UnixStream::pair().expect("a pair of sockets");
+        client.set_nonblocking(true).expect("a socket can be non-blocking");
+        let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+        scheduler.spawn(future::task(async move {
+            let mut question = [0; 8];
+            let len = recv(&stream, &mut question).await?;
+            send_all(&stream, &question[..len]).await
+        }));
+        // If the flood is over too early, no turn waits for it in vain.
+        scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
+        scheduler.turn();
+        client.write_all(b"hello").expect("room");
+        // The descriptors are looked at in the first turn, the task is resumed in the second.
+        let answer = (0..2).find_map(|_| {
+            scheduler.turn();
+            let mut answer = [0; 8];
+            client.read(&mut answer).ok().map(|len| answer[..len].to_vec())
+        });
+        assert_eq!(answer.as_deref(), Some(&b"hello"[..]), "when {} lines were taken", taken.get());
+        assert!(taken.get() < LINES_ALL, "the flood is over");
+    }
+}
+
+/// What a hand-written task does: receives until there is nothing, then waits.
+fn resume(lines: &mut Lines, stream: &Stream, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Wait> {
+    loop {
+        match lines.try_recv(stream) {
+            Ok(Some(line)) => take(&line)?,
+            Ok(None) => return Ok(Wait::Done),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Wait::Recv(stream.as_raw_fd())),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[test]
+fn a_hand_written_task_that_receives_until_it_would_block_takes_a_bounded_number_of_lines() {
+    let mut scheduler = Scheduler::new();
+    let (mut flood, stream) = Flood::begin(&scheduler);
+    let (taken, mut lines) = (Rc::clone(&flood.taken), Lines::new(1000));
+    scheduler.spawn(task_fn("lines", move |_| resume(&mut lines, &stream, |line| flood.has_lost(line))));
+    let most = most_per_turn(&mut scheduler, &taken);
+    assert!((1..=CHUNK_BYTES).contains(&most), "{most} lines in one turn");
+    // And it never waits in vain: it ends when the peer does.
+    scheduler.run();
+    assert_eq!(taken.get(), LINES_ALL);
+}
+
+#[test]
+fn of_a_line_that_never_ends_a_bounded_part_is_received_per_turn() {
+    const LEN: usize = 100_000;
+    for is_hand_written in [false, true] {
+        let (mut peer, near) = UnixStream::pair().expect("a pair of sockets");
+        peer.write_all(&vec![b'x'; LEN]).expect("room");
+        // After the last part there is still the end, so no turn waits in vain.
+        peer.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+        let mut scheduler = Scheduler::new();
+        let stream = Rc::new(Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking"));
+        let (mut lines, from) = (Lines::new(2 * LEN), Rc::clone(&stream));
+        if is_hand_written {
+            scheduler.spawn(task_fn("lines", move |_| resume(&mut lines, &from, |_| Ok(()))));
+        } else {
+            scheduler.spawn(future::task(async move { lines.recv(&from).await.map(drop) }));
+        }
+        let mut turns = 0;
+        while stream.recv_queue_bytes() > 0 && turns < LEN {
+            let before = stream.recv_queue_bytes();
+            scheduler.turn();
+            turns += 1;
+            let received = before - stream.recv_queue_bytes();
+            assert!(received <= CHUNK_BYTES, "{received} bytes in one turn");
+        }
+        assert_eq!(stream.recv_queue_bytes(), 0, "bytes left after {turns} turns");
+    }
+}
+
+#[test]
+fn who_gives_up_each_wait_for_a_line_at_once_gets_them_all_the_same() {
+    // Few enough to be received at once, so that nothing is waited for but turns.
+    let text: Vec<u8> = (0..800).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    let (mut peer, near) = UnixStream::pair().expect("a pair of sockets");
+    peer.write_all(&text).expect("room");
+    let mut scheduler = Scheduler::new();
+    let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    let got = Rc::new(Cell::new(Vec::new()));
+    let told = Rc::clone(&got);
+    scheduler.spawn(future::task(async move {
+        let mut lines = Lines::new(1000);
+        let mut all = lines.recv(&stream).await?.unwrap_or_default();
+        // A line comes at the second attempt at the latest.
+        for _ in 0..2 * 800 {
+            all.extend(lines.recv(&stream).now_or_never().transpose()?.flatten().unwrap_or_default());
+        }
+        told.set(all);
+        Ok(())
+    }));
+    scheduler.run();
+    assert_eq!(String::from_utf8_lossy(&got.take()), String::from_utf8_lossy(&text));
+}
