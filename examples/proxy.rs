@@ -9,65 +9,72 @@
 //! target could not be reached, and why, and `curl` says that the reply was empty: it has been sent the end of the stream.
 //!
 //! Both directions of a connection move at once. What one end sends and the other does not take yet stays in the kernel,
-//! but for one buffer per direction, so a slow reader slows down its own sender and nobody else (*backpressure*); and when
-//! one end says that it will send no more, the other is told so and can still answer (*half-close*).
+//! but for one buffer per direction, so a slow reader slows down its own sender and nobody else (*backpressure*). When one end
+//! says that it will send no more, the other is told so and can still answer (*half-close*); when one takes no more, for it has
+//! reset the connection, what it had said before still arrives. Clients beyond the limit wait in the kernel's queue.
 //!
 //! Connecting is a dialogue of one step after the other, and is written as an `async fn`; moving bytes is a state machine by hand.
 //! The target is a number, because looking up a name may take long; `socks5.rs` shows how to do that.
 
 use fdtask::future::{self, linger, timeout};
-use fdtask::net::{Acceptor, Listener, Stream};
-use fdtask::{Context, Diagnostics, Handle, Scheduler, Task, Wait, reason};
+use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
+use fdtask::{Context, Diagnostics, Handle, Scheduler, Task, Wait, channel, reason};
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
+/// Fewer, if the system does not allow two descriptors for each of them beside those that the proxy itself needs.
+const CLIENTS_MAX: usize = 4096;
+const OWN_DESCRIPTORS: usize = 16;
 /// How long the target may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client whose target cannot be reached may take to close the connection.
+/// How long a client that was told the end may take to close the connection.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to the target, and leaves the rest to a [`Tunnel`].
-async fn connect(scheduler: Handle, client: Stream, name: String, target: SocketAddr) -> io::Result<()> {
+/// Connects to the target, leaves the rest to a [`Tunnel`], and outlives it: this task is what the limit counts.
+async fn forward(scheduler: Handle, client: Rc<Stream>, name: String, target: SocketAddr) -> io::Result<()> {
     let connecting = timeout(&scheduler, CONNECT_TIMEOUT, future::connect(&scheduler, target));
     match connecting.await.unwrap_or_else(|late| Err(late.into())) {
         Ok(server) => {
-            scheduler.spawn(Tunnel { name, client, server, up: Flow::default(), down: Flow::default() });
-            Ok(())
+            let (alive, tunnel) = channel::channel(&scheduler, 1);
+            let (up, down) = (Flow::default(), Flow::default());
+            scheduler.spawn(Tunnel { name, client: Rc::clone(&client), server, up, down, _alive: alive });
+            tunnel.recv().await;
         }
-        Err(error) => {
-            // The client is told the end by another task, and whoever runs the proxy is told the reason now.
-            scheduler.spawn(future::task(async move { linger(&client, LINGER_TIMEOUT).await }).named(name));
-            Err(error)
-        }
+        // Whoever runs the proxy is told the reason now, by a task that fails with it.
+        Err(error) => scheduler.spawn(future::task(async { Err(error) }).named(name)),
     }
+    linger(&client, LINGER_TIMEOUT).await
 }
 
 /// A client, and its connection to the target.
 struct Tunnel {
     name: String,
-    client: Stream,
+    client: Rc<Stream>,
     server: Stream,
     up: Flow,
     down: Flow,
+    /// Says by its end that the tunnel has ended.
+    _alive: channel::Sender<()>,
 }
 
 impl Task for Tunnel {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        // Both are tried, whatever fired: if both did, only one of them is the reason for this resume, and a direction that
-        // is always busy must not keep the other one waiting.
+        // Both, whatever fired: if both did, only one of them is the reason, and a busy one must not keep the other waiting.
         let up = self.up.advance(&self.client, &self.server, cx.scratch())?;
         let down = self.down.advance(&self.server, &self.client, cx.scratch())?;
-        Ok(match (up, down) {
-            (Wait::Done, wait) | (wait, Wait::Done) => wait,
+        match (up, down) {
+            (Wait::Done, Wait::Done) => self.up.failure.take().or(self.down.failure.take()).map_or(Ok(up), Err),
+            (Wait::Done, wait) | (wait, Wait::Done) => Ok(wait),
             (up, down) => {
                 cx.or(up);
-                down
+                Ok(down)
             }
-        })
+        }
     }
 
     fn name(&self) -> Cow<'_, str> {
@@ -78,54 +85,55 @@ impl Task for Tunnel {
 /// One direction of a tunnel.
 #[derive(Default)]
 struct Flow {
-    /// What has been received and not been sent yet. While there is any, nothing more is received.
+    /// What has been received and not been sent yet. While there is any, nothing more is received; idle, it has no memory.
     unsent: Vec<u8>,
     has_ended: bool,
+    failure: Option<io::Error>,
 }
 
 impl Flow {
-    /// Moves one buffer's worth, as far as it goes, and says what to wait for.
+    /// Moves one buffer's worth, as far as it goes, and says what to wait for. A failure to send ends this direction alone:
+    /// what `to` had said before it reset the connection is still there to be received. So an `Err` is one of receiving.
     fn advance(&mut self, from: &Stream, to: &Stream, buffer: &mut [u8]) -> io::Result<Wait> {
         if self.has_ended {
             return Ok(Wait::Done);
         }
-        if self.unsent.is_empty() {
-            let Some(received) = unless_it_would_block(from.recv(buffer))? else {
-                return Ok(Wait::Recv(from.as_raw_fd()));
-            };
-            if received == 0 {
-                self.has_ended = true;
-                to.shutdown_send()?;
-                return Ok(Wait::Done);
+        let mut bytes = &self.unsent[..];
+        if bytes.is_empty() {
+            match from.recv(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Wait::Recv(from.as_raw_fd())),
+                Ok(0) => return Ok(self.end(to, None)),
+                received => bytes = &buffer[..received?],
             }
-            let sent = unless_it_would_block(to.send(&buffer[..received]))?.unwrap_or(0);
-            self.unsent = buffer[sent..received].to_vec();
-        } else {
-            let sent = unless_it_would_block(to.send(&self.unsent))?.unwrap_or(0);
-            // An idle connection holds no memory.
-            self.unsent = self.unsent.split_off(sent);
         }
+        self.unsent = match to.send(bytes) {
+            Ok(sent) => bytes[sent..].to_vec(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => bytes.to_vec(),
+            Err(error) => return Ok(self.end(to, Some(error))),
+        };
         Ok(if self.unsent.is_empty() { Wait::Recv(from.as_raw_fd()) } else { Wait::Send(to.as_raw_fd()) })
     }
-}
 
-fn unless_it_would_block(result: io::Result<usize>) -> io::Result<Option<usize>> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        result => result.map(Some),
+    fn end(&mut self, to: &Stream, failure: Option<io::Error>) -> Wait {
+        let told = to.shutdown_send();
+        self.has_ended = true;
+        self.failure = failure.or(told.err());
+        Wait::Done
     }
 }
 
 fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
-    scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "proxy")?);
-    let listener = Listener::bind(address)?;
-    println!("Listening on {}", listener.address());
     let handle = scheduler.handle();
-    scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
+    scheduler.observe(Diagnostics::to_stderr(&handle, "proxy")?);
+    let listener = Listener::bind(address)?;
+    let room = raise_descriptor_limit(OWN_DESCRIPTORS + 2 * CLIENTS_MAX)?.saturating_sub(OWN_DESCRIPTORS) / 2;
+    println!("Listening on {}", listener.address());
+    let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         let name = format!("tunnel {peer} to {target}");
-        future::task(connect(handle.clone(), client, name.clone(), target)).named(name)
-    }));
+        future::task(forward(handle.clone(), Rc::new(client), name.clone(), target)).named(name)
+    });
+    scheduler.spawn(acceptor.with_limit(Some(Limit::new(room.clamp(1, CLIENTS_MAX)))));
     scheduler.run();
     Err(io::Error::other("the listener is broken"))
 }

@@ -14,7 +14,7 @@
 //!
 //! Whoever can connect to the proxy can use it: do not let it listen where strangers come by.
 
-use fdtask::future::{self, copy, linger, recv_exact, send_all, timeout};
+use fdtask::future::{self, copy, linger, next_turn, recv_exact, send_all, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
 use futures_util::future::try_join;
@@ -29,30 +29,29 @@ const CLIENTS_MAX: usize = 256;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address of the target may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client that was refused may take to read that.
+/// How long a client that was told the end may take to close the connection.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What whoever does not speak SOCKS5 is told. Most of them are browsers that take this for an HTTP proxy.
 const NOT_SOCKS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nThis is a SOCKS5 proxy.\n";
 
-/// What RFC 1928 calls a reply; 0 is the good one. (It has room for the address of our end, which no client needs to know for
-/// CONNECT.)
+/// What RFC 1928 calls a reply; 0 is the good one. (It has room for an address that CONNECT does not need.)
 fn reply(code: u8) -> Vec<u8> {
     vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]
 }
 
-async fn serve(scheduler: Handle, client: Stream) -> io::Result<()> {
+async fn serve(scheduler: Handle, client: Rc<Stream>) -> io::Result<()> {
     let server = match timeout(&scheduler, REQUEST_TIMEOUT, request(&client)).await?? {
         Ok((host, port)) => connect(&scheduler, host, port).await,
         Err(refusal) => Err(refusal),
     };
-    match server {
-        Ok(server) => relay(&scheduler, Rc::new(client), Rc::new(server)).await,
-        Err(refusal) => {
-            send_all(&client, &refusal).await?;
-            linger(&client, LINGER_TIMEOUT).await
-        }
-    }
+    let outcome = match server {
+        Ok(server) => relay(&scheduler, Rc::clone(&client), Rc::new(server)).await,
+        Err(refusal) => send_all(&client, &refusal).await,
+    };
+    // A way up that has been cancelled is gone by then, and waits for the client no more.
+    next_turn().await;
+    linger(&client, LINGER_TIMEOUT).await.and(outcome)
 }
 
 /// Which host and port the client wants to talk to; or what it is answered instead.
@@ -111,16 +110,18 @@ async fn connect(scheduler: &Handle, host: String, port: u16) -> Result<Stream, 
     Err(refused)
 }
 
-/// Moves what each sends to the other, until both have ended or one has failed. The way up is a task of its own, so that a
-/// direction that is always busy does not keep the other waiting; it is cancelled when this one ends.
+/// Moves what each sends to the other, until both ways have ended or one side has failed. The way up is a task of its own, so
+/// that one that is always busy does not keep the other waiting; it is cancelled when this one ends.
 async fn relay(scheduler: &Handle, client: Rc<Stream>, server: Rc<Stream>) -> io::Result<()> {
     send_all(&client, &reply(0)).await?;
-    let way = async |from: Rc<Stream>, to: Rc<Stream>| {
-        copy(&from, &to).await?;
-        to.shutdown_send()
+    let way = async |from: Rc<Stream>, to: Rc<Stream>| match (copy(&from, &to).await, to.shutdown_send()) {
+        (Err(error), Ok(())) => Err(error),
+        // Who cannot even be told the end has reset the connection. What it had said before is there for the other way.
+        (copied, told) => Ok(copied.and(told)),
     };
     let up = future::spawn(scheduler, way(Rc::clone(&client), Rc::clone(&server)));
-    try_join(async { up.await? }, way(server, client)).await.map(drop)
+    let (up, down) = try_join(async { up.await? }, way(server, client)).await?;
+    up.and(down)
 }
 
 fn run(address: SocketAddr) -> io::Result<()> {
@@ -130,7 +131,7 @@ fn run(address: SocketAddr) -> io::Result<()> {
     println!("Listening on {}", listener.address());
     let handle = scheduler.handle();
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
-        future::task(serve(handle.clone(), client)).named(format!("socks5 {peer}"))
+        future::task(serve(handle.clone(), Rc::new(client))).named(format!("socks5 {peer}"))
     });
     scheduler.spawn(acceptor.with_limit(Some(Limit::new(CLIENTS_MAX))));
     scheduler.run();

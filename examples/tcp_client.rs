@@ -9,7 +9,7 @@
 //!
 //! Two tasks share the socket: one waits to send to it, the other to receive from it. Each ends its direction alone, so
 //! either end may stop sending first and go on receiving (like `nc`, this one sends until its input ends, even when the
-//! server has said its last word).
+//! server has said its last word). If the server takes no more, what it said is still received; then the error is shown.
 //!
 //! Standard input and output may be a terminal, a pipe or a file, and are shared with whoever started the program: to make
 //! them non-blocking would change them for the shell, too. So a task waits until `poll` says that its descriptor is ready and
@@ -29,6 +29,9 @@ use std::rc::Rc;
 /// there is).
 const CHUNK_BYTES: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
+/// What has gone wrong, and where: what came last, for a reset that sending was told is no error to receiving any more.
+type Failure = (&'static str, io::Error);
+
 /// Moves everything from one descriptor to another.
 struct Copy<R, W> {
     name: &'static str,
@@ -36,9 +39,11 @@ struct Copy<R, W> {
     to: W,
     /// What has been read and not been written yet. While there is any, nothing more is read.
     unwritten: Vec<u8>,
-    /// What to do with `to` when `from` has ended.
+    /// What to do with `to` when `from` has ended, or nothing more can be written.
     end: fn(&W) -> io::Result<()>,
-    has_failed: Rc<Cell<bool>>,
+    /// Whether `to` answers. If it takes no more, it may have said why, and the other direction goes on.
+    is_answered: bool,
+    failure: Rc<Cell<Option<Failure>>>,
 }
 
 impl<R: Read + AsRawFd, W: Write + AsRawFd> Copy<R, W> {
@@ -49,8 +54,7 @@ impl<R: Read + AsRawFd, W: Write + AsRawFd> Copy<R, W> {
                 let mut buffer = [0; CHUNK_BYTES];
                 let len = self.from.read(&mut buffer)?;
                 if len == 0 {
-                    (self.end)(&self.to)?;
-                    return Ok(Wait::Done);
+                    return Ok((self.end)(&self.to).map_or_else(|error| self.fail(error), |()| Wait::Done));
                 }
                 self.unwritten.extend_from_slice(&buffer[..len]);
             }
@@ -64,6 +68,11 @@ impl<R: Read + AsRawFd, W: Write + AsRawFd> Copy<R, W> {
         Ok(self.next())
     }
 
+    fn fail(&self, error: io::Error) -> Wait {
+        self.failure.set(Some((self.name, error)));
+        Wait::Done
+    }
+
     fn next(&self) -> Wait {
         if self.unwritten.is_empty() { Wait::Recv(self.from.as_raw_fd()) } else { Wait::Send(self.to.as_raw_fd()) }
     }
@@ -74,11 +83,12 @@ impl<R: Read + AsRawFd, W: Write + AsRawFd> Task for Copy<R, W> {
         match self.advance(cx.why()) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(self.next()),
             Err(error) => {
-                eprintln!("tcp_client: {}: {}", self.name, reason(&error));
-                self.has_failed.set(true);
-                // The other direction is of no use any more.
-                cx.stop();
-                Err(error)
+                let _ = (self.end)(&self.to);
+                if !(self.is_answered && matches!(cx.why(), Wait::Send(_))) {
+                    // The other direction is of no use any more.
+                    cx.stop();
+                }
+                Ok(self.fail(error))
             }
             wait => wait,
         }
@@ -89,14 +99,14 @@ impl<R: Read + AsRawFd, W: Write + AsRawFd> Task for Copy<R, W> {
     }
 }
 
-/// Talks to the server until both directions have ended. Returns whether they did so in peace.
-fn talk(host: &str, port: u16) -> io::Result<bool> {
+/// Talks to the server until both directions have ended. Returns what has gone wrong, if anything.
+fn talk(host: &str, port: u16) -> io::Result<Option<Failure>> {
     // Nothing else is going on yet, so looking up the name and connecting, to the first address that answers, may block.
     let socket = TcpStream::connect((host, port))?;
     socket.set_nonblocking(true)?;
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let has_failed = Rc::new(Cell::new(false));
+    let failure = Rc::new(Cell::new(None));
     let mut scheduler = Scheduler::new();
     scheduler.spawn(Copy {
         name: "sending",
@@ -104,7 +114,8 @@ fn talk(host: &str, port: u16) -> io::Result<bool> {
         to: socket.try_clone()?,
         unwritten: Vec::new(),
         end: |socket| socket.shutdown(Shutdown::Write),
-        has_failed: Rc::clone(&has_failed),
+        is_answered: true,
+        failure: Rc::clone(&failure),
     });
     scheduler.spawn(Copy {
         name: "receiving",
@@ -112,10 +123,11 @@ fn talk(host: &str, port: u16) -> io::Result<bool> {
         to: stdout,
         unwritten: Vec::new(),
         end: |_| Ok(()),
-        has_failed: Rc::clone(&has_failed),
+        is_answered: false,
+        failure: Rc::clone(&failure),
     });
     scheduler.run();
-    Ok(!has_failed.get())
+    Ok(failure.take())
 }
 
 fn arguments() -> Option<(String, u16)> {
@@ -130,11 +142,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match talk(&host, port) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("tcp_client: cannot connect to {host} port {port}: {}", reason(&error));
-            ExitCode::FAILURE
-        }
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some((name, error))) => eprintln!("tcp_client: {name}: {}", reason(&error)),
+        Err(error) => eprintln!("tcp_client: cannot connect to {host} port {port}: {}", reason(&error)),
     }
+    ExitCode::FAILURE
 }

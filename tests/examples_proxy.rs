@@ -4,11 +4,11 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{LIMIT, eventually};
+use common::{LIMIT, Server, ServerBuilder, eventually};
 use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -21,9 +21,18 @@ const PEAK_BYTES_MAX: u64 = 8 << 20;
 /// How much a peer that does not read is sent: far more than all the buffers of the kernel on the way hold together.
 const FLOOD_BYTES: usize = 64 << 20;
 
+/// Its listener, and the pair by which a connection that ends wakes the acceptor that waits for room.
+const OWN_SOCKETS: usize = 3;
+
 fn proxy_to(target: &TcpListener) -> Program {
     let target = target.local_addr().expect("a bound socket has an address").to_string();
     Program::example("proxy", &["127.0.0.1:0", &target])
+}
+
+/// The same from a shell that first does this; and it can be paused.
+fn server_to(target: &TcpListener, after: &str) -> Server {
+    let target = target.local_addr().expect("a bound socket has an address").to_string();
+    ServerBuilder::of(common::example("proxy")).args(["127.0.0.1:0", &target]).after(after).spawn()
 }
 
 fn listener() -> TcpListener {
@@ -154,7 +163,7 @@ fn a_client_that_has_sent_something_to_a_target_that_refuses_gets_the_end_and_no
     // And one that never closes is let go.
     let mut client = connect(proxy.address());
     assert_eq!(read_to_end(&mut client), b"");
-    eventually("the proxy has closed its end", LIMIT, || proxy.open_sockets() <= 1);
+    eventually("the proxy has closed its end", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
 }
 
 #[test]
@@ -170,7 +179,91 @@ fn a_client_that_is_gone_ends_the_connection_to_the_target() {
     // The end of the stream or a reset: in any case not silence.
     let outcome = server.read(&mut [0]);
     assert!(matches!(&outcome, Ok(0)) || outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
-    eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= 1);
+    eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
+}
+
+/// What a server says of a request that it will not receive to its end.
+const REFUSAL: &[u8] = b"413 Content Too Large";
+
+#[test]
+fn what_a_server_said_before_it_reset_the_connection_arrives() {
+    const ROUNDS: usize = 50;
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let server = thread::spawn(move || {
+        for _ in 0..ROUNDS {
+            let mut stream = accept(&target);
+            stream.read_exact(&mut [0; 1000]).expect("the beginning of the request");
+            stream.write_all(REFUSAL).expect("the proxy receives");
+            // To close it with something unread in it is a reset.
+            assert_eq!(stream.peek(&mut [0]).expect("more of the request"), 1);
+        }
+    });
+    for _ in 0..ROUNDS {
+        // The client sends everything before it looks for an answer, and is not told of a reset.
+        assert_eq!(converse(proxy.address(), &vec![7; 4_000_000]), REFUSAL);
+    }
+    server.join().expect("the server had no trouble");
+    // And whoever runs the proxy is told that something went wrong.
+    let lines = proxy.stderr.wait_until("all are said", LIMIT, |lines| lines.len() == ROUNDS);
+    assert!(lines.iter().all(|line| line.ends_with(": Connection reset by peer")), "{lines:?}");
+}
+
+#[test]
+fn what_a_server_said_arrives_though_it_can_not_be_told_the_end_any_more() {
+    let target = listener();
+    let proxy = server_to(&target, ":");
+    for _ in 0..5 {
+        let mut client = connect(proxy.address());
+        client.write_all(&[7; 2000]).expect("the proxy receives");
+        let mut server = accept(&target);
+        server.read_exact(&mut [0; 1000]).expect("the beginning of the request");
+        assert_eq!(server.peek(&mut [0]).expect("more of the request"), 1);
+        // The proxy finds all of this at once.
+        proxy.pause();
+        client.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+        server.write_all(REFUSAL).expect("there is room in the kernel");
+        drop(server);
+        proxy.go_on();
+        assert_eq!(read_to_end(&mut client), REFUSAL);
+    }
+}
+
+#[test]
+fn clients_for_whom_there_are_no_descriptors_wait_until_others_leave() {
+    const CLIENTS: usize = 40;
+    /// Two descriptors for each, beside the 16 that it keeps for itself.
+    const AT_ONCE: usize = 12;
+    let target = listener();
+    let proxy = server_to(&target, "ulimit -n 40");
+    let server = thread::spawn(move || {
+        let serve = |mut stream: TcpStream| {
+            stream.write_all(b"!").expect("the proxy receives");
+            assert_eq!(read_to_end(&mut stream), b"");
+        };
+        let served = (0..CLIENTS).map(|_| accept(&target)).map(|stream| thread::spawn(move || serve(stream)));
+        served.collect::<Vec<_>>()
+    });
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(proxy.address())).collect();
+    for client in &clients {
+        client.set_nonblocking(true).expect("a socket can be made non-blocking");
+    }
+    while !clients.is_empty() {
+        let mut heard = Vec::new();
+        eventually("as many as there is room for are served, and no more", LIMIT, || {
+            // Who waits hears nothing, neither the end nor a reset.
+            let has_heard =
+                |client: &TcpStream| !client.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            heard = (0..clients.len()).filter(|&index| has_heard(&clients[index])).collect();
+            heard.len() == clients.len().min(AT_ONCE)
+        });
+        let mut client = clients.swap_remove(heard[0]);
+        assert_eq!(client.read(&mut [0]).expect("what the server says"), 1, "turned away, with {} left", clients.len());
+    }
+    for served in server.join().expect("the server had no trouble") {
+        served.join().expect("the server had no trouble");
+    }
+    assert_eq!(proxy.stderr.all(), [""; 0]);
 }
 
 #[test]
@@ -208,7 +301,7 @@ fn curl_uploads_a_gibibyte_through_it_and_memory_stays_flat() {
 fn the_recipe_in_the_header_works() {
     let mut server = Command::new("python3");
     server.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", env!("CARGO_MANIFEST_DIR")]);
-    let mut server = Program::spawn(server.stdin(std::process::Stdio::null()));
+    let mut server = Program::spawn(server.stdin(Stdio::null()));
     // "Serving HTTP on 127.0.0.1 port 8000 (…"
     let line = server.stdout.wait_for_line(LIMIT, |line| line.starts_with("Serving HTTP"));
     let port = line.split(' ').nth(5).expect("a port in its place");

@@ -6,12 +6,13 @@ mod examples;
 #[path = "common/strace.rs"]
 mod strace;
 
-use common::{LIMIT, eventually};
+use common::{LIMIT, ServerBuilder, eventually};
 use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 /// What is moved through the proxy by the test with `curl`.
 const TRANSFER_MEBIBYTES: usize = 256;
@@ -26,7 +27,12 @@ fn socks5() -> Program {
 /// Shakes hands with the proxy, asks for `address` (type, bytes, port), and returns the code of the reply.
 #[track_caller]
 fn ask(proxy: &Program, command: u8, address: &[u8], port: u16) -> (TcpStream, u8) {
-    let mut stream = connect(proxy.address());
+    ask_at(proxy.address(), command, address, port)
+}
+
+#[track_caller]
+fn ask_at(proxy: SocketAddr, command: u8, address: &[u8], port: u16) -> (TcpStream, u8) {
+    let mut stream = connect(proxy);
     // All at once: the proxy must not swallow what it does not need yet.
     let request = [&[5, 2, 2, 0][..], &[5, command, 0], address, &port.to_be_bytes()].concat();
     stream.write_all(&request).expect("the proxy receives");
@@ -150,6 +156,76 @@ fn a_flood_in_one_direction_does_not_starve_the_other() {
     client.shutdown(std::net::Shutdown::Both).expect("a connection can be closed");
     flood.join().expect("the client had no trouble");
     drain.join().expect("the server had no trouble");
+}
+
+/// What a server says of a request that it will not receive to its end.
+const REFUSAL: &[u8] = b"413 Content Too Large";
+
+#[test]
+fn what_a_server_said_before_it_reset_the_connection_arrives() {
+    const ROUNDS: usize = 50;
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    let server = thread::spawn(move || {
+        for _ in 0..ROUNDS {
+            let (mut stream, _) = listener.accept().expect("the proxy connects");
+            stream.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+            stream.read_exact(&mut [0; 1000]).expect("the beginning of the request");
+            stream.write_all(REFUSAL).expect("the proxy receives");
+            // To close it with something unread in it is a reset.
+            assert_eq!(stream.peek(&mut [0]).expect("more of the request"), 1);
+        }
+    });
+    for _ in 0..ROUNDS {
+        let (mut client, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+        assert_eq!(code, 0);
+        // The client sends everything before it looks for an answer, and is not told of a reset.
+        client.write_all(&vec![7; 4_000_000]).expect("the proxy receives");
+        client.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+        assert_eq!(read_to_end(&mut client), REFUSAL);
+    }
+    server.join().expect("the server had no trouble");
+    // And whoever runs the proxy is told that something went wrong.
+    let lines = proxy.stderr.wait_until("all are said", LIMIT, |lines| lines.len() == ROUNDS);
+    assert!(lines.iter().all(|line| line.ends_with(": Connection reset by peer")), "{lines:?}");
+}
+
+#[test]
+fn what_a_server_said_arrives_though_it_can_not_be_told_the_end_any_more() {
+    let proxy = ServerBuilder::of(common::example("socks5")).args(["127.0.0.1:0"]).spawn();
+    let (listener, port) = listen("127.0.0.1:0");
+    for _ in 0..5 {
+        let (mut client, code) = ask_at(proxy.address(), 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+        assert_eq!(code, 0);
+        client.write_all(&[7; 2000]).expect("the proxy receives");
+        let (mut server, _) = listener.accept().expect("the proxy connects");
+        server.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        server.read_exact(&mut [0; 1000]).expect("the beginning of the request");
+        assert_eq!(server.peek(&mut [0]).expect("more of the request"), 1);
+        // The proxy finds all of this at once.
+        proxy.pause();
+        client.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+        server.write_all(REFUSAL).expect("there is room in the kernel");
+        drop(server);
+        proxy.go_on();
+        assert_eq!(read_to_end(&mut client), REFUSAL);
+    }
+}
+
+#[test]
+fn a_server_that_resets_the_connection_is_the_end_to_a_client_and_is_said() {
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    let (mut client, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+    assert_eq!(code, 0);
+    let (server, _) = listener.accept().expect("the proxy connects");
+    socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+    drop(server);
+    assert_eq!(read_to_end(&mut client), b"");
+    let peer = client.local_addr().expect("a connected socket has an address");
+    drop(client);
+    let line = proxy.stderr.wait_for_line(LIMIT, |_| true);
+    assert_eq!(line, format!("socks5: socks5 {peer}: Connection reset by peer"));
 }
 
 #[test]

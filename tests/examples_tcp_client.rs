@@ -4,8 +4,9 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{LIMIT, Server};
+use common::{LIMIT, Server, Signal, eventually};
 use examples::{Directory, Program, example, read_to_end};
+use rustix::process::{Pid, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -122,6 +123,50 @@ fn a_reset_is_one_line_and_exit_code_1() {
     assert_eq!(client.wait(LIMIT).code(), Some(1));
     let line = client.stderr.wait_for_line(LIMIT, |_| true);
     assert_eq!(line, "tcp_client: receiving: Connection reset by peer");
+}
+
+/// Stops it, and waits until it has stopped.
+#[track_caller]
+fn pause(client: &Program) {
+    let pid = client.child.id();
+    kill_process(Pid::from_child(&client.child), Signal::STOP).expect("it runs");
+    eventually("it is stopped", LIMIT, || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there").contains(") T ")
+    });
+}
+
+#[test]
+fn what_a_server_said_before_it_reset_the_connection_is_written_out() {
+    // So long that most of it is still to be received when sending fails.
+    let refusal = "413 Content Too Large. ".repeat(1000);
+    let (listener, port) = listen();
+    // All of it is sent, and the end of it remains to be told; or much is left to send.
+    for size in [2000, 4_000_000].repeat(5) {
+        let mut client = Program::spawn(example("tcp_client").args(["127.0.0.1", &port]).stdin(Stdio::piped()));
+        let mut stdin = client.child.stdin.take().expect("standard input is a pipe");
+        let mut server = accept(&listener);
+        // It fails when the client has ended.
+        let writer = thread::spawn(move || stdin.write_all(&vec![7; size]).map(|()| stdin));
+        server.read_exact(&mut [0; 1000]).expect("the beginning of the request");
+        assert_eq!(server.peek(&mut [0]).expect("more of the request"), 1);
+        // The client finds all of this at once. To close a connection with something unread in it is a reset.
+        pause(&client);
+        let writer = if size > 2000 {
+            Some(writer)
+        } else {
+            drop(writer.join());
+            None
+        };
+        server.write_all(refusal.as_bytes()).expect("there is room in the kernel");
+        drop(server);
+        kill_process(Pid::from_child(&client.child), Signal::CONT).expect("it is there");
+        assert_eq!(client.wait(LIMIT).code(), Some(1));
+        let answer = client.stdout.wait_until("an answer comes", LIMIT, |lines| !lines.is_empty()).concat();
+        assert!(answer == refusal, "{} bytes of {} are written out", answer.len(), refusal.len());
+        let line = client.stderr.wait_for_line(LIMIT, |_| true);
+        assert!(line.starts_with("tcp_client: ") && line.ends_with("ing: Connection reset by peer"), "{line:?}");
+        drop(writer.map(thread::JoinHandle::join));
+    }
 }
 
 #[test]
