@@ -96,7 +96,8 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 /// own (`examples/socks5.rs`): one that is always busy then does not keep the other waiting.
 ///
 /// # Errors
-/// What ends one of the connections.
+/// What ends one of the connections. If that is `to`, which has been reset, what it had said before can still be received; then
+/// `to.shutdown_send()` fails, too.
 pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
     let (mut futile, mut copied) = (Futile::default(), 0);
     loop {
