@@ -34,7 +34,8 @@
 //! [`IDLE_WAITS`] waits.
 //!
 //! And if there are only a [`FEW`], none is parked. The instance is not free: `poll` looks into it and queues itself on it, which
-//! costs as much as some ten idle entries do. A program that never has more than a listener and a client or two has no instance at all.
+//! costs as much as some ten idle entries do. A program that has a listener and a client or two has no instance at all: when
+//! half as many are left, it is closed.
 
 use super::array::{self, Array, bit};
 use super::poll::{Failures, INTERRUPTIONS_MAX};
@@ -53,7 +54,7 @@ pub const BUSY_GAP: u32 = 4;
 /// … and goes back to the array when it has done so as often as this in a row.
 pub const BUSY_FIRES: u8 = 8;
 
-/// If no more than so many descriptors are watched, all are kept in the array. (That is looked at when idle entries are.)
+/// If no more than so many descriptors are watched, none is parked. When half as many are left, nothing stays parked.
 pub const FEW: usize = 8;
 
 /// Looking for idle entries is done once in so many waits, …
@@ -95,7 +96,7 @@ pub struct Parked {
     /// With the number of the wait in which the descriptor last fired or was first watched.
     array: Array<u32>,
     lots: Vec<Lot>,
-    /// Made when there are more than a [`FEW`] for the first time.
+    /// Made when there are more than a [`FEW`].
     epoll: Option<Epoll>,
     /// How many descriptors are registered in it.
     registered: usize,
@@ -188,17 +189,11 @@ impl Parked {
         }
     }
 
-    /// Parks entries of the array that have been idle for long, or takes everything back if only a few are left. Looks at a part of the array at a time, a larger one the
+    /// Parks entries of the array that have been idle for long, if there are more than a few. Looks at a part of the array at a time, a larger one the
     /// larger it is, so that no single wait is held up and ten thousand silent clients are parked soon all the same.
     fn park_idle(&mut self) {
-        if !self.waits.is_multiple_of(SCAN_WAITS) {
-            return;
-        }
-        if self.registered + self.array.len() <= FEW {
-            self.evacuate();
-            return;
-        }
-        if !self.may_park() {
+        let is_few = self.array.len() + self.registered <= FEW;
+        if is_few || !self.waits.is_multiple_of(SCAN_WAITS) || !self.may_park() {
             return;
         }
         for _ in 0..self.array.len().div_ceil(SCAN_PARTS) {
@@ -302,8 +297,8 @@ impl Parked {
         array::collect(fd, watched, event.revents(), fired);
     }
 
-    /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the
-    /// array, and will be parked in a new one.
+    /// Throws the instance away, because it holds a registration that cannot be removed, or because there are few descriptors
+    /// left. What is parked goes back to the array, and will be parked in a new one if need be.
     fn rebuild(&mut self) {
         self.epoll = None;
         self.evacuate();
@@ -378,7 +373,8 @@ impl Poller for Parked {
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
         self.settle();
-        if std::mem::take(&mut self.is_tainted) {
+        let is_needless = self.epoll.is_some() && self.array.len() + self.registered <= FEW / 2;
+        if is_needless || std::mem::take(&mut self.is_tainted) {
             self.rebuild();
         }
         self.park_idle();
