@@ -29,8 +29,9 @@
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
-//! The numbers stand in `scheduler.rs` and `filing.rs`, too. The places are `recv_wait` and `send_wait`, the wait maps; `timers`, for tasks that
-//! wait for an instant; and *asleep*, which is no list at all: those who wait until somebody wakes them, by their number.
+//! The numbers stand in `scheduler.rs` and `filing.rs`, too. The places are `recv_wait` and `send_wait`, the wait maps;
+//! `timers`, for tasks that wait for an instant; and *asleep*, which is no list at all: those who wait until somebody wakes
+//! them, by their number.
 //!
 //! # A server
 //! The seed of this crate is a Python exercise of 55 lines: generators as tasks, and an echo server. Its

@@ -90,10 +90,8 @@ impl Scheduler {
     /// said: then the tasks are still there.
     pub fn turn(&mut self) -> bool {
         self.settle();
-        if !self.run_ready() {
-            return false;
-        }
-        if mem::take(&mut self.is_overdue) {
+        let is_last = mem::take(&mut self.is_overdue);
+        if !self.run_ready() || is_last {
             return false;
         }
         if self.is_finished() {

@@ -69,3 +69,13 @@ fn a_server_that_is_not_there_is_one_line_and_exit_code_1() {
     assert_eq!(code, 1);
     assert_eq!(lines, [format!("tcp_client: cannot connect to 127.0.0.1 port {port}: Connection refused")]);
 }
+
+#[test]
+fn echo_async_refuses_a_time_that_no_clock_can_show() {
+    for option in ["--idle-timeout", "--drain-timeout"] {
+        for time in ["1e19", "4294967296", "-1", "NaN"] {
+            let (code, lines) = outcome("echo_async", &["--listen", "127.0.0.1:0", option, time]);
+            assert_eq!(code, 2, "{option} {time}: {lines:?}");
+        }
+    }
+}

@@ -393,10 +393,8 @@ fn deadlines_of_tasks_that_have_ended_wake_nobody() {
         });
         world.script.now(Happening::Ready(fd, Side::Recv));
     }
-    world.spawn("silent", |_, _| Ok(Wait::Recv(99)));
-    world.turns(2);
-    assert_eq!(world.table(), ["silent: recv fd 99"]);
+    world.spawn_neighbour();
     let waits = world.script.waits();
     world.settle();
-    assert_eq!(world.script.waits(), waits + 1, "it has nothing to wait for but the one descriptor");
+    assert_eq!(world.script.waits(), waits + 1, "nothing is left to wait for but the neighbour's descriptor");
 }

@@ -7,7 +7,7 @@ use fdtask::net::{Acceptor, Echo, Limit, Listener};
 use fdtask::poller::{Fired, Happening, Patience, Poll, Poller, Sim, SimScript};
 use fdtask::{Context, Scheduler, Side, Wait, task_fn};
 use scripted::ms;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::net::TcpStream;
@@ -21,6 +21,8 @@ const SIDES: [Side; 2] = [Side::Recv, Side::Send];
 struct Noting {
     sim: Sim,
     asked: Rc<RefCell<Vec<&'static str>>>,
+    /// Every number names another file each time that it is asked.
+    is_changing: bool,
 }
 
 impl Noting {
@@ -36,7 +38,7 @@ impl Poller for Noting {
 
     fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
         self.note("identity");
-        self.sim.identity(fd)
+        if self.is_changing { Ok((self.asked.borrow().len() as u64, 0)) } else { self.sim.identity(fd) }
     }
 
     fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
@@ -71,7 +73,8 @@ impl World {
     fn with(resume: impl FnMut(&mut Context<'_>) -> Wait + 'static) -> World {
         let (sim, script) = Sim::new();
         let asked = Rc::default();
-        let mut scheduler = Scheduler::with_poller(Box::new(Noting { sim, asked: Rc::clone(&asked) }));
+        let mut scheduler =
+            Scheduler::with_poller(Box::new(Noting { sim, asked: Rc::clone(&asked), is_changing: false }));
         scheduler.spawn(task_fn("busy, so that nobody sleeps", |_| Ok(Wait::Turn)));
         let mut world = World { scheduler, script, asked };
         world.begin(resume);
@@ -217,43 +220,11 @@ fn a_connection_is_forgotten_then_closed_and_then_counts_no_more() {
     assert_eq!(*forgotten.borrow(), [(1, true)]);
 }
 
-/// A [`Sim`] under which every number names another file each time that it is asked.
-struct Changing {
-    sim: Sim,
-    asked: Cell<u64>,
-}
-
-impl Poller for Changing {
-    fn now(&self) -> Instant {
-        self.sim.now()
-    }
-
-    fn identity(&self, _fd: RawFd) -> io::Result<(u64, u64)> {
-        self.asked.set(self.asked.get() + 1);
-        Ok((self.asked.get(), 0))
-    }
-
-    fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
-        self.sim.watch(fd, side, owned);
-    }
-
-    fn unwatch(&mut self, fd: RawFd, side: Side) {
-        self.sim.unwatch(fd, side);
-    }
-
-    fn forget(&mut self, fd: RawFd) {
-        self.sim.forget(fd);
-    }
-
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
-        self.sim.wait(patience, fired)
-    }
-}
-
 #[test]
 fn who_waits_for_both_sides_is_not_in_its_own_way_when_another_thread_changes_the_number() {
     let (sim, _script) = Sim::new();
-    let mut scheduler = Scheduler::with_poller(Box::new(Changing { sim, asked: Cell::new(0) }));
+    let poller = Noting { sim, asked: Rc::default(), is_changing: true };
+    let mut scheduler = Scheduler::with_poller(Box::new(poller));
     scheduler.spawn(task_fn("both", |cx| {
         cx.or(Wait::Send(7));
         Ok(Wait::Recv(7))

@@ -11,6 +11,7 @@ mod faults;
 
 use common::{Client, LIMIT, Server, Signal, eventually, payload, payload_of};
 use faults::{Heard, client_that_never_reads, descriptors, heard, served};
+use fdtask::net::Listener;
 use socket2::SockRef;
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -333,4 +335,22 @@ fn when_its_listener_is_broken_the_first_signal_to_end_cuts_nobody_off() {
     assert!(answered.iter().eq(block.iter().cycle().take(answered.len())), "the answers are those to what was sent");
     drop(client);
     assert_eq!(server.wait_exit(LIMIT).code(), Some(1), "{:?}", server.stdout.all());
+}
+
+#[test]
+fn sockets_that_have_been_taken_are_passed_over_the_second_time() {
+    const NAME: &str = "sockets_that_have_been_taken_are_passed_over_the_second_time";
+    if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+        let first = Listener::passed().expect("one was passed");
+        let second = Listener::passed().expect("nothing is wrong with it");
+        assert_eq!((first.len(), second.len()), (1, 0));
+        return;
+    }
+    // This program again, as one that has been passed a listener.
+    let (listener, _) = listener();
+    let program = std::env::current_exe().expect("this program has a path");
+    let mut again = Command::new("sh");
+    again.arg("-c").arg(format!("{PASS_ONE}; exec \"$0\" --exact {NAME}")).arg(program).stderr(share(&listener));
+    let output = again.output().expect("a shell can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -46,11 +46,11 @@ impl Listener {
     }
 
     /// The sockets that the service manager has opened for this process and passed to it: systemd's socket activation, by
-    /// `LISTEN_FDS` and `LISTEN_PID`. None if it has not, and none when it is said again. Say it first thing in `main`, before C code
-    /// can have opened descriptors that are not closed on exec.
+    /// `LISTEN_FDS` and `LISTEN_PID`. None if it has not. Say it once, first thing in `main`, before C code can have opened
+    /// descriptors that are not closed on exec. When it is said again, those that it has returned are passed over.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open, or not a listening TCP socket.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open (any more), or not a listening TCP socket.
     pub fn passed() -> io::Result<Vec<Listener>> {
         sys::take_passed_listeners()?.into_iter().map(Listener::from_fd).collect()
     }

@@ -38,7 +38,7 @@
 //! half as many are left, it is closed.
 
 use super::array::{self, Array, bit};
-use super::poll::{Failures, INTERRUPTIONS_MAX};
+use super::poll::{Failures, Interruptions};
 use super::{Fired, Patience, Poller, Side};
 use crate::sys::{self, Epoll, EpollEvent};
 use std::io;
@@ -113,8 +113,8 @@ pub struct Parked {
     is_tainted: bool,
     /// The last look at the parked found many that fired.
     looks_first: bool,
-    /// How often in a row looking at the parked was interrupted.
-    interruptions: u32,
+    /// Of looking at the parked.
+    interruptions: Interruptions,
     failures: Failures,
 }
 
@@ -133,7 +133,7 @@ impl Parked {
             distrust_until: None,
             is_tainted: false,
             looks_first: false,
-            interruptions: 0,
+            interruptions: Interruptions::default(),
             failures: Failures::default(),
         }
     }
@@ -189,8 +189,9 @@ impl Parked {
         }
     }
 
-    /// Parks entries of the array that have been idle for long, if there are more than a few. Looks at a part of the array at a time, a larger one the
-    /// larger it is, so that no single wait is held up and ten thousand silent clients are parked soon all the same.
+    /// Parks entries of the array that have been idle for long, if there are more than a few. Looks at a part of the array at a
+    /// time, a larger one the larger it is, so that no single wait is held up and ten thousand silent clients are parked soon
+    /// all the same.
     fn park_idle(&mut self) {
         let is_few = self.array.len() + self.registered <= FEW;
         if is_few || !self.waits.is_multiple_of(SCAN_WAITS) || !self.may_park() {
@@ -255,17 +256,14 @@ impl Parked {
             let count = match epoll.look(&mut events) {
                 Ok(count) => count,
                 // A signal, or a stop: the next wait looks again.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted && self.interruptions < INTERRUPTIONS_MAX => {
-                    self.interruptions += 1;
-                    break;
-                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && !self.interruptions.are_too_many() => break,
                 Err(_) => {
                     self.evacuate();
                     self.distrust_until = Some(self.waits.wrapping_add(DISTRUST_WAITS));
                     break;
                 }
             };
-            self.interruptions = 0;
+            self.interruptions.end();
             for event in &events[..count] {
                 self.take_event(*event, fired);
             }

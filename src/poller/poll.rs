@@ -68,8 +68,24 @@ impl Poller for Poll {
 /// Tells an interruption, which is nothing, from a failure, which is paused for.
 #[derive(Default)]
 pub(super) struct Failures {
-    interruptions: u32,
-    last_interruption: Option<Instant>,
+    interruptions: Interruptions,
+}
+
+impl Failures {
+    /// What `result` means: an interruption is no event; any other failure is returned after [`FAILURE_PAUSE`].
+    pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
+        match result {
+            Ok(count) => {
+                self.interruptions.end();
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && !self.interruptions.are_too_many() => Ok(0),
+            Err(error) => {
+                thread::sleep(FAILURE_PAUSE);
+                Err(error)
+            }
+        }
+    }
 }
 
 /// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often.
@@ -78,24 +94,24 @@ pub(super) const INTERRUPTIONS_MAX: u32 = 32;
 /// How soon that is.
 pub(super) const INTERRUPTION_GAP: Duration = Duration::from_millis(5);
 
-impl Failures {
-    /// What `result` means: an interruption is no event; any other failure is returned after [`FAILURE_PAUSE`].
-    pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
-        let interrupted = matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted);
-        if interrupted {
-            let before = self.last_interruption.replace(Instant::now());
-            let is_soon = before.is_some_and(|before| before.elapsed() <= INTERRUPTION_GAP);
-            self.interruptions = if is_soon { self.interruptions + 1 } else { 1 };
-        } else {
-            self.interruptions = 0;
-        }
-        match result {
-            Err(_) if interrupted && self.interruptions <= INTERRUPTIONS_MAX => Ok(0),
-            Err(error) => {
-                thread::sleep(FAILURE_PAUSE);
-                Err(error)
-            }
-            Ok(count) => Ok(count),
-        }
+/// Calls in a row that were interrupted.
+#[derive(Default)]
+pub(super) struct Interruptions {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Interruptions {
+    /// Counts one more; whether it is one too many.
+    pub(super) fn are_too_many(&mut self) -> bool {
+        let before = self.last.replace(Instant::now());
+        let is_soon = before.is_some_and(|before| before.elapsed() <= INTERRUPTION_GAP);
+        self.count = if is_soon { self.count + 1 } else { 1 };
+        self.count > INTERRUPTIONS_MAX
+    }
+
+    /// A call was not interrupted.
+    pub(super) fn end(&mut self) {
+        self.count = 0;
     }
 }

@@ -1,7 +1,7 @@
 //! Descriptors and variables that the process was started with.
 
 use super::check;
-use super::socket::{prepare_listener, socket_option};
+use super::socket::{prepare_listener, set_nonblocking, socket_option};
 use std::env;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 const FIRST_PASSED: RawFd = 3;
 
 /// Takes the listening sockets that the service manager has passed to this process (`LISTEN_FDS`, if `LISTEN_PID` is this
-/// process), in order: non-blocking, closed on exec, and with the options that [`super::listen`] sets. What is closed on exec already was
-/// not passed, or has been taken before, so a second call finds nothing. (The variables stay: to remove them is safe only while
+/// process), in order: non-blocking, closed on exec, and with the options that [`super::listen`] sets. What is closed on exec
+/// already was not passed, or has been taken before, and is left alone. (The variables stay: to remove them is safe only while
 /// there is no other thread. A child has another number than `LISTEN_PID`.)
 pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
@@ -38,10 +38,7 @@ fn take_passed_listener(fd: RawFd) -> io::Result<Option<OwnedFd>> {
     if !is_tcp_listener(fd.as_fd()) {
         return Err(refuse("is not a listening TCP socket"));
     }
-    // SAFETY: no pointer is passed.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    // SAFETY: no pointer is passed.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    set_nonblocking(&fd)?;
     // SAFETY: no pointer is passed.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     prepare_listener(&fd)?;
