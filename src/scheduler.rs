@@ -29,8 +29,10 @@ pub struct Scheduler {
     running: Option<Box<dyn Task>>,
     /// What fired in the last poll. Empty but between a poll and the next turn.
     fired: Vec<Fired>,
-    /// Counts the polls, so as to begin elsewhere in the list of what fired with each.
-    polls: usize,
+    /// What of that needs more than to move one task to the deque. Empty but while that is found out.
+    fired_otherwise: Vec<Fired>,
+    /// Counts how often that was so, to begin elsewhere in the list each time.
+    rotation: usize,
     /// The deadline of a drain has passed, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,
 }
@@ -45,7 +47,15 @@ impl Scheduler {
     /// A scheduler without tasks, on a poller of the caller's choice.
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
         let core = Core::new(poller.now());
-        Scheduler { core, poller, running: None, fired: Vec::new(), polls: 0, is_overdue: false }
+        Scheduler {
+            core,
+            poller,
+            running: None,
+            fired: Vec::new(),
+            fired_otherwise: Vec::new(),
+            rotation: 0,
+            is_overdue: false,
+        }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -95,7 +105,7 @@ impl Scheduler {
             return false;
         }
         if self.is_finished() {
-            if self.core.drain_by.is_some() {
+            if self.core.drain_by != NEVER {
                 // Whoever is left could wait for the drain's deadline, but for nothing else.
                 self.cancel_all();
             }
@@ -234,65 +244,62 @@ impl Scheduler {
     }
 
     /// Step 3: sleep in the poller, as long as there is nothing else to do.
-    #[inline(never)]
     fn poll(&mut self) {
+        let mut patience = Patience::Look;
         if self.core.ready.is_empty() {
             self.discard_stale_deadlines();
+            patience = match self.core.next_deadline() {
+                NEVER => Patience::Forever,
+                at => Patience::Until(self.core.epoch.instant(at)),
+            };
         }
-        let core = &mut self.core;
-        let drain_by = core.drain_by.map(|by| core.epoch.nanos(by));
-        let patience = match core.timers.next().into_iter().chain(drain_by).min() {
-            _ if !core.ready.is_empty() => Patience::Look,
-            Some(at) => Patience::Until(core.epoch.instant(at)),
-            None => Patience::Forever,
-        };
         if let Err(error) = self.poller.wait(patience, &mut self.fired) {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
     }
 
-    #[inline(never)]
+    /// Moves whoever waited for what fired to the deque. In almost every case that is one task which waits for nothing else:
+    /// there is nothing to withdraw, and the reason is in the slot.
     fn wake_fired(&mut self) {
-        let mut fired = mem::take(&mut self.fired);
-        // A task that waits for several things is resumed for the first of them that is found here. Going the other way each
-        // time, and beginning elsewhere every other time, one that always fires does not keep the others from ever being it.
-        // The two sides of one descriptor, which stand side by side, so take turns whatever else has fired.
-        self.polls = self.polls.wrapping_add(1);
-        let mut begin = self.polls / 2 % fired.len().max(1);
+        let core = &mut self.core;
+        for fired in &self.fired {
+            let waiter = match *fired {
+                Fired::Recv(fd) => core.recv_wait.fire_only(fd),
+                Fired::Send(fd) => core.send_wait.fire_only(fd),
+                Fired::Closed(..) => None,
+            };
+            match waiter {
+                Some(slot) => core.ready.push_back(slot),
+                None => self.fired_otherwise.push(*fired),
+            }
+        }
+        self.fired.clear();
+        if !self.fired_otherwise.is_empty() {
+            self.wake_each_otherwise();
+        }
+    }
+
+    /// A task that waits for several things is resumed for the first of them that is found here. Going the other way each time,
+    /// and beginning elsewhere every other time, one that always fires does not keep the others from ever being it. The two
+    /// sides of one descriptor, which stand side by side, so take turns whatever else has fired.
+    #[cold]
+    fn wake_each_otherwise(&mut self) {
+        let mut fired = mem::take(&mut self.fired_otherwise);
+        self.rotation = self.rotation.wrapping_add(1);
+        let mut begin = self.rotation / 2 % fired.len().max(1);
         if begin > 0 && fired[begin - 1].fd() == fired[begin].fd() {
             begin -= 1;
         }
-        let (later, sooner) = fired.split_at(begin);
-        let in_turn = sooner.iter().chain(later);
-        if self.polls.is_multiple_of(2) {
-            in_turn.for_each(|one| self.wake(*one));
-        } else {
-            in_turn.rev().for_each(|one| self.wake(*one));
+        fired.rotate_left(begin);
+        if !self.rotation.is_multiple_of(2) {
+            fired.reverse();
         }
-        fired.clear();
-        self.fired = fired;
+        fired.drain(..).for_each(|one| self.wake_otherwise(one));
+        self.fired_otherwise = fired;
     }
 
-    /// Moves whoever waited for what fired to the deque.
-    #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
-    #[inline(always)]
-    fn wake(&mut self, fired: Fired) {
-        let waiter = match fired {
-            Fired::Recv(fd) => self.core.recv_wait.fire_only(fd),
-            Fired::Send(fd) => self.core.send_wait.fire_only(fd),
-            Fired::Closed(..) => None,
-        };
-        match waiter {
-            // There is nothing to withdraw, and the reason is in the slot.
-            Some(slot) => self.core.ready.push_back(slot),
-            None => self.wake_otherwise(fired),
-        }
-    }
-
-    /// [`wake`](Scheduler::wake), if the task waits for something else, too, if there is none, or if it is to be told of an
-    /// error.
-    #[cold]
+    /// Wakes a task that waits for something else, too, or that is to be told of an error, if there is one at all.
     fn wake_otherwise(&mut self, fired: Fired) {
         let (fd, side) = (fired.fd(), fired.side());
         let waiter = self.core.wait_map(side).fire(fd);
@@ -317,7 +324,7 @@ impl Scheduler {
                 self.queue_deadline(id, deadline);
             }
         }
-        if self.core.drain_by.is_some_and(|by| by <= self.core.now) {
+        if self.core.drain_by <= self.core.clock {
             self.cancel_all();
             self.is_overdue = true;
         }

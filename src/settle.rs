@@ -5,6 +5,7 @@ use crate::panics::catch;
 use crate::scheduler::Scheduler;
 use crate::slots::Reason;
 use crate::task::{End, Side, TaskId};
+use crate::timers::NEVER;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -87,8 +88,8 @@ impl Scheduler {
     }
 
     fn begin_drain(&mut self, by: Instant) {
-        let begins = self.core.drain_by.is_none();
-        self.core.drain_by = Some(self.core.drain_by.map_or(by, |before| before.min(by)));
+        let begins = self.core.drain_by == NEVER;
+        self.core.drain_by = self.core.drain_by.min(self.core.epoch.nanos(by));
         if !begins {
             return;
         }
@@ -111,7 +112,7 @@ impl Scheduler {
         }
         self.settle();
         // What is spawned from now on is not part of it.
-        self.core.drain_by = None;
+        self.core.drain_by = NEVER;
         self.core.mailbox.draining.set(false);
     }
 }

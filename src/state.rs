@@ -36,12 +36,12 @@ pub(crate) struct Core {
     pub(crate) scratch: Box<[u8; SCRATCH_BYTES]>,
     pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
-    /// `now`, as a count. Less than [`CLOCK_STEP`] behind it while no deadline is queued.
+    /// `now`, as a count. Less than [`CLOCK_STEP`] behind it while there is no deadline.
     pub(crate) clock: Nanos,
     /// When the clock is brought up to date at the latest.
     clock_due: Instant,
-    /// A drain has begun, and ends at the latest at this instant.
-    pub(crate) drain_by: Option<Instant>,
+    /// The deadline of the drain that has begun, or [`NEVER`].
+    pub(crate) drain_by: Nanos,
 }
 
 impl Core {
@@ -62,7 +62,7 @@ impl Core {
             epoch: Epoch(now),
             clock: 0,
             clock_due: now,
-            drain_by: None,
+            drain_by: NEVER,
         };
         core.mailbox.now.set(Some(now));
         core
@@ -90,10 +90,16 @@ impl Core {
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.mailbox.now.set(Some(now));
-        if now >= self.clock_due || self.timers.next().is_some() {
+        if now >= self.clock_due || self.next_deadline() != NEVER {
             self.clock = self.epoch.nanos(now);
             self.clock_due = now.checked_add(CLOCK_STEP).unwrap_or(now);
         }
+    }
+
+    /// The soonest deadline that is queued, which may turn out to be early, or the drain's; [`NEVER`] if there is none.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Nanos {
+        self.timers.next().unwrap_or(NEVER).min(self.drain_by)
     }
 
     /// Whether a live task waits: it is neither ready nor being resumed.

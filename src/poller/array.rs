@@ -130,7 +130,15 @@ impl<T> Array<T> {
 
     /// Takes out the entries that have no bit left. An entry without bits must not stay: `poll` would report a hang-up
     /// on it that nobody waits for, at once, every time.
+    #[inline]
     fn sweep(&mut self) {
+        if self.blank > 0 {
+            self.sweep_blank();
+        }
+    }
+
+    #[cold]
+    fn sweep_blank(&mut self) {
         let mut position = 1;
         while self.blank > 0 && position < self.entries.len() {
             if self.entries[position].events() == 0 {
@@ -143,6 +151,7 @@ impl<T> Array<T> {
     }
 
     /// Calls `poll(2)`; returns how many entries fired, for [`collect`](Array::collect).
+    #[inline]
     pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
         self.sweep();
         let begin = usize::from(self.entries[0].fd() < 0);

@@ -35,7 +35,7 @@
 //!
 //! And if there are only a [`FEW`], none is parked. The instance is not free: `poll` looks into it and queues itself on it, which
 //! costs as much as some ten idle entries do. A program that has a listener and a client or two has no instance at all: when
-//! half as many are left, it is closed.
+//! half as many are left, it is soon closed.
 
 use super::array::{self, Array, bit};
 use super::poll::{Failures, Interruptions};
@@ -57,8 +57,8 @@ pub const BUSY_FIRES: u8 = 8;
 /// If no more than so many descriptors are watched, none is parked. When half as many are left, nothing stays parked.
 pub const FEW: usize = 8;
 
-/// Looking for idle entries is done once in so many waits, …
-const SCAN_WAITS: u32 = 8;
+/// Looking for idle entries, and whether the instance is still needed, is done once in so many waits, …
+pub const TIDY_WAITS: u32 = 8;
 
 /// … in one of so many parts of the array.
 const SCAN_PARTS: usize = 8;
@@ -189,14 +189,22 @@ impl Parked {
         }
     }
 
-    /// Parks entries of the array that have been idle for long, if there are more than a few. Looks at a part of the array at a
-    /// time, a larger one the larger it is, so that no single wait is held up and ten thousand silent clients are parked soon
-    /// all the same.
-    fn park_idle(&mut self) {
-        let is_few = self.array.len() + self.registered <= FEW;
-        if is_few || !self.waits.is_multiple_of(SCAN_WAITS) || !self.may_park() {
-            return;
+    /// Throws the instance away, if it holds what cannot be removed or is not needed any more, and parks what is idle.
+    #[cold]
+    fn tidy(&mut self) {
+        let watched = self.array.len() + self.registered;
+        let is_needless = self.epoll.is_some() && watched <= FEW / 2;
+        if std::mem::take(&mut self.is_tainted) || is_needless {
+            self.rebuild();
         }
+        if watched > FEW && self.may_park() {
+            self.park_idle();
+        }
+    }
+
+    /// Parks entries of the array that have been idle for long. Looks at a part of the array at a time, a larger one the larger
+    /// it is, so that no single wait is held up and ten thousand silent clients are parked soon all the same.
+    fn park_idle(&mut self) {
         for _ in 0..self.array.len().div_ceil(SCAN_PARTS) {
             if self.hand >= self.array.len() {
                 self.hand = 0;
@@ -371,11 +379,9 @@ impl Poller for Parked {
     fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
         self.settle();
-        let is_needless = self.epoll.is_some() && self.array.len() + self.registered <= FEW / 2;
-        if is_needless || std::mem::take(&mut self.is_tainted) {
-            self.rebuild();
+        if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
+            self.tidy();
         }
-        self.park_idle();
         if self.is_looking_first() && self.look_at_parked(fired) > 0 {
             return Ok(());
         }

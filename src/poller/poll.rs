@@ -73,18 +73,24 @@ pub(super) struct Failures {
 
 impl Failures {
     /// What `result` means: an interruption is no event; any other failure is returned after [`FAILURE_PAUSE`].
+    #[inline]
     pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         match result {
             Ok(count) => {
                 self.interruptions.end();
                 Ok(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted && !self.interruptions.are_too_many() => Ok(0),
-            Err(error) => {
-                thread::sleep(FAILURE_PAUSE);
-                Err(error)
-            }
+            Err(error) => self.judge_error(error),
         }
+    }
+
+    #[cold]
+    fn judge_error(&mut self, error: io::Error) -> io::Result<usize> {
+        if error.kind() == io::ErrorKind::Interrupted && !self.interruptions.are_too_many() {
+            return Ok(0);
+        }
+        thread::sleep(FAILURE_PAUSE);
+        Err(error)
     }
 }
 

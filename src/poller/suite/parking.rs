@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::poller::Parked;
-use crate::poller::parked::{BUSY_FIRES, BUSY_GAP, FEW, IDLE_WAITS};
+use crate::poller::parked::{BUSY_FIRES, BUSY_GAP, FEW, IDLE_WAITS, TIDY_WAITS};
 
 /// A poller that watches a crowd.
 struct Crowded {
@@ -179,7 +179,7 @@ fn of_a_few_descriptors_none_is_parked_and_what_was_parked_comes_back_when_few_a
         assert!(poller.is_parked(&first));
         let fd = poller.crowd[gone].0.as_raw_fd();
         poller.forget(fd);
-        look(&mut poller, 1);
+        look(&mut poller, TIDY_WAITS as usize);
     }
     assert!(!poller.is_parked(&first) && !poller.is_parked(&last));
     drop((near, far));
