@@ -63,7 +63,7 @@ impl fmt::Display for Case {
 fn sweep(call: &'static str, concerns: Concerns, errors: &[&'static str]) {
     for error in errors {
         for when in WHEN {
-            // One instance is made, and that is that; unless it cannot be made.
+            // One instance is made when the server begins, and that is that; unless it cannot be made.
             if (call, when) != ("epoll_create1", "3+3") {
                 survive(Case { call, error, when, concerns });
             }
@@ -73,12 +73,15 @@ fn sweep(call: &'static str, concerns: Concerns, errors: &[&'static str]) {
 
 /// Runs one case. What fails says which.
 fn survive(case: Case) {
-    let mut server = Server::start(&[]);
-    let address = server.address();
+    // A shell that has stopped, and is to become the server.
+    let mut server = Server::builder().args(["--listen", "127.0.0.1:0"]).after("kill -STOP $$").spawn();
+    eventually("the shell has stopped", LIMIT, || server.state() == 'T');
     let attach = || Strace::attach(&server, &traced(case.call), &case.to_string());
-    // These two are called when the crowd is parked, and when one of it leaves.
-    let is_for_parking = matches!(case.call, "epoll_create1" | "epoll_ctl");
-    let early = is_for_parking.then(attach);
+    let at_first = (case.call == "epoll_create1").then(attach);
+    server.go_on();
+    let address = server.address();
+    // This is called when the crowd is parked, and when one of it leaves.
+    let early = at_first.or_else(|| (case.call == "epoll_ctl").then(attach));
     let mut crowd = served(address, CROWD);
     warm_up(&server, address);
 

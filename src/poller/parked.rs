@@ -34,8 +34,9 @@
 //! [`IDLE_WAITS`] waits.
 //!
 //! And if there are only a [`FEW`], none is parked. The instance is not free: `poll` looks into it and queues itself on it, which
-//! costs as much as some ten idle entries do. A program that has a listener and a client or two has no instance at all: when
-//! half as many are left, it is soon closed.
+//! costs as much as some ten idle entries do. A program that has a listener and a client or two is plain `poll`, and becomes that
+//! again soon after half as many are left. The instance is there nevertheless, from the beginning: one that came with the ninth
+//! descriptor could take the last number that the process has, which a client was waiting for.
 
 use super::array::{self, Array, bit};
 use super::poll::{Failures, Interruptions};
@@ -96,7 +97,7 @@ pub struct Parked {
     /// With the number of the wait in which the descriptor last fired or was first watched.
     array: Array<u32>,
     lots: Vec<Lot>,
-    /// Made when there are more than a [`FEW`].
+    /// Absent if it could not be made, which is tried again.
     epoll: Option<Epoll>,
     /// How many descriptors are registered in it.
     registered: usize,
@@ -119,12 +120,12 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// A poller that watches nothing yet.
+    /// A poller that watches nothing yet, and has an epoll instance, if the system has one for it.
     pub fn new() -> Parked {
         Parked {
             array: Array::default(),
             lots: Vec::new(),
-            epoll: None,
+            epoll: Epoll::new().ok(),
             registered: 0,
             unsettled: Vec::new(),
             events: Vec::new(),
@@ -189,13 +190,16 @@ impl Parked {
         }
     }
 
-    /// Throws the instance away, if it holds what cannot be removed or is not needed any more, and parks what is idle.
+    /// Throws the instance away if it holds what cannot be removed, empties it if it is not needed any more, and parks what is
+    /// idle.
     #[cold]
     fn tidy(&mut self) {
-        let watched = self.array.len() + self.registered;
-        let is_needless = self.epoll.is_some() && watched <= FEW / 2;
-        if std::mem::take(&mut self.is_tainted) || is_needless {
+        if std::mem::take(&mut self.is_tainted) {
             self.rebuild();
+        }
+        let watched = self.array.len() + self.registered;
+        if watched <= FEW / 2 {
+            self.evacuate();
         }
         if watched > FEW && self.may_park() {
             self.park_idle();
@@ -287,7 +291,7 @@ impl Parked {
         let fd = event.fd();
         let waits = self.waits;
         let Some(lot) = self.parked_lot(fd) else {
-            self.rebuild();
+            self.is_tainted = true;
             return;
         };
         if lot.fired == waits {
@@ -303,11 +307,12 @@ impl Parked {
         array::collect(fd, watched, event.revents(), fired);
     }
 
-    /// Throws the instance away, because it holds a registration that cannot be removed, or because there are few descriptors
-    /// left. What is parked goes back to the array, and will be parked in a new one if need be.
+    /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the array,
+    /// and will be parked in a new one.
     fn rebuild(&mut self) {
         self.epoll = None;
         self.evacuate();
+        self.epoll = Epoll::new().ok();
     }
 
     /// Puts everything that is parked back into the array.
