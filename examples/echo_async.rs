@@ -83,7 +83,9 @@ impl Client {
             next_turn().await;
         }
         self.stream.shutdown_send()?;
-        while recv(&self.stream, &mut [0; RECV_CHUNK_BYTES]).await? > 0 {}
+        while recv(&self.stream, &mut [0; RECV_CHUNK_BYTES]).await? > 0 {
+            self.chunks.set(self.chunks.get() + 1);
+        }
         Ok(())
     }
 

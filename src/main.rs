@@ -59,7 +59,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     let own = listeners.remove(0);
     let addresses: Vec<_> = own.iter().map(Listener::address).collect();
     let mut first = Worker::new(config, own, limit.as_ref())?;
-    check_descriptor_limit(config, &first.diagnostics);
+    check_descriptor_limit(config, addresses.len(), &first.diagnostics);
     let signals = control::signals(&first.scheduler.handle());
     let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
     if !listeners.is_empty() {
@@ -80,6 +80,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
         manager,
         fleet: fleet.clone(),
         is_told_to_end: false,
+        is_asked_for_tables: false,
         tables: None,
     });
     first.run(config, &fleet, Some(control));
@@ -153,9 +154,9 @@ fn wait_for_others(first: &mut Worker, fleet: &Fleet) -> Result<(), String> {
 
 /// Says so if the system allows fewer descriptors than the connections asked for need. They are served as far as it goes;
 /// the others wait in the kernel's queue, as they do beyond any limit.
-fn check_descriptor_limit(config: &Config, diagnostics: &Log) {
+fn check_descriptor_limit(config: &Config, listeners: usize, diagnostics: &Log) {
     let Some(connections) = config.max_connections else { return };
-    let of_a_worker = WORKER_DESCRIPTORS + config.listen.len().max(1);
+    let of_a_worker = WORKER_DESCRIPTORS + listeners;
     let needed = connections.saturating_add(OWN_DESCRIPTORS + config.workers * of_a_worker);
     if let Ok(limit) = raise_descriptor_limit(needed)
         && limit < needed

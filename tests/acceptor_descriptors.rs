@@ -1,7 +1,7 @@
 //! An acceptor that is out of descriptors, without the daemon around it: row 3 of the faults. It needs a program of its own,
 //! because the limit that it lowers is the whole process's.
 
-use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Listener};
+use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Listener};
 use fdtask::{Observer, Scheduler, TaskId, Wait, task_fn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::cell::Cell;
@@ -22,12 +22,19 @@ impl Observer for Reports {
 
 #[test]
 fn an_acceptor_that_is_out_of_descriptors_says_so_once_a_second_and_tries_again() {
+    check(None);
+    // Other threads are to reach it when there is room, which takes descriptors, too.
+    check(Some(Limit::new(10)));
+}
+
+fn check(limit: Option<Limit>) {
     let mut scheduler = Scheduler::new();
     let reports = Rc::new(Cell::new(0));
     scheduler.observe(Reports(Rc::clone(&reports)));
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let client = TcpStream::connect(listener.address()).expect("it listens");
-    let acceptor = scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, Echo::new));
+    let acceptor = Acceptor::new(&scheduler.handle(), listener, Echo::new).with_limit(limit);
+    let acceptor = scheduler.spawn(acceptor);
     let retries = 6;
     let handle = scheduler.handle();
     let mut is_over = false;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Echo, LIMIT, Server, assert_idle, eventually, over_echoes, payload, payload_of};
+use common::{Client, Echo, LIMIT, Server, Signal, assert_idle, eventually, over_echoes, payload, payload_of};
 use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,9 @@ over_echoes! {
         a_client_that_says_something_now_and_then_is_kept
         a_client_that_sends_and_never_reads_is_let_go
         a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_send
-        a_client_that_takes_its_answers_late_is_kept_from_then_on;
+        a_client_that_takes_its_answers_late_is_kept_from_then_on
+        a_silent_client_holds_up_a_drain_no_longer_than_the_idle_timeout
+        a_client_that_goes_on_sending_is_not_idle_in_a_drain_either;
 }
 
 fn a_silent_client_is_let_go_after_the_idle_timeout_and_not_before(echo: Echo) {
@@ -115,6 +117,32 @@ fn a_client_that_takes_its_answers_late_is_kept_from_then_on(echo: Echo) {
     // The last progress was a moment ago: it was the client that took the last of its answers.
     thread::sleep(TIMEOUT * 3 / 5);
     client.ask(b"still here");
+}
+
+fn a_silent_client_holds_up_a_drain_no_longer_than_the_idle_timeout(echo: Echo) {
+    let mut server = echo.start(&["--idle-timeout", "0.5", "--drain-timeout", "1000"]);
+    let mut client = Client::connect(server.address());
+    client.ask(b"Hello");
+    server.signal(Signal::TERM);
+    client.expect_end();
+    // It does not end its side of the stream, and is not waited for until the drain's own deadline.
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+}
+
+fn a_client_that_goes_on_sending_is_not_idle_in_a_drain_either(echo: Echo) {
+    let mut server = echo.start(&["--idle-timeout", TIMEOUT_SECONDS, "--drain-timeout", "1000"]);
+    let mut client = Client::connect(server.address());
+    client.ask(b"Hello");
+    server.signal(Signal::TERM);
+    client.expect_end();
+    let begin = Instant::now();
+    while begin.elapsed() < TIMEOUT * 2 {
+        client.send(b"and another thing");
+        thread::sleep(TIMEOUT / 10);
+    }
+    assert!(server.is_running(), "it has not waited for the end of what the client says");
+    client.half_close();
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
 }
 
 #[test]

@@ -64,6 +64,22 @@ fn several_passed_listeners_are_all_served() {
 }
 
 #[test]
+fn the_limit_on_descriptors_is_raised_for_all_passed_listeners_and_their_clients() {
+    // As many as a shell can number.
+    const LISTENERS: u32 = 7;
+    const CLIENTS: usize = 60;
+    let (listener, address) = listener();
+    let pass_all = format!(
+        "ulimit -S -n 64; exec 3<&2 4<&2 5<&2 6<&2 7<&2 8<&2 9<&2 2>&1; export LISTEN_FDS={LISTENERS} LISTEN_PID=$$"
+    );
+    let server = Server::builder().args(["--quiet", "--max-connections", &CLIENTS.to_string()]);
+    let server = server.after(&pass_all).stderr(share(&listener)).spawn();
+    let clients = served(address, CLIENTS);
+    assert_eq!(server.stdout.count(|line| line.contains("cannot accept")), 0, "{:?}", server.stdout.all());
+    drop(clients);
+}
+
+#[test]
 fn a_client_that_came_before_the_daemon_is_served() {
     let (listener, address) = listener();
     let mut early = Client::connect(address);

@@ -169,6 +169,23 @@ fn the_drain_timeout_ends_every_worker() {
 }
 
 #[test]
+fn every_worker_says_whom_it_has_cut_off_before_the_daemon_ends() {
+    // Its end is the same instant for all of them, and each has a log of its own.
+    const CLIENTS: usize = 150;
+    for _ in 0..5 {
+        let mut server = start(&["--drain-timeout", "0.1"]);
+        let mut clients = connect(&server, CLIENTS);
+        for client in &mut clients {
+            client.ask(b"here");
+        }
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+        let said = server.stdout.count(|line| line.starts_with("Connection closed"));
+        assert_eq!(said, CLIENTS);
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_by_workers_is_taken_for_everybody() {
     let server = start(&[]);
     let address = server.address().to_string();

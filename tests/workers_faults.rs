@@ -209,3 +209,24 @@ fn a_worker_that_cannot_accept_does_not_keep_the_others_from_serving() {
         client.expect_answer(b"Me, too");
     }
 }
+
+#[test]
+fn a_storm_of_signals_for_the_task_tables_is_one_request_at_a_time_to_each_worker() {
+    let mut server = start(&["--quiet"]);
+    let mut clients = served(server.address(), 20);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(1) {
+        server.signal(Signal::USR1);
+    }
+    for client in &mut clients {
+        client.ask(b"Who is there?");
+    }
+    // A request is a task of the worker's, so the tables would show how many there are.
+    let lines = server.stderr.wait_until("a table comes", LIMIT, |lines| !lines.is_empty());
+    let tables = lines.split(|line| line.starts_with("Worker "));
+    let most = tables.map(|table| table.iter().filter(|line| line.contains("call from another thread")).count()).max();
+    assert!(most.is_some_and(|most| most <= 1), "{most:?} requests at once");
+    server.signal(Signal::TERM);
+    drop(clients);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+}

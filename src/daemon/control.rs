@@ -22,6 +22,8 @@ pub struct Control {
     pub fleet: Fleet,
     /// A signal to end has come. A drain may have begun without: the daemon ends by itself when a listener is broken.
     pub is_told_to_end: bool,
+    /// The task tables have been asked for, and nobody has begun to collect them.
+    pub is_asked_for_tables: bool,
     pub tables: Option<Tables>,
 }
 
@@ -91,7 +93,7 @@ impl Task for Control {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         while let Some(signal) = self.signals.receive()? {
             match signal {
-                Signal::User1 => self.collect_tables(cx)?,
+                Signal::User1 => self.is_asked_for_tables = true,
                 // The log has noticed by itself that it could not write.
                 Signal::FileSize => {}
                 _ if self.is_told_to_end => {
@@ -102,6 +104,12 @@ impl Task for Control {
             }
         }
         self.show_tables(cx);
+        // One collection at a time: each message to a worker is a task of its, and a table tells of all of them.
+        if self.is_asked_for_tables && self.tables.is_none() {
+            self.is_asked_for_tables = false;
+            self.collect_tables(cx)?;
+            self.show_tables(cx);
+        }
         Ok(Wait::Recv(self.signals.as_raw_fd()))
     }
 

@@ -5,7 +5,7 @@ use super::fleet::Fleet;
 use super::journal::Journal;
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
 use fdtask::poller::{self, Poll, Poller};
-use fdtask::{Log, Scheduler, TaskId, reason};
+use fdtask::{Log, Scheduler, Task, TaskId, Wait, reason, task_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -64,10 +64,30 @@ impl Worker {
         });
         self.scheduler.run();
         self.scheduler.cancel_all();
+        if control.is_some() {
+            self.scheduler.spawn(others_flush(fleet));
+        }
         self.scheduler.spawn(self.out.flush(FLUSH_TIMEOUT));
         self.scheduler.spawn(self.diagnostics.flush(FLUSH_TIMEOUT));
         self.scheduler.run();
     }
+}
+
+/// A task that ends when the other workers have written their last lines, too, which end with the process.
+fn others_flush(fleet: &Fleet) -> impl Task + use<> {
+    let (fleet, mut by) = (fleet.clone(), None);
+    task_fn("other workers", move |cx| {
+        let by = *by.get_or_insert(cx.now() + FLUSH_TIMEOUT);
+        if fleet.running() == 0 || cx.now() >= by {
+            return Ok(Wait::Done);
+        }
+        fleet.wake_on_leave(cx.remote()?, cx.id());
+        // A worker may have left before it could wake this task.
+        if fleet.running() == 0 {
+            return Ok(Wait::Done);
+        }
+        Ok(Wait::Until(by))
+    })
 }
 
 fn poller(kind: PollerKind) -> Box<dyn Poller> {

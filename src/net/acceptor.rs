@@ -145,7 +145,10 @@ where
         }
         self.is_at_limit = false;
         if self.limit.is_some() && self.remote.is_none() {
-            self.remote = Some(cx.remote()?);
+            match cx.remote() {
+                Ok(remote) => self.remote = Some(remote),
+                Err(error) => return self.not_accepted(cx, error),
+            }
         }
         for accepted in 0..self.burst {
             let permit = match (&self.limit, &self.remote) {

@@ -175,8 +175,11 @@ impl Echo {
     /// Reads and forgets what the client still sends, until it ends the stream, too.
     fn linger(&mut self, cx: &mut Context<'_>) -> Wait {
         match self.stream.recv(cx.scratch()) {
-            Ok(received) if received > 0 => Wait::Recv(self.stream.as_raw_fd()),
-            Err(error) if try_again(&error) => self.futile.wait(cx, Wait::Recv(self.stream.as_raw_fd())),
+            Ok(received) if received > 0 => self.progress(cx),
+            Err(error) if try_again(&error) => {
+                let wait = self.futile.wait(cx, Wait::Recv(self.stream.as_raw_fd()));
+                self.with_deadline(cx, wait)
+            }
             Ok(_) | Err(_) => Wait::Done,
         }
     }
