@@ -96,6 +96,10 @@ impl Mailbox {
         self.after_closing.borrow_mut().pop()
     }
 
+    pub(crate) fn wake(&self, task: TaskId) {
+        self.post(|mailbox| mailbox.woken.borrow_mut().push_back(task));
+    }
+
     pub(crate) fn next_woken(&self) -> Option<TaskId> {
         self.woken.borrow_mut().pop_front()
     }
@@ -111,6 +115,11 @@ impl Mailbox {
 
     pub(crate) fn next_cancelled(&self) -> Option<TaskId> {
         self.cancelled.borrow_mut().pop_front()
+    }
+
+    /// Who is to be cancelled, the first of them at 0.
+    pub(crate) fn cancelled_at(&self, index: usize) -> Option<TaskId> {
+        self.cancelled.borrow().get(index).copied()
     }
 
     pub(crate) fn next_spawned(&self) -> Option<Spawned> {

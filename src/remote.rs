@@ -1,12 +1,13 @@
 //! A way into a scheduler from other threads, and how to run something that blocks.
 //!
 //! A scheduler is one thread's, and so is everything in it. What comes from elsewhere comes as a *message*: it is put into a
-//! queue behind a mutex, and a byte into a socket tells the scheduler to look. The receiving end is a service task that any
-//! user of this crate could have written: it waits to receive the byte, takes the queue, and passes the messages on.
+//! queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor, and who hears it a service
+//! task that any user of this crate could have written: it waits to receive from that, takes the queue, and passes the messages
+//! on.
 //!
-//! At most one byte is under way at a time, so a million messages cost as many system calls as the scheduler takes looks
-//! at them. None is lost: queue and byte change under the same lock, and a byte that lies in a socket wakes a poll that
-//! begins after it was sent as well as one that sleeps already.
+//! It is rung once before it is heard, so a million messages cost as many system calls as the scheduler takes looks at them.
+//! None is lost: queue and bell change under the same lock, and a descriptor that can be received from wakes a poll that
+//! begins after it was rung as well as one that sleeps already.
 
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
@@ -16,10 +17,9 @@ use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Something to be done on the scheduler's thread.
 type Call = Box<dyn FnOnce(&mut Context<'_>) + Send>;
@@ -51,8 +51,8 @@ pub struct Remote(Arc<Mutex<Queue>>);
 struct Queue {
     messages: Vec<Message>,
     /// What the service waits on the other end of. Before there is a service, messages are kept for it.
-    bell: Option<UnixStream>,
-    /// A byte is under way.
+    bell: Option<OwnedFd>,
+    /// It has been rung, and not heard yet.
     has_rung: bool,
     /// The scheduler is gone.
     is_closed: bool,
@@ -140,9 +140,7 @@ impl Remote {
         if queue.bell.is_some() || queue.is_closed {
             return Ok(());
         }
-        let (bell, listener) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        listener.set_nonblocking(true)?;
+        let (bell, listener) = sys::bell()?;
         queue.bell = Some(bell);
         if !queue.messages.is_empty() {
             queue.ring();
@@ -158,17 +156,9 @@ impl Queue {
     /// Tells the service to look, unless it has been told.
     fn ring(&mut self) {
         let Some(bell) = self.bell.as_ref().filter(|_| !self.has_rung) else { return };
-        self.has_rung = true;
-        // There is room, because no other byte is under way. What can fail is a kernel without a page to spare, and
-        // then there is nothing better to do than to try again: a message must not be lost.
-        while let Err(error) = sys::send(bell, &[0]) {
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                break;
-            }
-            if error.kind() != io::ErrorKind::Interrupted {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
+        // It is heard before it is rung again, so there is room. Should the system refuse nevertheless, the messages stay, and
+        // whoever posts the next one rings for all.
+        self.has_rung = sys::ring(bell).is_ok();
     }
 }
 
@@ -185,13 +175,13 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Takes the messages that are there. The byte is taken under the same lock, so there is one exactly when there are
+    /// Takes the messages that are there. The bell is silenced under the same lock, so it has been rung exactly when there are
     /// messages.
     fn take(&self) -> io::Result<Vec<Message>> {
         let mut queue = self.remote.lock();
         if queue.has_rung {
-            match sys::recv(&self.listener, &mut [0]) {
-                Ok(_) => queue.has_rung = false,
+            match sys::silence(self.listener.as_fd()) {
+                Ok(()) => queue.has_rung = false,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
@@ -202,13 +192,26 @@ impl Receiver {
 
 impl Task for Receiver {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let mut has_called = false;
         for message in self.take()? {
             match message {
                 Message::Wake(task) => cx.wake(task),
+                // What was to be called before is a task of the next turn, and this is said after it.
+                message @ (Message::Cancel(_) | Message::Drain(_) | Message::Stop) if has_called => {
+                    cx.spawn(task_fn("word from another thread", move |cx| {
+                        match message {
+                            Message::Cancel(task) => cx.cancel(task),
+                            Message::Drain(by) => cx.drain(by),
+                            _ => cx.stop(),
+                        }
+                        Ok(Wait::Done)
+                    }));
+                }
                 Message::Cancel(task) => cx.cancel(task),
                 Message::Drain(by) => cx.drain(by),
                 Message::Stop => cx.stop(),
                 Message::Call(call) => {
+                    has_called = true;
                     let mut call = Some(call);
                     cx.spawn(task_fn("call from another thread", move |cx| {
                         if let Some(call) = call.take() {
@@ -229,11 +232,20 @@ impl Task for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
+        let scheduler = self.listener.scheduler();
         let mut queue = self.remote.lock();
-        queue.is_closed = true;
-        let (messages, bell) = (std::mem::take(&mut queue.messages), queue.bell.take());
+        let bell = queue.bell.take();
+        queue.has_rung = false;
+        if scheduler.0.ending.get() {
+            queue.is_closed = true;
+            let messages = std::mem::take(&mut queue.messages);
+            drop(queue);
+            drop((messages, bell));
+            return;
+        }
         drop(queue);
-        drop((messages, bell));
+        // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf.
+        scheduler.0.futures.listens.set(self.remote.connect(&scheduler).is_ok());
     }
 }
 

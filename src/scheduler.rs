@@ -92,13 +92,19 @@ impl Scheduler {
     pub fn run(&mut self) {
         // Whatever was done since the last poll, or before the first, is not part of anybody's deadline.
         self.core.set_now(self.poller.now());
-        while self.turn() {}
+        while self.take_turn() {}
     }
 
     /// Takes one turn: resumes each task that was ready when it began, once, and then polls, which sleeps until something fires
     /// or is due if no task is ready. Returns false when there is nothing left to do, or when [`stop`](Handle::stop) has been
     /// said: then the tasks are still there.
     pub fn turn(&mut self) -> bool {
+        // Whatever was done since the turn before is not part of anybody's deadline.
+        self.core.set_now(self.poller.now());
+        self.take_turn()
+    }
+
+    fn take_turn(&mut self) -> bool {
         self.settle();
         let is_last = mem::take(&mut self.is_overdue);
         if !self.run_ready() || is_last {
@@ -217,6 +223,7 @@ impl Scheduler {
         self.core.mailbox.forget(SPECIAL | UNTIL);
         if notes & MAIL != 0 {
             self.settle_adopted();
+            self.withdraw_ended();
         }
         let Some(id) = self.core.slots.id_at(index) else { return };
         if notes & SPECIAL == 0 && self.renew(index, &said) {
@@ -302,10 +309,13 @@ impl Scheduler {
     /// Wakes a task that waits for something else, too, or that is to be told of an error, if there is one at all.
     fn wake_otherwise(&mut self, fired: Fired) {
         let (fd, side) = (fired.fd(), fired.side());
+        if matches!(fired, Fired::Closed(..)) && self.core.wait_map(side).get(fd).is_some() {
+            // This wait cannot be renewed. Whoever waits for the number again is filed anew, and asked about.
+            return self.evict(side, fd);
+        }
         let waiter = self.core.wait_map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
-            let is_closed = matches!(fired, Fired::Closed(..));
-            self.move_to_ready(id, if is_closed { Reason::closed(side, fd) } else { Reason::ready(side, fd) });
+            self.move_to_ready(id, Reason::ready(side, fd));
         } else {
             // Whoever waited has been woken by something else that fired in the same poll.
             self.poller.unwatch(fd, side);

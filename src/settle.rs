@@ -68,6 +68,20 @@ impl Scheduler {
         }
     }
 
+    /// Withdraws what those wait for who are about to be cancelled, or whose future was dropped, before the task that has said
+    /// so is filed: it may wait for the same. The rest is done when that has been filed.
+    pub(crate) fn withdraw_ended(&mut self) {
+        let mailbox = Rc::clone(&self.core.mailbox);
+        let mut index = 0;
+        while let Some(id) = mailbox.cancelled_at(index) {
+            self.make_ready(id, Reason::TURN);
+            index += 1;
+        }
+        while let Some(id) = mailbox.next_given_up() {
+            self.give_up(id);
+        }
+    }
+
     /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
     fn end_waiting(&mut self, id: TaskId, end: End) {
         let is_in_deque = !self.core.is_waiting(id);

@@ -343,3 +343,21 @@ fn a_poll_that_fails_is_told_and_tried_again() {
         ]
     );
 }
+
+#[test]
+fn a_turn_that_is_taken_by_hand_begins_with_the_time_at_which_it_does() {
+    // What passes between two turns is no part of anybody's deadline.
+    let mut world = World::new();
+    let start = world.scheduler.handle().now();
+    let seen = shared(start);
+    let now = seen.clone();
+    world.spawn("task", move |cx, _| {
+        now.set(cx.now());
+        Ok(Wait::Turn)
+    });
+    for turn in 1..=3 {
+        world.script.advance(ms(200));
+        world.turns(1);
+        assert_eq!(seen.get() - start, ms(200) * turn);
+    }
+}

@@ -315,17 +315,21 @@ fn an_urgent_byte_stays_in_its_place_on_a_connection_of_our_own_making() {
 }
 
 #[test]
-fn what_is_accepted_has_the_options_that_a_connection_should_have() {
+fn what_is_accepted_or_connected_has_the_options_that_a_connection_should_have() {
     // rows 30 and 33 of the faults: a peer that vanishes is noticed, and an urgent byte stays in the stream.
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-    let client = TcpStream::connect(listener.address()).expect("it listens");
+    let options_of = |stream: &Stream| {
+        let socket = SockRef::from(stream);
+        [socket.keepalive(), socket.out_of_band_inline(), socket.tcp_nodelay()].map(Result::ok)
+    };
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
+    let client = Stream::connect(&handle, listener.address()).expect("it listens");
+    assert_eq!(options_of(&client), [Some(true); 3]);
     let options = Rc::new(Cell::new(None));
     let seen = Rc::clone(&options);
     scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, move |stream, _| {
-        let socket = SockRef::from(&stream);
-        seen.set(Some([socket.keepalive(), socket.out_of_band_inline(), socket.tcp_nodelay()].map(Result::ok)));
+        seen.set(Some(options_of(&stream)));
         handle.stop();
         task_fn("nothing", |_| Ok(Wait::Done))
     }));

@@ -4,7 +4,7 @@
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::{Scheduler, Wait, task_fn};
+use fdtask::{Remote, Scheduler, TaskId, Wait, task_fn};
 use limited::within_limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,5 +87,66 @@ fn of_many_calls_from_another_thread_none_waits_for_the_next() {
         let (called, number) = thread.join().expect("it has ended");
         assert!(number >= CALLS, "a call was not made until {LONG:?} had passed: {called} of {number}");
         assert_eq!(called, number);
+    });
+}
+
+#[test]
+fn what_one_thread_says_takes_effect_in_the_order_in_which_it_says_it() {
+    within_limit(|| {
+        type Says = fn(&Remote, TaskId);
+        let says: [(&str, Says); 3] = [
+            ("the task is cancelled", |remote, task| remote.cancel(task)),
+            ("the scheduler drains", |remote, _| remote.drain(Instant::now() + LONG)),
+            ("the scheduler stops", |remote, _| remote.stop()),
+        ];
+        for (what, says) in says {
+            let mut scheduler = Scheduler::new();
+            let remote = scheduler.remote().expect("descriptors");
+            let waiter = scheduler.spawn(task_fn("waiter", |_| Ok(Wait::Wake)));
+            let called = Arc::new(AtomicUsize::new(0));
+            for number in 1..=2 {
+                let called = Arc::clone(&called);
+                remote.call(move |cx| {
+                    let is_first = !cx.is_draining() && cx.tasks().iter().any(|task| task.id == waiter);
+                    called.fetch_add(if is_first { number } else { 0 }, Ordering::Relaxed);
+                    if number == 2 {
+                        cx.cancel(waiter);
+                    }
+                });
+            }
+            says(&remote, waiter);
+            scheduler.run();
+            assert_eq!(called.load(Ordering::Relaxed), 3, "{what} before what was said first has been done");
+        }
+    });
+}
+
+#[test]
+fn a_scheduler_hears_other_threads_also_after_all_of_its_tasks_have_been_cancelled() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        // Whoever cancels what is in the task table does not know which of it is the scheduler's own.
+        scheduler.spawn(task_fn("operator", |cx| {
+            let others = cx.tasks().into_iter().filter(|task| task.id != cx.id());
+            others.for_each(|task| cx.cancel(task.id));
+            Ok(Wait::Done)
+        }));
+        scheduler.run();
+        let waiter = scheduler.spawn(task_fn("waiter", |cx| {
+            if cx.timed_out() {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            Ok(Wait::Until(cx.now() + LONG))
+        }));
+        let begin = Instant::now();
+        let thread = thread::spawn(move || {
+            assert!(!remote.is_closed());
+            thread::sleep(Duration::from_millis(20));
+            remote.cancel(waiter);
+        });
+        scheduler.run();
+        thread.join().expect("it goes on");
+        assert!(begin.elapsed() < LONG, "nothing was heard");
     });
 }

@@ -286,7 +286,38 @@ impl<F> Drop for FutureTask<F> {
 
 /// The function whose body a future is: `echo` of `program::net::echo::{{closure}}`.
 fn function_name(path: &'static str) -> &'static str {
-    let generics = path.find('<').unwrap_or(path.len());
-    let path = path[..generics].trim_end_matches("::{{closure}}");
+    let path = path.trim_end_matches("::{{closure}}");
+    let mut depth = 0_usize;
+    // Its own generic arguments are at the end; those of what it belongs to are before its name.
+    let generics = path.rfind(|c| {
+        match c {
+            '>' => depth += 1,
+            '<' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    let path = if path.ends_with('>') { &path[..generics.unwrap_or(path.len())] } else { path };
     path.rfind("::").map_or(path, |colons| &path[colons + 2..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::function_name;
+
+    #[test]
+    fn a_function_is_called_as_it_is_written_wherever_it_belongs() {
+        let cases = [
+            ("program::echo::{{closure}}", "echo"),
+            ("program::net::echo<alloc::vec::Vec<u8>>::{{closure}}", "echo"),
+            ("program::net::echo<(u8, program::Generic<u8>)>::{{closure}}::{{closure}}", "echo"),
+            ("<program::Plain as program::Serve>::serve::{{closure}}", "serve"),
+            ("program::Generic<T>::handle<u8>::{{closure}}", "handle"),
+            ("program::Generic<alloc::string::String>::handle::{{closure}}", "handle"),
+            ("echo", "echo"),
+        ];
+        for (path, name) in cases {
+            assert_eq!(function_name(path), name, "{path}");
+        }
+    }
 }

@@ -125,7 +125,15 @@ impl<'a> Ready<'a> {
                     self.mailbox.give_up(task);
                 }
             }
-            Standing::Listed(request) => drop(ManuallyDrop::into_inner(request)),
+            Standing::Listed(request) => {
+                // A task that waits is still filed for this, and has to say anew what it waits for.
+                if let Some(task) = request.task()
+                    && !self.mailbox.futures.is_running(task)
+                {
+                    self.mailbox.wake(task);
+                }
+                drop(ManuallyDrop::into_inner(request));
+            }
         }
     }
 }

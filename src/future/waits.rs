@@ -36,7 +36,7 @@ pub(crate) struct Futures {
     /// The way into this scheduler from other threads, made when somebody first needs it.
     pub(crate) remote: OnceCell<Remote>,
     /// The messages that come that way are received.
-    pub(super) listens: Cell<bool>,
+    pub(crate) listens: Cell<bool>,
 }
 
 /// There is no such wait.
@@ -123,6 +123,7 @@ impl Futures {
     fn others(&self) -> Option<Rc<Waits>> {
         self.running.get()?;
         let waits = self.others.take().unwrap_or_default();
+        waits.task.set(self.running.get());
         self.others.set(Some(Rc::clone(&waits)));
         self.has_others.set(true);
         Some(waits)
@@ -205,6 +206,10 @@ pub(super) struct Waits {
     entries: RefCell<Vec<Entry>>,
     /// How many entries are not free.
     used: Cell<usize>,
+    /// Whose they are.
+    task: Cell<Option<TaskId>>,
+    /// No entry before this one is free.
+    first_free: Cell<usize>,
 }
 
 struct Entry {
@@ -293,7 +298,11 @@ impl Waits {
         };
         let mut entries = self.entries.borrow_mut();
         let entry = Entry { state, waker };
-        if let Some(index) = entries.iter().position(|entry| matches!(entry.state, State::Free)) {
+        let begin = self.first_free.get().min(entries.len());
+        let free = entries[begin..].iter().position(|entry| matches!(entry.state, State::Free));
+        let index = free.map_or(entries.len(), |free| begin + free);
+        self.first_free.set(index + 1);
+        if index < entries.len() {
             entries[index] = entry;
             index
         } else {
@@ -302,7 +311,7 @@ impl Waits {
                 entries.reserve_exact(1);
             }
             entries.push(entry);
-            entries.len() - 1
+            index
         }
     }
 
@@ -312,7 +321,13 @@ impl Waits {
         let (state, waker) = {
             let mut entries = self.entries.borrow_mut();
             let entry = &mut entries[index];
-            (std::mem::replace(&mut entry.state, State::Free), entry.waker.take())
+            let removed = (std::mem::replace(&mut entry.state, State::Free), entry.waker.take());
+            self.first_free.set(self.first_free.get().min(index));
+            // Each resume looks at all of them, so a burst must not be remembered.
+            while entries.last().is_some_and(|entry| matches!(entry.state, State::Free)) && entries.len() > 1 {
+                entries.pop();
+            }
+            removed
         };
         // Dropping a waker may do anything, so the list is not borrowed any more.
         drop(waker);
@@ -374,6 +389,11 @@ impl Request {
         Poll::Pending
     }
 
+    /// The task in whose list the wait stands.
+    pub(super) fn task(&self) -> Option<TaskId> {
+        self.standing.as_ref().and_then(|(waits, _)| waits.task.get())
+    }
+
     #[cold]
     #[inline(never)]
     fn withdraw(&mut self) {
@@ -389,5 +409,27 @@ impl Drop for Request {
         if self.standing.is_some() {
             self.withdraw();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_waits_leaves_nothing_behind_and_places_that_are_free_are_used_again() {
+        let waits = Waits::default();
+        let insert = || waits.insert(Want::Wait(Wait::Turn), None);
+        let burst: Vec<usize> = (0..1_000).map(|_| insert()).collect();
+        assert!(burst.into_iter().eq(0..1_000));
+        for index in [3, 500, 2] {
+            waits.remove(index);
+        }
+        assert_eq!([insert(), insert(), insert(), insert()], [2, 3, 500, 1_000]);
+        for index in 0..=1_000 {
+            waits.remove(index);
+        }
+        assert!(waits.entries.borrow().len() <= 1, "each resume looks at all of them");
+        assert_eq!(insert(), 0);
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
             check_ready(id, slot.reason, record, scheduler, ledger);
             continue;
         }
-        let is_due = record.until.is_some_and(|at| at <= core.now);
+        let is_due = !ledger.stopped.get() && record.until.is_some_and(|at| at <= core.now);
         assert!(!record.is_ready && !is_due, "{id} waits, although it is ready");
         assert!(!ledger.woken.borrow().contains(&id), "{id} waits, although it was woken");
         let first = slot.reason.wait(|| core.now).descriptor();

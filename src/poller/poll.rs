@@ -94,11 +94,12 @@ impl Failures {
     }
 }
 
-/// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often.
+/// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often,
+/// a profiler's a thousand times a second.
 pub(super) const INTERRUPTIONS_MAX: u32 = 32;
 
 /// How soon that is.
-pub(super) const INTERRUPTION_GAP: Duration = Duration::from_millis(5);
+pub(super) const INTERRUPTION_GAP: Duration = Duration::from_micros(800);
 
 /// Calls in a row that were interrupted.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Descriptors and variables that the process was started with.
 
 use super::check;
-use super::socket::{prepare_listener, set_nonblocking, socket_option};
+use super::socket::{set_nonblocking, set_stream_options, socket_option};
 use std::env;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -41,7 +41,7 @@ fn take_passed_listener(fd: RawFd) -> io::Result<Option<OwnedFd>> {
     set_nonblocking(&fd)?;
     // SAFETY: no pointer is passed.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    prepare_listener(&fd)?;
+    set_stream_options(&fd)?;
     Ok(Some(fd))
 }
 

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod bell;
 mod inherit;
 mod poll;
 mod process;
@@ -15,6 +16,7 @@ mod socket;
 #[cfg(target_os = "linux")]
 mod epoll;
 
+pub(crate) use bell::{bell, ring, silence};
 #[cfg(target_os = "linux")]
 pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use inherit::take_passed_listeners;

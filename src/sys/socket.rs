@@ -73,7 +73,7 @@ pub(crate) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd
     if is_shared {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    prepare_listener(&socket)?;
+    set_stream_options(&socket)?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` can then be listened on side by side, whatever the system's default is.
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
@@ -86,20 +86,19 @@ pub(crate) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd
     Ok(socket)
 }
 
-/// Sets on a listener, once, what its connections shall have: Linux and the BSDs let them inherit `SO_KEEPALIVE` (a vanished
-/// peer is noticed), `SO_OOBINLINE` (an urgent byte stays in the stream) and `TCP_NODELAY` (a reply is not held back for the
-/// acknowledgement of the one before it).
-pub(super) fn prepare_listener(listener: &OwnedFd) -> io::Result<()> {
-    set_option(listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(listener, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
-    set_option(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+/// What every stream shall have, whether it is set on itself or, once, on the listener from which Linux and the BSDs let
+/// it inherit them: `SO_KEEPALIVE` (a vanished peer is noticed), `SO_OOBINLINE` (an urgent byte stays in the stream)
+/// and `TCP_NODELAY` (a reply is not held back for the acknowledgement of the one before it).
+pub(super) fn set_stream_options(socket: &OwnedFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
 /// Starts to connect to `address`. The socket can be sent to when the attempt has ended; [`connect_error`] then says how.
 pub(crate) fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_stream_options(&socket)?;
     let address = RawAddress::from(address);
     // SAFETY: the pointer is to a live address of `len` bytes.
     match check(unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr(), address.len) }) {
