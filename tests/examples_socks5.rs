@@ -1,4 +1,4 @@
-//! `examples/socks5.rs`: RFC 1928 as `curl` speaks it, and as nobody should.
+//! `examples/socks5`: RFC 1928 as `curl` speaks it, and as nobody should.
 
 mod common;
 #[path = "common/examples.rs"]

@@ -12,12 +12,17 @@
 //! thread of its own, which wakes the task that waits for it ([`future::blocking`]), and everybody else is served meanwhile. There
 //! are as many threads as look-ups at a time, at most one for each of [`CLIENTS_MAX`].
 //!
+//! This file is what a client asks for and is answered, `relay.rs` moves the bytes afterwards. When one end has reset its
+//! connection, what it had said before still arrives, unless the other end takes nothing of it for some seconds.
+//!
 //! Whoever can connect to the proxy can use it: do not let it listen where strangers come by.
 
-use fdtask::future::{self, copy, linger, next_turn, recv_exact, send_all, timeout};
+mod relay;
+
+use fdtask::future::{self, linger, next_turn, recv_exact, send_all, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
-use futures_util::future::try_join;
+use relay::relay;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -49,7 +54,7 @@ async fn serve(scheduler: Handle, client: Rc<Stream>) -> io::Result<()> {
         Ok(server) => relay(&scheduler, Rc::clone(&client), Rc::new(server)).await,
         Err(refusal) => send_all(&client, &refusal).await,
     };
-    // A way up that has been cancelled is gone by then, and waits for the client no more.
+    // A way that has been cancelled is gone by then, and waits for the client no more.
     next_turn().await;
     linger(&client, LINGER_TIMEOUT).await.and(outcome)
 }
@@ -108,20 +113,6 @@ async fn connect(scheduler: &Handle, host: String, port: u16) -> Result<Stream, 
         }
     }
     Err(refused)
-}
-
-/// Moves what each sends to the other, until both ways have ended or one side has failed. The way up is a task of its own, so
-/// that one that is always busy does not keep the other waiting; it is cancelled when this one ends.
-async fn relay(scheduler: &Handle, client: Rc<Stream>, server: Rc<Stream>) -> io::Result<()> {
-    send_all(&client, &reply(0)).await?;
-    let way = async |from: Rc<Stream>, to: Rc<Stream>| match (copy(&from, &to).await, to.shutdown_send()) {
-        (Err(error), Ok(())) => Err(error),
-        // Who cannot even be told the end has reset the connection. What it had said before is there for the other way.
-        (copied, told) => Ok(copied.and(told)),
-    };
-    let up = future::spawn(scheduler, way(Rc::clone(&client), Rc::clone(&server)));
-    let (up, down) = try_join(async { up.await? }, way(server, client)).await?;
-    up.and(down)
 }
 
 fn run(address: SocketAddr) -> io::Result<()> {

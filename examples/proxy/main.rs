@@ -11,21 +11,24 @@
 //! Both directions of a connection move at once. What one end sends and the other does not take yet stays in the kernel,
 //! but for one buffer per direction, so a slow reader slows down its own sender and nobody else (*backpressure*). When one end
 //! says that it will send no more, the other is told so and can still answer (*half-close*); when one takes no more, for it has
-//! reset the connection, what it had said before still arrives. Clients beyond the limit wait in the kernel's queue.
+//! reset the connection, what it had said before still arrives, unless the other end takes nothing of it for some seconds.
+//! Clients beyond the limit wait in the kernel's queue.
 //!
-//! Connecting is a dialogue of one step after the other, and is written as an `async fn`; moving bytes is a state machine by hand.
-//! The target is a number, because looking up a name may take long; `socks5.rs` shows how to do that.
+//! Connecting is a dialogue of one step after the other, and is written as an `async fn`, in this file; moving bytes is a state
+//! machine by hand, in `tunnel.rs`. The target is a number, because looking up a name may take long; the example `socks5` shows
+//! how to do that.
+
+mod tunnel;
 
 use fdtask::future::{self, linger, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
-use fdtask::{Context, Diagnostics, Handle, Scheduler, Task, Wait, channel, reason};
-use std::borrow::Cow;
-use std::io::{self, ErrorKind};
+use fdtask::{Diagnostics, Handle, Scheduler, channel, reason};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
+use tunnel::Tunnel;
 
 /// Fewer, if the system does not allow two descriptors for each of them beside those that the proxy itself needs.
 const CLIENTS_MAX: usize = 4096;
@@ -40,86 +43,15 @@ async fn forward(scheduler: Handle, client: Rc<Stream>, name: String, target: So
     let connecting = timeout(&scheduler, CONNECT_TIMEOUT, future::connect(&scheduler, target));
     match connecting.await.unwrap_or_else(|late| Err(late.into())) {
         Ok(server) => {
+            // Nothing is ever sent: when the tunnel ends, so does the channel.
             let (alive, tunnel) = channel::channel(&scheduler, 1);
-            let (up, down) = (Flow::default(), Flow::default());
-            scheduler.spawn(Tunnel { name, client: Rc::clone(&client), server, up, down, _alive: alive });
+            scheduler.spawn(Tunnel::new(name, Rc::clone(&client), server, alive));
             tunnel.recv().await;
         }
         // Whoever runs the proxy is told the reason now, by a task that fails with it.
         Err(error) => scheduler.spawn(future::task(async { Err(error) }).named(name)),
     }
     linger(&client, LINGER_TIMEOUT).await
-}
-
-/// A client, and its connection to the target.
-struct Tunnel {
-    name: String,
-    client: Rc<Stream>,
-    server: Stream,
-    up: Flow,
-    down: Flow,
-    /// Says by its end that the tunnel has ended.
-    _alive: channel::Sender<()>,
-}
-
-impl Task for Tunnel {
-    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        // Both, whatever fired: if both did, only one of them is the reason, and a busy one must not keep the other waiting.
-        let up = self.up.advance(&self.client, &self.server, cx.scratch())?;
-        let down = self.down.advance(&self.server, &self.client, cx.scratch())?;
-        match (up, down) {
-            (Wait::Done, Wait::Done) => self.up.failure.take().or(self.down.failure.take()).map_or(Ok(up), Err),
-            (Wait::Done, wait) | (wait, Wait::Done) => Ok(wait),
-            (up, down) => {
-                cx.or(up);
-                Ok(down)
-            }
-        }
-    }
-
-    fn name(&self) -> Cow<'_, str> {
-        self.name.as_str().into()
-    }
-}
-
-/// One direction of a tunnel.
-#[derive(Default)]
-struct Flow {
-    /// What has been received and not been sent yet. While there is any, nothing more is received; idle, it has no memory.
-    unsent: Vec<u8>,
-    has_ended: bool,
-    failure: Option<io::Error>,
-}
-
-impl Flow {
-    /// Moves one buffer's worth, as far as it goes, and says what to wait for. A failure to send ends this direction alone:
-    /// what `to` had said before it reset the connection is still there to be received. So an `Err` is one of receiving.
-    fn advance(&mut self, from: &Stream, to: &Stream, buffer: &mut [u8]) -> io::Result<Wait> {
-        if self.has_ended {
-            return Ok(Wait::Done);
-        }
-        let mut bytes = &self.unsent[..];
-        if bytes.is_empty() {
-            match from.recv(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Wait::Recv(from.as_raw_fd())),
-                Ok(0) => return Ok(self.end(to, None)),
-                received => bytes = &buffer[..received?],
-            }
-        }
-        self.unsent = match to.send(bytes) {
-            Ok(sent) => bytes[sent..].to_vec(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => bytes.to_vec(),
-            Err(error) => return Ok(self.end(to, Some(error))),
-        };
-        Ok(if self.unsent.is_empty() { Wait::Recv(from.as_raw_fd()) } else { Wait::Send(to.as_raw_fd()) })
-    }
-
-    fn end(&mut self, to: &Stream, failure: Option<io::Error>) -> Wait {
-        let told = to.shutdown_send();
-        self.has_ended = true;
-        self.failure = failure.or(told.err());
-        Wait::Done
-    }
 }
 
 fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {

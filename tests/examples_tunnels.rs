@@ -1,0 +1,153 @@
+//! `examples/proxy` and `examples/socks5`: what becomes of a connection when one of its ends is gone and the other is stuck.
+
+mod common;
+#[path = "common/examples.rs"]
+mod examples;
+
+use common::{LIMIT, Server, ServerBuilder, eventually};
+use examples::connect;
+use socket2::SockRef;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long one end may take nothing when the other is gone, in both of the examples.
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The listener.
+const OWN_SOCKETS: usize = 1;
+
+/// What each end lets its kernel hold.
+const END_BUFFER_BYTES: usize = 256 << 10;
+
+/// What is lost at most of what an end has sent, when it resets the connection: what its own kernel holds, counted generously.
+const LOST_BYTES_MAX: usize = 4 * END_BUFFER_BYTES;
+
+/// Far more than all the buffers of the kernel on the way hold together.
+const FLOOD_BYTES_MAX: usize = 256 << 20;
+
+/// A proxy, and the two ends of a connection through it. Neither has read anything, and there is room for nothing more.
+struct Stuck {
+    proxy: Server,
+    /// The end that is about to reset its connection.
+    going: TcpStream,
+    /// How much it has sent.
+    sent: usize,
+    staying: TcpStream,
+}
+
+impl Stuck {
+    fn new(example: &str, is_client_going: bool) -> Stuck {
+        let target = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = target.local_addr().expect("a bound socket has an address");
+        let builder = ServerBuilder::of(common::example(example)).args(["127.0.0.1:0"]);
+        let is_socks = example == "socks5";
+        let proxy = if is_socks { builder } else { builder.args([address.to_string()]) }.spawn();
+        let mut client = connect(proxy.address());
+        if is_socks {
+            let request = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &address.port().to_be_bytes()].concat();
+            client.write_all(&request).expect("the proxy receives");
+            client.read_exact(&mut [0; 12]).expect("a method and a reply");
+        }
+        let (server, _) = target.accept().expect("the proxy connects");
+        let (mut going, mut staying) = if is_client_going { (client, server) } else { (server, client) };
+        flood(&mut staying);
+        let sent = flood(&mut going);
+        staying.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        Stuck { proxy, going, sent, staying }
+    }
+
+    /// Returns how much was sent before, the end that stays, and the proxy.
+    fn reset(self) -> (usize, TcpStream, Server) {
+        SockRef::from(&self.going).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+        (self.sent, self.staying, self.proxy)
+    }
+}
+
+/// What an end says from its byte `from` on.
+fn words(from: usize, len: usize) -> Vec<u8> {
+    (from..from + len).map(|index| (index / 251) as u8).collect()
+}
+
+/// Sends until there is no room any more. Returns how much that was.
+#[track_caller]
+fn flood(stream: &mut TcpStream) -> usize {
+    let socket = SockRef::from(&*stream);
+    socket.set_send_buffer_size(END_BUFFER_BYTES / 2).expect("SO_SNDBUF can be set");
+    socket.set_recv_buffer_size(END_BUFFER_BYTES / 2).expect("SO_RCVBUF can be set");
+    stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
+    let mut sent = 0;
+    loop {
+        match stream.write(&words(sent, 65_536)) {
+            Ok(len) => sent += len,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                return sent;
+            }
+        }
+        assert!(sent < FLOOD_BYTES_MAX, "the proxy has taken {sent} bytes that nobody reads");
+    }
+}
+
+/// Does this with both examples, once for each end that can be gone, all at the same time.
+fn with_each(check: impl Fn(&str, bool) + Sync) {
+    let check = &check;
+    thread::scope(|scope| {
+        for example in ["proxy", "socks5"] {
+            for is_client_going in [true, false] {
+                let named = thread::Builder::new().name(format!("{example}, client is going: {is_client_going}"));
+                named.spawn_scoped(scope, move || check(example, is_client_going)).expect("a thread can be started");
+            }
+        }
+    });
+}
+
+#[track_caller]
+fn assert_is_all(received: &[u8], sent: usize) {
+    assert!(received == words(0, received.len()), "something is missing or out of order");
+    assert!(sent - received.len() <= LOST_BYTES_MAX, "{} of {sent} bytes", received.len());
+}
+
+#[test]
+fn what_was_said_before_a_reset_arrives_though_the_other_end_sends_before_it_reads() {
+    with_each(|example, is_client_going| {
+        let (sent, mut staying, _proxy) = Stuck::new(example, is_client_going).reset();
+        // Nobody wants this any more, but whoever sends it does not know, and reads nothing before.
+        staying.write_all(&vec![1; 4_000_000]).expect("the proxy receives");
+        let mut received = Vec::new();
+        staying.read_to_end(&mut received).expect("the end, and no reset");
+        assert_is_all(&received, sent);
+    });
+}
+
+#[test]
+fn what_was_said_before_a_reset_arrives_at_an_end_that_takes_it_slowly() {
+    with_each(|example, is_client_going| {
+        let (sent, mut staying, _proxy) = Stuck::new(example, is_client_going).reset();
+        let (begin, mut received) = (Instant::now(), Vec::new());
+        while begin.elapsed() < STALL_TIMEOUT * 3 / 2 {
+            let mut part = [0; 16_384];
+            let len = staying.read(&mut part).expect("there is more, or the end");
+            received.extend_from_slice(&part[..len]);
+            // This is what makes it slow.
+            thread::sleep(Duration::from_millis(50));
+        }
+        staying.read_to_end(&mut received).expect("the end, and no reset");
+        assert_is_all(&received, sent);
+    });
+}
+
+#[test]
+fn a_connection_of_which_one_end_is_gone_and_the_other_takes_nothing_is_given_up_and_that_is_said() {
+    with_each(|example, is_client_going| {
+        let (_, _staying, proxy) = Stuck::new(example, is_client_going).reset();
+        // A client may take some time to close its connection.
+        let own = if is_client_going { OWN_SOCKETS } else { OWN_SOCKETS + 1 };
+        eventually("the proxy has closed what it can", LIMIT, || proxy.open_sockets() <= own);
+        if is_client_going {
+            proxy.stderr.wait_for_line(LIMIT, |line| line.ends_with(": Connection reset by peer"));
+        }
+    });
+}
