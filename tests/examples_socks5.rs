@@ -8,7 +8,7 @@ mod strace;
 
 use common::{LIMIT, ServerBuilder, eventually};
 use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -226,6 +226,66 @@ fn a_server_that_resets_the_connection_is_the_end_to_a_client_and_is_said() {
     drop(client);
     let line = proxy.stderr.wait_for_line(LIMIT, |_| true);
     assert_eq!(line, format!("socks5: socks5 {peer}: Connection reset by peer"));
+}
+
+#[test]
+fn clients_for_whom_there_are_no_descriptors_wait_until_others_leave() {
+    const CLIENTS: usize = 40;
+    /// Two descriptors for each, beside the 16 that it keeps for itself.
+    const AT_ONCE: usize = 12;
+    let proxy = ServerBuilder::of(common::example("socks5")).args(["127.0.0.1:0"]).after("ulimit -n 40").spawn();
+    let (target, port) = listen("127.0.0.1:0");
+    let server = thread::spawn(move || {
+        let serve = |mut stream: TcpStream| assert_eq!(read_to_end(&mut stream), b"");
+        let streams = (0..CLIENTS).map(|_| target.accept().expect("the proxy connects").0);
+        streams.map(|stream| thread::spawn(move || serve(stream))).collect::<Vec<_>>()
+    });
+    let request = [&[5, 1, 0, 5, 1, 0][..], &name(b"localhost"), &port.to_be_bytes()].concat();
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(proxy.address())).collect();
+    for client in &mut clients {
+        client.write_all(&request).expect("there is room in the kernel");
+    }
+    while !clients.is_empty() {
+        let mut heard = Vec::new();
+        eventually("as many as there is room for are served, and no more", LIMIT, || {
+            heard = (0..clients.len()).filter(|&index| has_heard(&clients[index])).collect();
+            heard.len() == clients.len().min(AT_ONCE)
+        });
+        let mut answer = [0; 12];
+        clients.swap_remove(heard[0]).read_exact(&mut answer).expect("a method and a reply");
+        assert_eq!(answer[..4], [5, 0, 5, 0], "turned away, with {} left", clients.len());
+    }
+    for served in server.join().expect("the server had no trouble") {
+        served.join().expect("the server had no trouble");
+    }
+    assert_eq!(proxy.stderr.all(), [""; 0]);
+}
+
+/// Whether there is anything to receive, be it the end or a reset.
+fn has_heard(client: &TcpStream) -> bool {
+    client.set_nonblocking(true).expect("a socket can be made non-blocking");
+    let peeked = client.peek(&mut [0]);
+    client.set_nonblocking(false).expect("and blocking again");
+    !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn that_no_descriptor_is_left_is_not_taken_for_a_target_that_is_not_there() {
+    for address in [ipv4(Ipv4Addr::LOCALHOST), name(b"localhost")] {
+        let proxy = ServerBuilder::of(common::example("socks5")).args(["127.0.0.1:0"]).spawn();
+        let (_listener, port) = listen("127.0.0.1:0");
+        let mut client = connect(proxy.address());
+        client.write_all(&[5, 1, 0]).expect("the proxy receives");
+        client.read_exact(&mut [0; 2]).expect("a method");
+        let file = |number: &u64| format!("/proc/{}/fd/{number}", proxy.pid());
+        let lowest_free = (0..=9999).find(|number| std::fs::symlink_metadata(file(number)).is_err());
+        proxy.limit_descriptors(lowest_free.expect("not all numbers are taken"));
+        client.write_all(&[&[5, 1, 0][..], &address, &port.to_be_bytes()].concat()).expect("the proxy receives");
+        let mut reply = [0; 10];
+        client.read_exact(&mut reply).expect("a reply");
+        assert_eq!(reply[..2], [5, 1], "{address:?}");
+        assert_eq!(read_to_end(&mut client), b"");
+    }
 }
 
 #[test]

@@ -20,16 +20,20 @@
 mod relay;
 
 use fdtask::future::{self, linger, next_turn, recv_exact, send_all, timeout};
-use fdtask::net::{Acceptor, Limit, Listener, Stream};
+use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
 use relay::relay;
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Fewer, if the system does not allow two descriptors for each of them beside those that the proxy itself needs. The second is
+/// what the look-up of a name takes, and then the connection to the target.
 const CLIENTS_MAX: usize = 256;
+const OWN_DESCRIPTORS: usize = 16;
 /// How long a client may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address of the target may take to answer.
@@ -99,8 +103,12 @@ async fn receive<const LEN: usize>(client: &Stream) -> io::Result<[u8; LEN]> {
 
 /// Connects to the first address of the host that answers.
 async fn connect(scheduler: &Handle, host: String, port: u16) -> Result<Stream, Vec<u8>> {
-    let look_up = future::blocking(move || (host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-    let Ok(Ok(addresses)) = look_up.await else { return Err(reply(4)) };
+    let look_up = future::blocking(move || -> io::Result<Vec<SocketAddr>> {
+        // If no descriptor is left, the system says of any name that there is no such host.
+        drop(File::open("/dev/null")?);
+        Ok((host.as_str(), port).to_socket_addrs().map_or(Vec::new(), Vec::from_iter))
+    });
+    let Ok(Ok(addresses)) = look_up.await else { return Err(reply(1)) };
     let mut refused = reply(4);
     for address in addresses {
         let connecting = timeout(scheduler, CONNECT_TIMEOUT, future::connect(scheduler, address));
@@ -119,12 +127,13 @@ fn run(address: SocketAddr) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "socks5")?);
     let listener = Listener::bind(address)?;
+    let room = raise_descriptor_limit(OWN_DESCRIPTORS + 2 * CLIENTS_MAX)?.saturating_sub(OWN_DESCRIPTORS) / 2;
     println!("Listening on {}", listener.address());
     let handle = scheduler.handle();
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         future::task(serve(handle.clone(), Rc::new(client))).named(format!("socks5 {peer}"))
     });
-    scheduler.spawn(acceptor.with_limit(Some(Limit::new(CLIENTS_MAX))));
+    scheduler.spawn(acceptor.with_limit(Some(Limit::new(room.clamp(1, CLIENTS_MAX)))));
     scheduler.run();
     Err(io::Error::other("the listener is broken"))
 }
