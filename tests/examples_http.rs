@@ -24,11 +24,24 @@ fn a_file_comes_with_its_length_type_date_and_tag() {
     assert_eq!(site.get("/a%20b", "").body, "a space");
     assert_eq!(site.get("/alias", "").body.as_bytes(), PAGE);
     assert_eq!(site.get("http://elsewhere:80/page.txt", "").body.as_bytes(), PAGE);
+    assert_eq!(site.get("HTTP://elsewhere/page.txt", "").body.as_bytes(), PAGE);
     assert_eq!(site.get("/sub/", "").header("Content-Type"), "text/html; charset=utf-8");
     let moved = site.get("//sub", "");
     assert_eq!((moved.status, moved.header("Location")), (301, "/sub/"));
     let empty = site.get("/empty", "");
     assert_eq!((empty.status, empty.header("Content-Length"), empty.body.as_str()), (200, "0", ""));
+}
+
+#[test]
+fn a_directory_that_is_called_like_an_index_sends_nobody_on_for_ever() {
+    let site = Site::new();
+    fs::create_dir(site.directory.path().join("root/index.html")).expect("a directory can be made");
+    assert_eq!(site.get("/", "").status, 404);
+    let moved = site.get("/index.html", "");
+    assert_eq!((moved.status, moved.header("Location")), (301, "/index.html/"));
+    assert_eq!(site.get("/index.html/", "").status, 404);
+    fs::write(site.directory.path().join("root/index.html/index.html"), "<p>").expect("a file can be written");
+    assert_eq!(site.get("/index.html/", "").body, "<p>");
 }
 
 #[test]
@@ -115,18 +128,23 @@ fn a_range_is_exactly_what_was_asked_for() {
         ("Range: bytes=-3", 206, "on\n"),
         ("Range: bytes=-1000", 206, &all),
         ("Range: bytes=19-18446744073709551615", 206, "n\n"),
+        ("Range: bytes=19-99999999999999999999999", 206, "n\n"),
+        ("Range: bytes=-99999999999999999999999", 206, &all),
+        ("Range: Bytes=0-3", 206, "0123"),
         ("Range: bytes=3-2", 200, &all),
         ("Range: bytes=0-1,4-5", 200, &all),
         ("Range: lines=1-2", 200, &all),
         ("Range: bytes=+1-2", 200, &all),
+        ("Range: bytes=0-3x", 200, &all),
+        ("Range: bytes=-", 200, &all),
     ] {
         let answer = site.get("/page.txt", &format!("{headers}\r\n"));
         assert_eq!((answer.status, answer.body.as_str()), (status, body), "{headers}");
         assert_eq!(answer.header("Content-Length"), body.len().to_string(), "{headers}");
     }
     assert_eq!(site.get("/page.txt", "Range: bytes=4-6\r\n").header("Content-Range"), format!("bytes 4-6/{len}"));
-    for range in ["Range: bytes=21-\r\n", "Range: bytes=99-100\r\n", "Range: bytes=-0\r\n"] {
-        let answer = site.get("/page.txt", range);
+    for range in ["21-", "99-100", "-0", "99999999999999999999999-"] {
+        let answer = site.get("/page.txt", &format!("Range: bytes={range}\r\n"));
         assert_eq!((answer.status, answer.header("Content-Range")), (416, "bytes */21"), "{range}");
     }
     assert_eq!(site.get("/empty", "Range: bytes=0-\r\n").status, 416);
@@ -174,6 +192,8 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
         ("GET /page.txt HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
         ("GET /page.txt HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         ("GET /page.txt HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.0\r\nHost: a b\r\n\r\n", 400),
+        ("GET /page.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 38\r\n\r\n", 400),
         ("PRI * HTTP/2.0\r\n\r\n", 505),
         ("POST /page.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405),
         ("BREW /page.txt HTTP/1.1\r\nHost: a\r\n\r\n", 501),
@@ -193,7 +213,7 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
     let len = body.len();
     for header in [
         format!("Content-Length: {len}"),
-        format!("content-length: 0\r\nContent-Length: {len}"),
+        format!("content-length: {len}\r\nContent-Length: {len}"),
         "Transfer-Encoding: chunked".to_owned(),
     ] {
         let mut stream = connect(site.server.address());
@@ -204,6 +224,23 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
     }
     // A person with `nc` is served.
     assert_eq!(site.ask("GET /page.txt HTTP/1.0\n\n").body.as_bytes(), PAGE);
+    site.assert_serves();
+}
+
+#[test]
+fn a_host_or_a_length_that_is_none_is_refused() {
+    let site = Site::new();
+    let status = |headers: &str| site.ask(&format!("GET /page.txt HTTP/1.1\r\n{headers}\r\n\r\n")).status;
+    for host in ["a b/?#@", "a/b", "a@b", "a:b", "a:1:2", "[::1", "[a]", "::1", "\u{e9}", "\"a\""] {
+        assert_eq!(status(&format!("Host: {host}")), 400, "{host}");
+    }
+    for host in ["", "a", "a-b.c:80", "a:", "127.0.0.1:80", "[::1]", "[::1]:80", "a%20b"] {
+        assert_eq!(status(&format!("Host: {host}")), 200, "{host}");
+    }
+    // Whoever passed such a request on to this server may have understood another length.
+    for length in ["abc", "-1", "+1", "", "1 1", "1,2", "0x1", "1,"] {
+        assert_eq!(status(&format!("Host: a\r\nContent-Length: {length}")), 400, "{length}");
+    }
     site.assert_serves();
 }
 

@@ -1,7 +1,8 @@
 //! What a request makes a condition: that its client does not have this version yet, or that it still is the one that the
 //! client knows (RFC 9110, section 13).
 
-use crate::message::{Response, header};
+use crate::request::header;
+use crate::response::Response;
 use httparse::Request;
 use httpdate::{HttpDate, parse_http_date};
 use std::fs::Metadata;

@@ -7,23 +7,25 @@
 //!             wrk -t 1 -c 100 -d 3 http://127.0.0.1:8080/Cargo.toml
 //! ```
 //! The first `curl` shows the headers and the file, the second its first bytes, `# fdtask`; `wrk` says how many requests a second
-//! that makes, and no error. Nothing outside of the directory is served, whatever the path says or links point to.
+//! that makes, and no error. Nothing outside of the directory is served, whatever the path says or links point to, also while
+//! somebody changes them.
 //!
-//! This file is the connection, `message.rs` knows what a proper request is and what a response looks like, `files.rs` finds what
-//! is asked for, and `conditions.rs` decides whether that is the version that the client means, and does not have yet; the
-//! syntax of HTTP is left to small crates. Files are read where the scheduler runs: `poll` calls every file ready, so there is
-//! no wait for a disk, and what is read often is in memory. A server of cold files would read them on another thread
+//! This file is the connection, `request.rs` knows what a proper request is, `files.rs` finds what is asked for, `conditions.rs`
+//! decides whether that is the version that the client means, and does not have yet, and `response.rs` sends it; the syntax of
+//! HTTP is left to small crates. Files are read where the scheduler runs: `poll` calls every file ready, so there is no wait
+//! for a disk, and what is read often is in memory. A server of cold files would read them on another thread
 //! (`fdtask::future::blocking`).
 
 mod conditions;
 mod files;
-mod message;
+mod request;
+mod response;
 
-use fdtask::future::{self, linger, recv_more, send_all, timeout};
+use fdtask::future::{self, linger, recv_more, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
-use message::{Response, Status};
-use std::io::{self, ErrorKind, Read};
+use response::{Response, Status};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,9 +40,6 @@ const OWN_DESCRIPTORS: usize = 16;
 const HEADERS_MAX: usize = 64;
 /// How long a client may take from the end of one request to the end of the next, however slowly it sends.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may take to receive a chunk of a file.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
-const CHUNK_BYTES: u64 = 64 * 1024;
 /// How long a client may take to close the connection when it has been told that it is over.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -54,7 +53,7 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
             Err(_) if input.is_empty() => return Ok(()),
             Err(_) => Response::refusal("408 Request Timeout"),
         };
-        send(&scheduler, &client, &mut response).await?;
+        response.send(&scheduler, &client).await?;
         if response.is_last {
             return linger(&client, LINGER_TIMEOUT).await;
         }
@@ -84,32 +83,13 @@ async fn next(client: &Stream, input: &mut Vec<u8>, root: &Path) -> io::Result<O
 fn answer(input: &[u8], root: &Path) -> Result<Option<(usize, Response)>, Status> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let Some(len) = message::parse(&mut request, input)? else { return Ok(None) };
-    let is_last = message::is_last(&request)?;
+    let Some(len) = request::parse(&mut request, input)? else { return Ok(None) };
+    let is_last = request::is_last(&request)?;
     let mut response = Response { is_last, ..files::find(root, &request).unwrap_or_else(Response::refusal) };
     if request.method == Some("HEAD") {
         (response.text, response.file) = (String::new(), None);
     }
     Ok(Some((len, response)))
-}
-
-async fn send(scheduler: &Handle, client: &Stream, response: &mut Response) -> io::Result<()> {
-    let mut chunk = response.head().into_bytes();
-    loop {
-        if let Some(file) = &mut response.file {
-            let due = file.limit().min(CHUNK_BYTES);
-            if (file.take(due).read_to_end(&mut chunk)? as u64) < due {
-                // The file has become shorter since its length was promised.
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-        }
-        timeout(scheduler, CHUNK_TIMEOUT, send_all(client, &chunk)).await??;
-        if response.file.as_ref().is_none_or(|file| file.limit() == 0) {
-            return Ok(());
-        }
-        chunk.clear();
-        future::next_turn().await;
-    }
 }
 
 /// How many clients there may be if each of them is to have a file open. Who comes beyond them waits in the kernel's queue,
@@ -125,7 +105,8 @@ fn run(address: SocketAddr, root: &Path) -> io::Result<()> {
     let root: Rc<Path> = root.canonicalize()?.into();
     std::fs::read_dir(&root)?;
     let listener = Listener::bind(address)?;
-    println!("Listening on {}", listener.address());
+    // A server whose standard output nobody reads serves all the same.
+    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let handle = scheduler.handle();
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         future::task(serve(handle.clone(), client, Rc::clone(&root))).named(format!("http {peer}"))

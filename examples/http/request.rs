@@ -1,45 +1,11 @@
-//! What a proper request is, whatever it asks for, and what a response looks like, whatever it answers.
+//! What a proper request is, whatever it asks for.
 
+use crate::response::Status;
 use httparse::{Error, Request};
-use httpdate::fmt_http_date;
-use std::fs::File;
-use std::io::Take;
-use std::time::SystemTime;
+use std::net::Ipv6Addr;
 
 /// What a request may be long, but for its body, which none has here.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
-
-/// A status line without the version: `404 Not Found`.
-pub type Status = &'static str;
-
-/// What is answered.
-#[derive(Default)]
-pub struct Response {
-    pub status: Status,
-    pub headers: String,
-    pub text: String,
-    /// What is left to be sent of the file.
-    pub file: Option<Take<File>>,
-    /// Nothing follows on this connection.
-    pub is_last: bool,
-}
-
-impl Response {
-    pub fn refusal(status: Status) -> Response {
-        let text = format!("{status}\n");
-        // Asked for only by who has used another method, and true in any case.
-        let headers = format!("Allow: GET, HEAD\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n", text.len());
-        Response { status, headers, text, is_last: true, ..Response::default() }
-    }
-
-    /// Everything before the file.
-    pub fn head(&self) -> String {
-        let Response { status, headers, text, .. } = self;
-        let date = fmt_http_date(SystemTime::now());
-        let connection = if self.is_last { "Connection: close\r\n" } else { "" };
-        format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}{connection}\r\n{text}")
-    }
-}
 
 /// The value of a header; of several, all of them between commas, which means the same.
 pub fn header(request: &Request<'_, '_>, name: &str) -> Option<String> {
@@ -67,12 +33,36 @@ pub fn is_last(request: &Request<'_, '_>) -> Result<bool, Status> {
         _ => return Err("501 Not Implemented"),
     }
     let is_persistent = request.version == Some(1);
-    if header(request, "host").map_or(is_persistent, |host| host.contains(',')) {
+    // HTTP/1.0 did without a host. (Several of them are no host, as none has a blank in it.)
+    let has_host = header(request, "host").map_or(!is_persistent, |host| is_host(&host));
+    let length = header(request, "content-length");
+    if !has_host || length.as_deref().is_some_and(|length| !is_length(length)) {
         return Err("400 Bad Request");
     }
     // A body is not read, so nothing behind it can be, either.
     Ok(!is_persistent
         || header(request, "transfer-encoding").is_some()
-        || header(request, "content-length").is_some_and(|length| length != "0")
+        || length.is_some_and(|length| length != "0")
         || header(request, "connection").is_some_and(|options| options.to_ascii_lowercase().contains("close")))
+}
+
+/// Whether this is a name or an address, or nothing, and perhaps a port (RFC 9110, section 7.2).
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        // The colons between brackets are part of an address.
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (host, ""),
+    };
+    let is_name = || name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte));
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    port.bytes().all(|byte| byte.is_ascii_digit())
+        && address.map_or_else(is_name, |address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+/// Whether this is a length, perhaps said several times (RFC 9112, section 6.3). How large it is does not matter to who does not
+/// read so much.
+fn is_length(length: &str) -> bool {
+    let mut lengths = length.split(',').map(str::trim);
+    let first = lengths.next().unwrap_or_default();
+    !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit()) && lengths.all(|other| other == first)
 }
