@@ -13,7 +13,8 @@
 //!
 //! Standard input and output may be a terminal, a pipe or a file, and are shared with whoever started the program: to make
 //! them non-blocking would change them for the shell, too. So a task waits until `poll` says that its descriptor is ready and
-//! then makes *one* call, which does not block (a file is always ready; a pipe that has room takes [`CHUNK_BYTES`]).
+//! then makes *one* call. That does not block on a file, or on a pipe, which takes [`CHUNK_BYTES`] if it has room. On a terminal
+//! it may: while one is stopped (Ctrl-S), the other direction may have to wait, too.
 
 use fdtask::{Context, Scheduler, Task, Wait, reason};
 use std::borrow::Cow;
@@ -25,8 +26,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-/// How much is moved at a time: what a pipe that is ready takes without blocking (`PIPE_BUF` on Linux, 512 is the least that
-/// there is).
+/// How much is moved at a time: what a pipe that is ready takes without blocking (`PIPE_BUF`, which is 512 at least).
 const CHUNK_BYTES: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
 /// What has gone wrong, and where: what came last, for a reset that sending was told is no error to receiving any more.
