@@ -6,7 +6,8 @@
 //! terminal 3: telnet localhost 25001
 //! ```
 //! Type `ps` in terminal 3: the table of live tasks has an `echo 127.0.0.1:…` for terminal 2, a `control 127.0.0.1:…`
-//! for the session that asks, and `(this task)` for what looks them all up. `help` shows the other commands; whatever else you type is refused.
+//! for the session that asks, and `(this task)` for what looks them all up. `help` shows the other commands; whatever else
+//! you type is refused.
 //!
 //! The port is on the loopback only. A socket in the file system is for the same user only: give `./control` in place of
 //! `25001` in terminal 1, and `nc -U ./control` in terminal 3 talks to it.
@@ -14,12 +15,13 @@
 use fdtask::future::{self, linger, next_turn, promise, send_all, timeout};
 use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Lines, Listener, Stream};
 use fdtask::{Diagnostics, Handle, Scheduler, Task, TaskTable, Wait, reason, task_fn};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{fs, io, os::fd::AsRawFd};
+use std::{fs, os::fd::AsRawFd};
 
 /// How many sessions there may be at a time on the port.
 const SESSIONS_MAX: usize = 16;
@@ -75,6 +77,8 @@ fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
+    // Until then, the umask alone has said who may connect. Whoever came so early is turned away.
+    while listener.accept().is_ok() {}
     Ok(task_fn("unix acceptor", move |cx| {
         match listener.accept().and_then(|(socket, _)| Stream::new(&cx.handle(), socket)) {
             Ok(stream) => {
@@ -93,18 +97,19 @@ fn serve(address: SocketAddr, control: &str) -> io::Result<()> {
     let handle = scheduler.handle();
     scheduler.observe(Diagnostics::to_stderr(&handle, "control_port")?);
     let listener = Listener::bind(address)?;
-    println!("Listening on {}", listener.address());
+    // A server whose standard output nobody reads serves all the same.
+    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     scheduler.spawn(Acceptor::new(&handle, listener, Echo::new));
     if let Ok(port) = control.parse() {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, port).into())?;
-        println!("Controlled on {}", listener.address());
+        let _ = writeln!(io::stdout(), "Controlled on {}", listener.address());
         let acceptor = Acceptor::new(&scheduler.handle(), listener, move |stream, peer| {
             future::task(session(handle.clone(), stream)).named(format!("control {peer}"))
         });
         scheduler.spawn(acceptor.with_limit(Some(Limit::new(SESSIONS_MAX))));
     } else {
         scheduler.spawn(unix_acceptor(control)?);
-        println!("Controlled on {control}");
+        let _ = writeln!(io::stdout(), "Controlled on {control}");
     }
     scheduler.run();
     Ok(())

@@ -4,7 +4,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{Client, LIMIT, eventually};
+use common::{Client, LIMIT, ServerBuilder, Signal, eventually};
 use examples::{Directory, Program, connect, converse, example, read_to_end, read_until};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -126,6 +126,35 @@ fn a_unix_socket_does_as_well_and_is_for_its_owner_alone() {
         assert_eq!(second.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&second.stderr).ends_with("Address already in use\n"), "{second:?}");
     }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn whoever_connects_before_the_socket_is_for_its_owner_alone_is_turned_away() {
+    const CHMOD: &str = "?chmod,?fchmodat,?fchmodat2";
+    let directory = Directory::new();
+    let path = directory.file("control");
+    // The tracer stops the server as soon as it has said who may connect, and is no child of ours: the server is.
+    let tracer =
+        ["-D", "-o", "/dev/null", "-e", &format!("trace={CHMOD}"), "-e", &format!("inject={CHMOD}:signal=STOP")];
+    let server = ServerBuilder::of("strace").args(tracer).args([common::example("control_port")]);
+    let server = server.args(["127.0.0.1:0", &path]).spawn();
+    let is_private = || std::fs::metadata(&path).is_ok_and(|data| data.permissions().mode() & 0o777 == 0o600);
+    eventually("the socket is there, and the server stopped", LIMIT, || is_private() && server.state() == 't');
+    let connect = || UnixStream::connect(&path).expect("somebody listens");
+    let mut early = connect();
+    early.set_nonblocking(true).expect("a socket can be");
+    let mut greeting = [0; 1];
+    let mut heard = early.read(&mut greeting);
+    eventually("it hears something, or the end", LIMIT, || {
+        server.signal(Signal::CONT);
+        heard = early.read(&mut greeting);
+        heard.is_ok()
+    });
+    assert!(heard.is_ok_and(|len| len == 0), "it is served");
+    let mut late = connect();
+    late.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    read_until(&mut late, "> ");
 }
 
 #[test]
