@@ -10,7 +10,7 @@
 //! thread: a stack, a few more pages in the kernel, and a switch for each message.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn serve(listener: &TcpListener) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(error) => {
-                eprintln!("echo_threads: cannot serve another client: {error}");
+                let _ = writeln!(io::stderr(), "echo_threads: cannot serve another client: {error}");
                 thread::sleep(RETRY);
             }
         }
@@ -63,11 +63,21 @@ fn serve(listener: &TcpListener) {
 }
 
 fn main() -> ExitCode {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "0.0.0.0:25000".to_owned());
-    let listener = TcpListener::bind(&address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
+    let address: Option<SocketAddr> = match arguments[..] {
+        [] => Some((Ipv4Addr::UNSPECIFIED, 25000).into()),
+        [address] => address,
+        _ => None,
+    };
+    let Some(address) = address else {
+        eprintln!("usage: echo_threads [ADDRESS:PORT]");
+        return ExitCode::from(2);
+    };
+    let listener = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     match listener {
         Ok((address, listener)) => {
-            println!("Listening on {address}");
+            // A server whose standard output nobody reads serves all the same.
+            let _ = writeln!(io::stdout(), "Listening on {address}");
             serve(&listener);
             ExitCode::SUCCESS
         }

@@ -137,8 +137,8 @@ fn the_recipe_in_the_header_works() {
     let server = server();
     let port = server.address().port().to_string();
     let mut nc = Program::spawn(Command::new("nc").args(["127.0.0.1", &port]).stdin(Stdio::piped()));
-    nc.type_in("10000000\n");
-    nc.stdout.wait_for_line(LIMIT, |line| line == "664579 primes up to 10000000");
+    nc.type_in("30000000\n");
+    nc.stdout.wait_for_line(LIMIT, |line| line == "1857859 primes up to 30000000");
     nc.type_in("quit\n");
     drop(nc.child.stdin.take());
     assert!(nc.wait(LIMIT).success());
