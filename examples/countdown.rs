@@ -14,8 +14,17 @@
 //! Each counter is a task that says [`Wait::Turn`] after each number: "I could go on, but let the others first." In Python
 //! this is a generator with a bare `yield`, and the scheduler is a deque that is rotated.
 
-use fdtask::{Context, Scheduler, Task, Wait};
-use std::io;
+use fdtask::{Context, Scheduler, Task, Wait, reason};
+use std::io::{self, Write};
+use std::process;
+
+/// `print(line)`: where that fails (the disk is full, nobody reads), the program has nothing left to do.
+fn print(line: &str) {
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        eprintln!("countdown: cannot print: {}", reason(&error));
+        process::exit(1);
+    }
+}
 
 /// `def countdown(n): while n > 0: print('T-minus', n); yield; n -= 1`
 struct Countdown {
@@ -25,10 +34,10 @@ struct Countdown {
 impl Task for Countdown {
     fn resume(&mut self, _cx: &mut Context<'_>) -> io::Result<Wait> {
         if self.n == 0 {
-            println!("Blastoff!");
+            print("Blastoff!");
             return Ok(Wait::Done);
         }
-        println!("T-minus {}", self.n);
+        print(&format!("T-minus {}", self.n));
         self.n -= 1;
         Ok(Wait::Turn)
     }
@@ -45,7 +54,7 @@ impl Task for Countup {
         if self.x == self.n {
             return Ok(Wait::Done);
         }
-        println!("Counting up {}", self.x);
+        print(&format!("Counting up {}", self.x));
         self.x += 1;
         Ok(Wait::Turn)
     }

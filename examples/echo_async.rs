@@ -10,7 +10,7 @@
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
 use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
 use fdtask::{Scheduler, Signal, Signals, reason};
-use std::{cell::Cell, cell::RefCell, io, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
+use std::{cell::Cell, cell::RefCell, io, io::Write, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
 
 /// What is received and answered at a time. All connections share one, because nobody needs it while he waits; a local of
 /// an `async fn` that outlives an `await` is part of each connection's memory.
@@ -107,7 +107,7 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
     let handle = scheduler.handle();
     let signals = Signals::new(&handle, &[Signal::Interrupt, Signal::Terminate])?;
     let listener = Listener::bind(listen)?;
-    println!("Listening on {}", listener.address());
+    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let buffer = Rc::new(Buffer::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
     scheduler.spawn(Acceptor::new(&handle, listener, move |stream, _| {
         let (buffer, chunks, unsent) = (Rc::clone(&buffer), Cell::new(0), RefCell::default());
