@@ -24,7 +24,6 @@ struct Client {
 }
 
 /// `def echo_handler(client, address):`
-///
 /// Answers until the client ends the stream, or a drain begins. What is rare is in a box, not in each connection's memory.
 async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<()> {
     if let Some(timeout) = idle_timeout {
@@ -95,8 +94,7 @@ impl Client {
         while looks < 4 {
             sleep(&self.stream.descriptor().scheduler(), timeout / 4).await;
             let now = (self.chunks.get(), self.stream.send_queue_bytes());
-            looks = if now.0 > before.0 || now.1 < before.1 { 0 } else { looks + 1 };
-            before = now;
+            (looks, before) = (if now.0 > before.0 || now.1 < before.1 { 0 } else { looks + 1 }, now);
         }
         Ok(())
     }
@@ -127,9 +125,8 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
 fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {
     let mut options = ("0.0.0.0:25000".parse().ok()?, None, Duration::from_secs(10));
     // What is longer than a century or so is no time to wait, and may be more than a clock can show.
-    let seconds = |text: &str| {
-        Duration::try_from_secs_f64(text.parse().ok()?).ok().filter(|time| time.as_secs() <= u32::MAX.into())
-    };
+    let seconds =
+        |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok().filter(|t| t.as_secs() <= u32::MAX.into());
     let args = std::env::args_os().skip(1).map(|arg| arg.into_string().ok()).collect::<Option<Vec<String>>>()?;
     for option in args.chunks(2) {
         match [option[0].as_str(), option.get(1)?] {

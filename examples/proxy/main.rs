@@ -23,7 +23,7 @@ mod tunnel;
 use fdtask::future::{self, linger, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, channel, reason};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -60,7 +60,7 @@ fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {
     scheduler.observe(Diagnostics::to_stderr(&handle, "proxy")?);
     let listener = Listener::bind(address)?;
     let room = raise_descriptor_limit(OWN_DESCRIPTORS + 2 * CLIENTS_MAX)?.saturating_sub(OWN_DESCRIPTORS) / 2;
-    println!("Listening on {}", listener.address());
+    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         let name = format!("tunnel {peer} to {target}");
         future::task(forward(handle.clone(), Rc::new(client), name.clone(), target)).named(name)

@@ -24,7 +24,7 @@ use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
 use relay::relay;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -128,7 +128,7 @@ fn run(address: SocketAddr) -> io::Result<()> {
     scheduler.observe(Diagnostics::to_stderr(&scheduler.handle(), "socks5")?);
     let listener = Listener::bind(address)?;
     let room = raise_descriptor_limit(OWN_DESCRIPTORS + 2 * CLIENTS_MAX)?.saturating_sub(OWN_DESCRIPTORS) / 2;
-    println!("Listening on {}", listener.address());
+    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let handle = scheduler.handle();
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         future::task(serve(handle.clone(), Rc::new(client))).named(format!("socks5 {peer}"))
