@@ -184,7 +184,9 @@ impl Handle {
         self.0.spawn(Box::new(task), true);
     }
 
-    /// The time, as it was when this turn began, by the scheduler's clock.
+    /// The time, as it was when this turn began, by the scheduler's clock. While no turn is taken it is out of date: it is then
+    /// the time at which the scheduler was made, or its last turn polled. Before [`run`](crate::Scheduler::run), count from
+    /// [`Instant::now`].
     pub fn now(&self) -> Instant {
         self.0.now.get().unwrap_or_else(Instant::now)
     }

@@ -214,3 +214,35 @@ fn who_gives_up_each_wait_for_a_line_at_once_gets_them_all_the_same() {
     scheduler.run();
     assert_eq!(String::from_utf8_lossy(&got.take()), String::from_utf8_lossy(&text));
 }
+
+#[test]
+fn what_a_line_has_announced_is_received_behind_it_whether_it_came_with_it_or_later() {
+    let (mut far, near) = UnixStream::pair().expect("a pair");
+    let mut scheduler = Scheduler::new();
+    let near = Stream::new(&scheduler.handle(), near).expect("a socket");
+    far.write_all(b"5\nhello7\nwo").expect("room");
+    let is_over = Rc::new(Cell::new(false));
+    let (seen, handle) = (Rc::clone(&is_over), scheduler.handle());
+    scheduler.spawn(future::task(async move {
+        let mut lines = Lines::new(100);
+        assert_eq!(lines.recv(&near).await?.as_deref(), Some(&b"5\n"[..]));
+        let mut payload = [0; 5];
+        lines.recv_exact(&near, &mut payload).await?;
+        assert_eq!(&payload, b"hello");
+        assert_eq!(lines.recv(&near).await?.as_deref(), Some(&b"7\n"[..]));
+        handle.spawn(future::task(async move {
+            far.write_all(b"nderfQUIT\nrest").expect("room");
+            Ok(())
+        }));
+        let mut payload = [0; 7];
+        lines.recv_exact(&near, &mut payload).await?;
+        assert_eq!(&payload, b"wonderf");
+        assert_eq!(lines.recv(&near).await?.as_deref(), Some(&b"QUIT\n"[..]));
+        let error = lines.recv_exact(&near, &mut payload).await.expect_err("it ends before");
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        seen.set(true);
+        Ok(())
+    }));
+    scheduler.run();
+    assert!(is_over.get());
+}

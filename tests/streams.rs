@@ -337,3 +337,11 @@ fn what_is_accepted_or_connected_has_the_options_that_a_connection_should_have()
     assert_eq!(options.take(), Some([Some(true); 3]));
     drop(client);
 }
+
+#[test]
+fn a_stream_of_what_is_no_socket_is_refused_at_once() {
+    let scheduler = Scheduler::new();
+    let (near, _far) = io::pipe().expect("a pipe");
+    let error = Stream::new(&scheduler.handle(), near).expect_err("a pipe is no socket");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NOTSOCK.raw_os_error()));
+}

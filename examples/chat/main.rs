@@ -6,7 +6,7 @@
 //! terminal 3: telnet localhost 25000
 //! ```
 //! Terminals 2 and 3 are asked for a name. From then on, what one of them types appears in the other behind the name, and
-//! each is told when somebody comes or leaves. Ctrl-D leaves `nc`; Ctrl-], then `quit`, leaves `telnet`.
+//! each is told when somebody comes or leaves. Ctrl-C leaves `nc`; Ctrl-], then `quit`, leaves `telnet`.
 //!
 //! Each client has two tasks, which share its connection: one receives its lines (this file), the other sends it those of the
 //! others (`room.rs`), which wait in a queue. The queue is bounded. A client that does not read (stop terminal 2 with Ctrl-Z,

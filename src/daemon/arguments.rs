@@ -124,7 +124,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("cannot listen on '{text}': not an address and a port, such as 127.0.0.1:25000 or [::1]:25000")
+        format!("cannot listen on '{text}': not a numeric address and a port, such as 127.0.0.1:25000 or [::1]:25000")
     })
 }
 

@@ -205,21 +205,25 @@ impl<T> Drop for JoinHandle<T> {
     }
 }
 
-/// Why a task has no result.
+/// Why a task, or work on another thread, has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
     /// It was cancelled, by whomever, or dropped with its scheduler.
     Cancelled,
-    /// It panicked. The [`Observer`](crate::Observer) was told the message.
+    /// It panicked. Of a task, the [`Observer`](crate::Observer) was told the message; of work on another thread, only the panic
+    /// hook.
     Panicked,
+    /// No thread could be made for it.
+    NoThread,
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            JoinError::Cancelled => "the task was cancelled",
-            JoinError::Panicked => "the task panicked",
+            JoinError::Cancelled => "it was cancelled",
+            JoinError::Panicked => "it panicked",
+            JoinError::NoThread => "no thread could be made for it",
         })
     }
 }

@@ -30,7 +30,7 @@ use std::thread;
 /// ```
 ///
 /// # Errors
-/// [`JoinError::Panicked`]: the work panicked. [`JoinError::Cancelled`]: no thread could be made.
+/// [`JoinError::Panicked`]: the work panicked. [`JoinError::NoThread`]: the system could not make a thread for it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     let (promise, promised) = promise();
     let thread = thread::Builder::new().name("blocking work".to_owned()).spawn(move || {
@@ -38,9 +38,10 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         let promise = promise;
         promise.keep(work());
     });
-    // Without a thread the closure has been dropped, and with it the promise.
-    drop(thread);
-    promised.await
+    match thread {
+        Ok(_) => promised.await,
+        Err(_) => Err(JoinError::NoThread),
+    }
 }
 
 /// Promises a value: whoever has the [`Promise`] delivers it, from any thread, to whoever awaits the [`Promised`].

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// What becomes of a future of this module that is polled where it cannot work.
 const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this scheduler";
 
-/// Waits for so long, counted from the beginning of this turn (see [`Handle::now`]).
+/// Waits for so long, counted from the beginning of this turn (see [`Handle::now`]). Make it in the task that awaits it.
 ///
 /// # Panics
 /// When it is awaited by somebody who is not a task of `scheduler`.

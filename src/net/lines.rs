@@ -1,7 +1,7 @@
 //! A stream, line by line.
 
 use super::{Stream, try_again};
-use crate::future::{Futile, next_turn, readable};
+use crate::future::{Futile, next_turn, readable, recv_exact};
 use std::io;
 
 /// How much is received at a time.
@@ -15,7 +15,8 @@ const LINES_PER_TURN_MAX: u32 = 64;
 /// memory than one line and what is received at a time, 4 KiB. One that sends lines without pause does not keep the other tasks
 /// waiting: there is a wait before anything is received, and a bound on how many lines come without one.
 ///
-/// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv).
+/// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv). Both receive ahead, so
+/// whatever else is to be received from the stream comes through this, too: [`recv_exact`](Lines::recv_exact).
 ///
 /// ```
 /// use fdtask::net::{Acceptor, Lines, Listener, Stream};
@@ -128,6 +129,23 @@ impl Lines {
             }
         }
         Ok(self.take())
+    }
+
+    /// Receives as much as `buffer` has room for, behind the line that was returned last: what a line has announced. If it is
+    /// dropped before it has ended, some of that has been received.
+    ///
+    /// # Errors
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others end the connection, too.
+    pub async fn recv_exact(&mut self, stream: &Stream, buffer: &mut [u8]) -> io::Result<()> {
+        let ahead = self.bytes.len().min(buffer.len());
+        let (here, to_come) = buffer.split_at_mut(ahead);
+        here.copy_from_slice(&self.bytes[..ahead]);
+        self.bytes.drain(..ahead);
+        self.searched = 0;
+        if self.has_ended && !to_come.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        recv_exact(stream, to_come).await
     }
 
     /// Receives what is there, up to a chunk. (Its buffer is no part of a future.)

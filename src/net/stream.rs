@@ -15,7 +15,8 @@ impl Stream {
     /// scheduler waiting. Whoever shares the open socket, by a clone of it, finds it non-blocking, too.
     ///
     /// # Errors
-    /// The descriptor cannot be made non-blocking. It is closed.
+    /// It is not a socket, or cannot be made non-blocking. The descriptor is closed. (A pipe or a terminal is not received from
+    /// with `recv(2)`: [adopt](Handle::adopt) it, wait for it, and read it as a [`File`](std::fs::File).)
     ///
     /// ```
     /// use fdtask::net::Stream;
@@ -32,6 +33,7 @@ impl Stream {
     /// ```
     pub fn new(scheduler: &Handle, socket: impl Into<OwnedFd>) -> io::Result<Stream> {
         let socket = socket.into();
+        sys::check_socket(socket.as_fd())?;
         sys::set_nonblocking(&socket)?;
         Ok(Stream::on(scheduler, socket))
     }

@@ -116,6 +116,11 @@ pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Fails with `ENOTSOCK` for what is not a socket.
+pub(crate) fn check_socket(fd: BorrowedFd<'_>) -> io::Result<()> {
+    socket_option(fd, libc::SOL_SOCKET, libc::SO_TYPE).map(drop)
+}
+
 /// The value of a socket option that is an `int`.
 pub(super) fn socket_option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
