@@ -113,6 +113,10 @@ impl Mailbox {
         self.given_up.borrow_mut().pop_front()
     }
 
+    pub(crate) fn given_up_len(&self) -> usize {
+        self.given_up.borrow().len()
+    }
+
     pub(crate) fn next_cancelled(&self) -> Option<TaskId> {
         self.cancelled.borrow_mut().pop_front()
     }

@@ -195,11 +195,11 @@ impl Task for Receiver {
         let mut has_called = false;
         for message in self.take()? {
             match message {
-                Message::Wake(task) => cx.wake(task),
                 // What was to be called before is a task of the next turn, and this is said after it.
-                message @ (Message::Cancel(_) | Message::Drain(_) | Message::Stop) if has_called => {
+                message @ (Message::Wake(_) | Message::Cancel(_) | Message::Drain(_) | Message::Stop) if has_called => {
                     cx.spawn(task_fn("word from another thread", move |cx| {
                         match message {
+                            Message::Wake(task) => cx.wake(task),
                             Message::Cancel(task) => cx.cancel(task),
                             Message::Drain(by) => cx.drain(by),
                             _ => cx.stop(),
@@ -207,6 +207,7 @@ impl Task for Receiver {
                         Ok(Wait::Done)
                     }));
                 }
+                Message::Wake(task) => cx.wake(task),
                 Message::Cancel(task) => cx.cancel(task),
                 Message::Drain(by) => cx.drain(by),
                 Message::Stop => cx.stop(),
@@ -244,8 +245,23 @@ impl Drop for Receiver {
             return;
         }
         drop(queue);
-        // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf.
-        scheduler.0.futures.listens.set(self.remote.connect(&scheduler).is_ok());
+        drop(bell);
+        // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf. There may be
+        // no descriptors for that but those that this one has had.
+        let again = Again { remote: self.remote.clone(), scheduler: scheduler.clone() };
+        scheduler.0.drop_after_closing(Box::new(again));
+    }
+}
+
+/// Connects a [`Remote`] anew when it is dropped.
+struct Again {
+    remote: Remote,
+    scheduler: Handle,
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        self.scheduler.0.futures.listens.set(self.remote.connect(&self.scheduler).is_ok());
     }
 }
 

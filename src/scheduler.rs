@@ -31,8 +31,8 @@ pub struct Scheduler {
     fired: Vec<Fired>,
     /// What of that needs more than to move one task to the deque. Empty but while that is found out.
     fired_otherwise: Vec<Fired>,
-    /// Counts how often that was so, to begin elsewhere in the list each time.
-    rotation: usize,
+    /// Where in that list to begin, and in which direction to go: a number that has no rhythm.
+    random: u64,
     /// The deadline of a drain has passed, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,
 }
@@ -53,7 +53,7 @@ impl Scheduler {
             running: None,
             fired: Vec::new(),
             fired_otherwise: Vec::new(),
-            rotation: 0,
+            random: 0,
             is_overdue: false,
         }
     }
@@ -223,7 +223,7 @@ impl Scheduler {
         self.core.mailbox.forget(SPECIAL | UNTIL);
         if notes & MAIL != 0 {
             self.settle_adopted();
-            self.withdraw_ended();
+            self.withdraw_ended(index);
         }
         let Some(id) = self.core.slots.id_at(index) else { return };
         if notes & SPECIAL == 0 && self.renew(index, &said) {
@@ -287,19 +287,21 @@ impl Scheduler {
         }
     }
 
-    /// A task that waits for several things is resumed for the first of them that is found here. Going the other way each time,
-    /// and beginning elsewhere every other time, one that always fires does not keep the others from ever being it. The two
-    /// sides of one descriptor, which stand side by side, so take turns whatever else has fired.
+    /// A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere, and
+    /// read in either direction, one that always fires does not keep the others from ever being it. (To count would not do:
+    /// tasks that wait in turns could each meet the same number every time.) The two sides of one descriptor, which stand side
+    /// by side, are not parted, so which of them comes first does not depend on what else has fired.
     #[cold]
     fn wake_each_otherwise(&mut self) {
         let mut fired = mem::take(&mut self.fired_otherwise);
-        self.rotation = self.rotation.wrapping_add(1);
-        let mut begin = self.rotation / 2 % fired.len().max(1);
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = (self.random >> 32) as usize;
+        let mut begin = random / 2 % fired.len().max(1);
         if begin > 0 && fired[begin - 1].fd() == fired[begin].fd() {
             begin -= 1;
         }
         fired.rotate_left(begin);
-        if !self.rotation.is_multiple_of(2) {
+        if !random.is_multiple_of(2) {
             fired.reverse();
         }
         fired.drain(..).for_each(|one| self.wake_otherwise(one));

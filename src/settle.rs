@@ -69,16 +69,21 @@ impl Scheduler {
     }
 
     /// Withdraws what those wait for who are about to be cancelled, or whose future was dropped, before the task that has said
-    /// so is filed: it may wait for the same. The rest is done when that has been filed.
-    pub(crate) fn withdraw_ended(&mut self) {
+    /// so is filed: it may wait for the same. The rest is done when that has been filed, and so is what it has given up itself,
+    /// the task in the slot `running`.
+    pub(crate) fn withdraw_ended(&mut self, running: u32) {
         let mailbox = Rc::clone(&self.core.mailbox);
         let mut index = 0;
         while let Some(id) = mailbox.cancelled_at(index) {
             self.make_ready(id, Reason::TURN);
             index += 1;
         }
-        while let Some(id) = mailbox.next_given_up() {
-            self.give_up(id);
+        for _ in 0..mailbox.given_up_len() {
+            match mailbox.next_given_up() {
+                Some(id) if id.slot() == running => mailbox.give_up(id),
+                Some(id) => self.give_up(id),
+                None => {}
+            }
         }
     }
 

@@ -25,6 +25,30 @@ fn an_acceptor_that_is_out_of_descriptors_says_so_once_a_second_and_tries_again(
     check(None);
     // Other threads are to reach it when there is room, which takes descriptors, too.
     check(Some(Limit::new(10)));
+    check_drain();
+}
+
+/// Accept says that no descriptor is left also when nobody waits, so that is no reason to wait for the drain's deadline.
+fn check_drain() {
+    let mut scheduler = Scheduler::new();
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, Echo::new));
+    let begin = Instant::now();
+    without_descriptors(|| {
+        scheduler.handle().drain(begin + Duration::from_secs(20));
+        scheduler.run();
+    });
+    assert!(begin.elapsed() < Duration::from_secs(10), "it has ended only at the deadline");
+}
+
+/// Does something while the process may open no descriptor.
+fn without_descriptors(what: impl FnOnce()) {
+    let limit = getrlimit(Resource::Nofile);
+    let lowest_free = File::open("/dev/null").expect("every Unix has it").as_raw_fd() as u64;
+    let lowered = Rlimit { current: Some(lowest_free), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, lowered).expect("a limit can be lowered");
+    what();
+    setrlimit(Resource::Nofile, limit).expect("and raised again");
 }
 
 fn check(limit: Option<Limit>) {
@@ -45,14 +69,9 @@ fn check(limit: Option<Limit>) {
         Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY * retries))
     }));
 
-    let limit = getrlimit(Resource::Nofile);
-    let lowest_free = File::open("/dev/null").expect("every Unix has it").as_raw_fd() as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), maximum: limit.maximum })
-        .expect("a limit can be lowered");
     let begin = Instant::now();
-    scheduler.run();
+    without_descriptors(|| scheduler.run());
     let elapsed = begin.elapsed();
-    setrlimit(Resource::Nofile, limit).expect("and raised again");
 
     assert!(reports.get() > 0, "it was not out of descriptors: the test is void");
     assert!(reports.get() <= 1 + elapsed.as_secs(), "{} reports in {elapsed:?}", reports.get());

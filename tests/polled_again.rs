@@ -1,13 +1,18 @@
 //! What has yielded its value and is polled again says so, and does not sleep for ever.
 
+#[path = "common/futures.rs"]
+mod futures;
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::future::{self, JoinHandle};
-use fdtask::{End, Handle, Observer, Scheduler, Task, TaskId, Wait, task_fn};
+use fdtask::future::{self, FutureTask, JoinHandle};
+use fdtask::{Context, Descriptor, End, Handle, Observer, Scheduler, Task, TaskId, Wait, task_fn};
+use futures::{pair, turns};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::mpsc;
 
@@ -101,5 +106,58 @@ fn who_waits_for_a_task_that_has_ended_already_is_resumed() {
         }));
         scheduler.run();
         assert!(has_joined.get(), "it sleeps for ever");
+    });
+}
+
+/// Polls a future once, and hands it to somebody else when it is resumed again.
+struct Gives<F>(Option<FutureTask<F>>, Rc<Cell<Option<FutureTask<F>>>>, bool);
+
+impl<F: Future<Output = io::Result<()>> + 'static> Task for Gives<F> {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if let (Some(future), false) = (&mut self.0, self.2) {
+            self.2 = true;
+            return future.resume(cx).map(|_| Wait::Turn);
+        }
+        self.1.set(self.0.take());
+        Ok(Wait::Done)
+    }
+}
+
+/// Waits for a descriptor of its own, and when that has fired, goes on with the future.
+struct Takes<F>(Rc<Cell<Option<FutureTask<F>>>>, Option<FutureTask<F>>, Descriptor);
+
+impl<F: Future<Output = io::Result<()>> + 'static> Task for Takes<F> {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if cx.why() != Wait::Turn && self.1.is_none() {
+            self.1 = self.0.take();
+        }
+        match &mut self.1 {
+            Some(future) => future.resume(cx),
+            None => Ok(Wait::Recv(self.2.as_raw_fd())),
+        }
+    }
+}
+
+#[test]
+fn what_fired_for_the_task_that_takes_over_a_future_is_not_taken_for_what_that_has_waited_for() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((silent, mut speaks), (own, mut wakes)) = (pair(&scheduler), pair(&scheduler));
+        let (between, has_heard) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
+        let heard = Rc::clone(&has_heard);
+        let future = future::task(async move {
+            future::readable(&silent).await?;
+            heard.set(true);
+            Ok(())
+        });
+        scheduler.spawn(Gives(Some(future), Rc::clone(&between), false));
+        scheduler.spawn(Takes(between, None, own));
+        scheduler.turn();
+        wakes.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        assert!(!has_heard.get(), "nothing has come for it");
+        speaks.write_all(b"!").expect("room");
+        scheduler.run();
+        assert!(has_heard.get());
     });
 }

@@ -6,7 +6,10 @@ mod scripted;
 use fdtask::poller::Happening;
 use fdtask::{Side, Wait, WaitError};
 use scripted::{Scripted, World, ms, shared};
+use std::cell::RefCell;
 use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
 
 #[test]
 fn a_receiver_and_a_sender_of_one_descriptor_are_each_resumed_by_their_own_side() {
@@ -183,6 +186,38 @@ fn a_task_that_waits_for_several_which_all_fire_is_resumed_once_and_each_of_them
     }
     // How they take turns is not promised, only that none is kept from it by the others.
     assert!(counts.iter().all(|count| *count >= 5), "{counts:?}");
+}
+
+#[test]
+fn tasks_that_wait_for_several_in_turns_each_have_every_reason_in_time() {
+    // They wait for what is always ready, and then run for some turns, so that each of them meets every so manieth poll only.
+    for (tasks, pauses) in [(2, 1), (2, 3), (3, 2), (4, 3), (6, 8)] {
+        let mut world = World::new();
+        let counts: Rc<RefCell<Vec<[u32; 2]>>> = Rc::new(RefCell::new(vec![[0; 2]; tasks]));
+        for task in 0..tasks {
+            let counts = Rc::clone(&counts);
+            let numbers = [0, 1].map(|which| (10 + 2 * task + which) as RawFd);
+            let (waits, mut pause) = (numbers.map(Wait::Recv), task);
+            for fd in numbers {
+                world.script.now(Happening::Ready(fd, Side::Recv));
+            }
+            world.spawn("task", move |cx, _| {
+                if let Some(which) = waits.iter().position(|wait| *wait == cx.why()) {
+                    counts.borrow_mut()[task][which] += 1;
+                    pause = pauses;
+                }
+                if pause > 0 {
+                    pause -= 1;
+                    return Ok(Wait::Turn);
+                }
+                cx.or(waits[1]);
+                Ok(waits[0])
+            });
+        }
+        world.turns(80 * (pauses + 2));
+        let counts = counts.take();
+        assert!(counts.iter().flatten().all(|count| *count >= 5), "{tasks} tasks, {pauses} pauses: {counts:?}");
+    }
 }
 
 #[test]

@@ -241,6 +241,7 @@ where
         let (polled, one) = if cx.is_for_only_wait()
             && let Some(polled) = &mut self.polled
             && polled.is_plain
+            && polled.own.is_in(cx.entry)
         {
             (polled, MET)
         } else {

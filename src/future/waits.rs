@@ -147,6 +147,12 @@ impl Own {
         self.id == task
     }
 
+    /// Whether they are those of a task in this slot.
+    #[inline]
+    pub(super) fn is_in(&self, slot: u32) -> bool {
+        self.id.slot() == slot
+    }
+
     /// Takes over what another task waited for with the same future. Its one wait is asked for anew.
     pub(super) fn take_over(&mut self, before: Own) {
         self.others = before.others;

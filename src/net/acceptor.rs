@@ -55,6 +55,8 @@ pub struct Acceptor<H> {
     /// How long the next pause is for want of a descriptor.
     descriptors_retry: Duration,
     next_report: Option<Instant>,
+    /// While it drains without a descriptor to accept with: the poller is being asked whether anybody waits at all.
+    is_asking: bool,
 }
 
 impl<H, T> Acceptor<H>
@@ -78,6 +80,7 @@ where
             futile: Futile::default(),
             descriptors_retry: DESCRIPTORS_RETRY_FIRST,
             next_report: None,
+            is_asking: false,
         }
     }
 
@@ -138,9 +141,17 @@ where
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.listener.as_raw_fd());
-        if cx.timed_out() && !cx.is_draining() {
+        let was_asking = std::mem::take(&mut self.is_asking);
+        if cx.timed_out() {
             // After a pause the poller tells whether anybody waits at all: accept says that no descriptor is left even when
             // nobody does.
+            if cx.is_draining() {
+                if was_asking {
+                    return Ok(Wait::Done);
+                }
+                self.is_asking = true;
+                cx.or(Wait::Until(cx.now()));
+            }
             return Ok(wait);
         }
         self.is_at_limit = false;
