@@ -6,9 +6,9 @@ mod futures;
 mod limited;
 mod scripted;
 
-use fdtask::future::{self, Readable, race, readable, readable_fd, sleep, timeout};
+use fdtask::future::{self, FutureTask, Readable, race, readable, readable_fd, sleep, timeout};
 use fdtask::poller::Happening;
-use fdtask::{Descriptor, Scheduler, Side, Wait};
+use fdtask::{Context, Descriptor, Scheduler, Side, Task, Wait};
 use futures::{LONG, pair, run};
 use limited::within_limit;
 use scripted::{Scripted, World, ms};
@@ -167,5 +167,39 @@ fn a_future_that_another_task_drops_withdraws_its_wait_whether_or_not_it_is_the_
             });
             received.expect("nobody else waits any more");
         }
+    });
+}
+
+/// Polls a future, and then drops what that waits with.
+struct GivesUp<F>(FutureTask<F>, Rc<RefCell<Option<Readable<'static>>>>);
+
+impl<F: Future<Output = io::Result<()>> + 'static> Task for GivesUp<F> {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let wait = self.0.resume(cx)?;
+        self.1.replace(None);
+        Ok(wait)
+    }
+}
+
+#[test]
+fn a_task_that_gives_up_its_own_wait_before_it_returns_it_does_not_keep_others_from_waiting() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (handle, near) = (scheduler.handle(), late_pair(&scheduler));
+        let near: &'static Descriptor = Box::leak(Box::new(Rc::try_unwrap(near).expect("nobody else has it")));
+        let shared = Rc::new(RefCell::new(Some(readable(near))));
+        let polled = Rc::clone(&shared);
+        let future = poll_fn(move |cx| match polled.borrow_mut().as_mut() {
+            Some(ready) => Pin::new(ready).poll(cx),
+            None => Poll::Pending,
+        });
+        scheduler.spawn(GivesUp(future::task(future), shared));
+        let received = run(&mut scheduler, async move {
+            sleep(&handle, ms(10)).await;
+            let received = readable(near).await;
+            handle.stop();
+            received
+        });
+        received.expect("nobody else waits any more");
     });
 }

@@ -6,6 +6,9 @@ mod limited;
 
 use fdtask::{Remote, Scheduler, TaskId, Wait, task_fn};
 use limited::within_limit;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -158,5 +161,48 @@ fn a_scheduler_hears_other_threads_also_after_all_of_its_tasks_have_been_cancell
         scheduler.run();
         thread.join().expect("it goes on");
         assert!(begin.elapsed() < LONG, "nothing was heard");
+    });
+}
+
+#[test]
+fn a_wake_that_is_said_after_a_call_comes_after_it_although_the_task_is_resumed_for_something_else_before() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("non-blocking");
+        let near = scheduler.adopt(near);
+        let is_called = Arc::new(AtomicUsize::new(0));
+        let (calls, mut resumes) = (Arc::clone(&is_called), 0);
+        let waiter = scheduler.spawn(task_fn("waiter", move |cx| {
+            resumes += 1;
+            if resumes == 1 {
+                // So that it stands behind the service that receives the messages.
+                return Ok(Wait::Turn);
+            }
+            if is_called.load(Ordering::Relaxed) > 0 {
+                return Ok(Wait::Done);
+            }
+            assert!(!cx.timed_out(), "the wake was lost");
+            let _ = rustix::io::read(&near, &mut [0; 8]);
+            cx.or(Wait::Until(cx.now() + LONG));
+            Ok(Wait::Recv(near.as_raw_fd()))
+        }));
+        let mut turns = 0;
+        scheduler.spawn(task_fn("speaker", move |_| {
+            turns += 1;
+            if turns < 3 {
+                return Ok(Wait::Turn);
+            }
+            let calls = Arc::clone(&calls);
+            remote.call(move |_| calls.store(1, Ordering::Relaxed));
+            remote.wake(waiter);
+            far.write_all(b"!").expect("room");
+            Ok(Wait::Done)
+        }));
+        let begin = Instant::now();
+        scheduler.run();
+        assert!(begin.elapsed() < LONG);
+        assert!(scheduler.tasks().iter().all(|task| task.id != waiter));
     });
 }
