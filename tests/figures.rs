@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// User instructions per message through the whole daemon, 16 connections. A turn costs some 250, and each message in it some
-/// 182; how many share a turn depends on the machine. The aim is 200, which holds where 14 or 15 do; there is room for a busier
+/// User instructions per message through the whole daemon, 16 connections. A turn costs some 300, and each message in it some
+/// 172; how many share a turn depends on the machine. The aim is 200, which holds where 11 or more do; there is room for a busier
 /// machine.
 const INSTRUCTIONS_MAX: f64 = 215.0;
 
