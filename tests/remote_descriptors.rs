@@ -32,7 +32,6 @@ fn a_scheduler_whose_service_was_cancelled_hears_other_threads_although_no_descr
         let is_called = Arc::new(AtomicBool::new(false));
         let called = Arc::clone(&is_called);
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
             remote.call(move |cx| {
                 called.store(true, Ordering::Relaxed);
                 cx.stop();

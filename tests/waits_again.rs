@@ -6,7 +6,7 @@ mod futures;
 mod limited;
 mod scripted;
 
-use fdtask::future::{self, FutureTask, Readable, race, readable, readable_fd, sleep, timeout};
+use fdtask::future::{self, FutureTask, Readable, next_turn, race, readable, readable_fd, sleep, timeout};
 use fdtask::poller::Happening;
 use fdtask::{Context, Descriptor, Scheduler, Side, Task, Wait};
 use futures::{LONG, pair, run};
@@ -72,15 +72,11 @@ fn a_future_that_waits_again_for_a_number_that_was_closed_has_its_deadline() {
     });
 }
 
-/// A socket whose other end has something to receive only after a while.
-fn late_pair(scheduler: &Scheduler) -> Rc<Descriptor> {
-    let (near, mut far) = pair(scheduler);
-    std::thread::spawn(move || {
-        std::thread::sleep(ms(100));
-        far.write_all(b"!").expect("room");
-        std::thread::sleep(LONG);
-    });
-    Rc::new(near)
+/// Lets the other tasks come as far as they can.
+async fn pass_turns() {
+    for _ in 0..3 {
+        next_turn().await;
+    }
 }
 
 #[test]
@@ -111,16 +107,18 @@ fn who_gives_up_a_task_that_is_joined_may_wait_at_once_for_what_that_has_waited_
     within_limit(|| {
         for by_timeout in [false, true] {
             let mut scheduler = Scheduler::new();
-            let (handle, near) = (scheduler.handle(), late_pair(&scheduler));
+            let (near, mut far) = pair(&scheduler);
+            let (handle, near) = (scheduler.handle(), Rc::new(near));
             let received = run(&mut scheduler, async move {
                 let its = Rc::clone(&near);
                 let reader = future::spawn(&handle, async move { readable(&*its).await });
                 if by_timeout {
-                    timeout(&handle, ms(10), reader).await.expect_err("nothing comes so soon");
+                    timeout(&handle, ms(10), reader).await.expect_err("nothing has come");
                 } else {
-                    sleep(&handle, ms(10)).await;
+                    pass_turns().await;
                     drop(reader);
                 }
+                far.write_all(b"!").expect("room");
                 readable(&*near).await
             });
             received.expect("nobody else waits any more");
@@ -133,11 +131,10 @@ fn a_future_that_another_task_drops_withdraws_its_wait_whether_or_not_it_is_the_
     within_limit(|| {
         for has_others in [false, true] {
             let mut scheduler = Scheduler::new();
-            let (handle, near) = (scheduler.handle(), late_pair(&scheduler));
-            let (silent, _far) = pair(&scheduler);
+            let (handle, (near, mut far), (silent, _silent)) = (scheduler.handle(), pair(&scheduler), pair(&scheduler));
             // The future is polled by one task, and dropped by another.
             let shared: Rc<RefCell<Option<Readable<'_>>>> = Rc::default();
-            let near: &'static Descriptor = Box::leak(Box::new(Rc::try_unwrap(near).expect("nobody else has it")));
+            let near: &'static Descriptor = Box::leak(Box::new(near));
             shared.replace(Some(readable(near)));
             let (polled, waits) = (Rc::clone(&shared), handle.clone());
             handle.spawn(future::task(async move {
@@ -157,9 +154,10 @@ fn a_future_that_another_task_drops_withdraws_its_wait_whether_or_not_it_is_the_
             let received = run(&mut scheduler, {
                 let handle = handle.clone();
                 async move {
-                    sleep(&handle, ms(10)).await;
+                    pass_turns().await;
                     shared.replace(None);
-                    sleep(&handle, ms(10)).await;
+                    pass_turns().await;
+                    far.write_all(b"!").expect("room");
                     let received = readable(near).await;
                     handle.stop();
                     received
@@ -185,8 +183,8 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task for GivesUp<F> {
 fn a_task_that_gives_up_its_own_wait_before_it_returns_it_does_not_keep_others_from_waiting() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();
-        let (handle, near) = (scheduler.handle(), late_pair(&scheduler));
-        let near: &'static Descriptor = Box::leak(Box::new(Rc::try_unwrap(near).expect("nobody else has it")));
+        let (handle, (near, mut far)) = (scheduler.handle(), pair(&scheduler));
+        let near: &'static Descriptor = Box::leak(Box::new(near));
         let shared = Rc::new(RefCell::new(Some(readable(near))));
         let polled = Rc::clone(&shared);
         let future = poll_fn(move |cx| match polled.borrow_mut().as_mut() {
@@ -195,7 +193,8 @@ fn a_task_that_gives_up_its_own_wait_before_it_returns_it_does_not_keep_others_f
         });
         scheduler.spawn(GivesUp(future::task(future), shared));
         let received = run(&mut scheduler, async move {
-            sleep(&handle, ms(10)).await;
+            pass_turns().await;
+            far.write_all(b"!").expect("room");
             let received = readable(near).await;
             handle.stop();
             received

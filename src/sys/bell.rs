@@ -4,7 +4,7 @@ use super::check_len;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// What is written and read. A counter takes no less, and of a pipe it is never more than half.
+/// What is written and read: all that a counter takes, and little enough for a pipe to take it as a whole.
 const RING: [u8; 8] = 1_u64.to_ne_bytes();
 
 /// Makes a bell: the end that is rung, and the one that hears it. Both are non-blocking, and closed on exec.
