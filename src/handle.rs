@@ -168,7 +168,7 @@ impl Handle {
     /// Resumes a task that waits, whatever it waits for, with [`Wait::Wake`](crate::Wait::Wake) as the reason. A task
     /// that is ready anyway is resumed once, not twice; a task that wakes itself is resumed in the next turn.
     pub fn wake(&self, task: TaskId) {
-        self.0.post(|mailbox| mailbox.woken.borrow_mut().push_back(task));
+        self.0.wake(task);
     }
 
     /// Ends a task: what it waits for is withdrawn, then it is dropped, and what it owned is closed. A task may cancel

@@ -59,32 +59,49 @@ struct Queue {
 }
 
 enum Message {
+    Word(Word),
+    Call(Call),
+}
+
+/// What a [`Handle`] can be told as well.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
     Wake(TaskId),
     Cancel(TaskId),
     Drain(Instant),
     Stop,
-    Call(Call),
+}
+
+impl Word {
+    fn pass_on(self, cx: &Context<'_>) {
+        match self {
+            Word::Wake(task) => cx.wake(task),
+            Word::Cancel(task) => cx.cancel(task),
+            Word::Drain(by) => cx.drain(by),
+            Word::Stop => cx.stop(),
+        }
+    }
 }
 
 impl Remote {
     /// [`Handle::wake`].
     pub fn wake(&self, task: TaskId) {
-        self.post(Message::Wake(task));
+        self.post(Message::Word(Word::Wake(task)));
     }
 
     /// [`Handle::cancel`].
     pub fn cancel(&self, task: TaskId) {
-        self.post(Message::Cancel(task));
+        self.post(Message::Word(Word::Cancel(task)));
     }
 
     /// [`Handle::drain`].
     pub fn drain(&self, by: Instant) {
-        self.post(Message::Drain(by));
+        self.post(Message::Word(Word::Drain(by)));
     }
 
     /// [`Handle::stop`].
     pub fn stop(&self) {
-        self.post(Message::Stop);
+        self.post(Message::Word(Word::Stop));
     }
 
     /// Calls `what` on the scheduler's thread, in a task of its own: if it panics, that ends nothing else. There it may use
@@ -125,8 +142,8 @@ impl Remote {
             return;
         }
         // A task that is woken over and over while the scheduler is busy is woken once.
-        if let (Message::Wake(task), Some(Message::Wake(last))) = (&message, queue.messages.last())
-            && task == last
+        if let (Message::Word(word @ Word::Wake(_)), Some(Message::Word(last))) = (&message, queue.messages.last())
+            && word == last
         {
             return;
         }
@@ -196,21 +213,13 @@ impl Task for Receiver {
         for message in self.take()? {
             match message {
                 // What was to be called before is a task of the next turn, and this is said after it.
-                message @ (Message::Wake(_) | Message::Cancel(_) | Message::Drain(_) | Message::Stop) if has_called => {
+                Message::Word(word) if has_called => {
                     cx.spawn(task_fn("word from another thread", move |cx| {
-                        match message {
-                            Message::Wake(task) => cx.wake(task),
-                            Message::Cancel(task) => cx.cancel(task),
-                            Message::Drain(by) => cx.drain(by),
-                            _ => cx.stop(),
-                        }
+                        word.pass_on(cx);
                         Ok(Wait::Done)
                     }));
                 }
-                Message::Wake(task) => cx.wake(task),
-                Message::Cancel(task) => cx.cancel(task),
-                Message::Drain(by) => cx.drain(by),
-                Message::Stop => cx.stop(),
+                Message::Word(word) => word.pass_on(cx),
                 Message::Call(call) => {
                     has_called = true;
                     let mut call = Some(call);
