@@ -46,11 +46,9 @@ impl Context<'_> {
         self.core.slots.get(self.id()).is_some_and(|slot| slot.has_given_up.take())
     }
 
-    /// Whether the task is resumed because the descriptor has fired that is all it waited for, as almost always. This is
-    /// [`reason`](Context::reason) without a look into the slot.
-    #[inline]
-    pub(crate) fn is_for_only_wait(&self) -> bool {
-        self.entry & OTHERWISE == 0
+    /// The number of the task's slot.
+    pub(crate) fn slot(&self) -> u32 {
+        self.entry & !OTHERWISE
     }
 
     /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.

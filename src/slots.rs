@@ -11,12 +11,11 @@ use std::time::Instant;
 /// deadline, or a [`WaitError`].
 ///
 /// The kind and the number of the descriptor, which is 0 where the kind has none, are in one word, because futures compare
-/// and move it for each message.
+/// and move it for each message. Its highest bits are free.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reason(u64);
+pub(crate) struct Reason(pub(crate) u64);
 
-/// Those that are errors come last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Recv,
     Send,
@@ -38,13 +37,13 @@ impl Reason {
     pub(crate) const GIVEN_UP: Reason = Reason::new(Kind::GivenUp, 0);
 
     const fn new(kind: Kind, fd: RawFd) -> Reason {
-        Reason((fd as u32 as u64) << 32 | kind as u64)
+        Reason((kind as u64) << 32 | fd as u32 as u64)
     }
 
     #[inline]
     pub(crate) fn kind(self) -> Kind {
         const LAST: u32 = Kind::SendClosed as u32;
-        match self.0 as u32 {
+        match (self.0 >> 32) as u32 {
             0 => Kind::Recv,
             1 => Kind::Send,
             2 => Kind::Until,
@@ -61,7 +60,7 @@ impl Reason {
     /// The number of the descriptor.
     #[inline]
     pub(crate) fn fd(self) -> RawFd {
-        (self.0 >> 32) as RawFd
+        self.0 as RawFd
     }
 
     #[inline]
@@ -87,11 +86,6 @@ impl Reason {
             Side::Send => Kind::SendClosed,
         };
         Reason::new(kind, fd)
-    }
-
-    /// Whether the reason is that the task cannot wait.
-    pub(crate) fn is_error(self) -> bool {
-        self.kind() >= Kind::RecvBusy
     }
 
     /// Why the task cannot wait, if that is the reason.

@@ -214,7 +214,7 @@ pub enum End {
 
 /// Names one task of one scheduler, also after the task has ended; the number that is shown counts the tasks spawned.
 ///
-/// Both of its numbers are in one, because futures compare it for each message.
+/// Both of its numbers, that of its slot and a serial one, are in one word, because futures compare it for each message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TaskId(NonZeroU64);
 
@@ -223,10 +223,14 @@ impl TaskId {
         TaskId(NonZeroU64::from(serial) | u64::from(slot) << 32)
     }
 
-    /// Whether it is this one; one comparison, where `==` makes three.
-    #[inline]
-    pub(crate) fn is(self, other: Option<TaskId>) -> bool {
-        self.0.get() == other.map_or(0, |other| other.0.get())
+    /// Both of its numbers in one, whose highest bit is free: there are not so many slots.
+    pub(crate) fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The task of this [number](TaskId::number).
+    pub(crate) fn of_number(number: u64) -> Option<TaskId> {
+        NonZeroU64::new(number).map(TaskId)
     }
 
     /// The number of the task's slot.

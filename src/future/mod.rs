@@ -77,7 +77,6 @@ pub(crate) use waits::Futures;
 use crate::context::Context;
 use crate::net::DESCRIPTORS_RETRY;
 use crate::remote::Remote;
-use crate::slots::Reason;
 use crate::task::{Task, Wait, WaitError};
 use alarm::Alarm;
 use std::borrow::Cow;
@@ -88,7 +87,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Waker};
 use std::time::Instant;
-use waits::{MET, Own};
+use waits::{Mark, Own};
 
 /// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
 ///
@@ -127,10 +126,14 @@ struct Polled {
     alarm: Arc<Alarm>,
     /// What the future is polled with.
     waker: Waker,
-    /// The task waits for one descriptor, and nothing else can resume it but the scheduler, for reasons of its own. So if it
-    /// is resumed for that, there is nothing to find out.
-    is_plain: bool,
+    /// The task waits for one descriptor, and nothing else can resume it but the scheduler, for reasons of its own. So if this
+    /// is what is in the ready deque, that is what it is resumed for, and there is nothing to find out. [`NEVER_PLAIN`] if that
+    /// is not so.
+    plain: u32,
 }
+
+/// No entry of the ready deque: the last slot, resumed for another reason.
+const NEVER_PLAIN: u32 = u32::MAX;
 
 /// How many hold the alarm when nobody else holds a waker: the fields above.
 const OWN_ALARMS: usize = 2;
@@ -149,13 +152,13 @@ impl Polled {
         let remote = cx.core.mailbox.futures.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
-        Polled { own: Own::new(cx.id()), alarm, waker, is_plain: false }
+        Polled { own: Own::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
     }
 
     /// Says that a poll has begun, then what it is for: what has become of the task's one wait. Whoever is woken by that is
     /// polled with the rest, so it is no reason to poll again afterwards.
     #[cold]
-    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Reason) {
+    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
         if !polled.own.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken.
@@ -167,26 +170,26 @@ impl Polled {
         if polled.own.fulfil(cx) {
             polled.alarm.begin_poll();
         }
-        let one = polled.own.one();
-        (polled, one)
+        cx.core.mailbox.futures.lend(&mut polled.own);
+        // As long as nothing speaks against it.
+        polled.plain = cx.slot();
+        let Own { task, one, .. } = polled.own;
+        (polled, task, one)
     }
 
     /// What the task waits for after its future has been polled: what to return from `resume`.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn end(&mut self, cx: &mut Context<'_>, may_have_others: bool) -> io::Result<Wait> {
+    fn end(&mut self, cx: &mut Context<'_>, one: Mark, has_others: bool) -> io::Result<Wait> {
+        self.own.one = one;
+        let alarm: &Alarm = &self.alarm;
         // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
         // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
-        let alarm: &Alarm = &self.alarm;
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
-        if may_have_others || has_wakers || alarm.was_woken() {
-            return self.end_with_several(cx, has_wakers);
-        }
-        self.is_plain = true;
-        match self.own.one().descriptor_wait() {
-            Some(wait) => Ok(wait),
-            None => self.end_with_several(cx, has_wakers),
+        match one.wait() {
+            Some(wait) if !has_others && !has_wakers && !alarm.was_woken() => Ok(wait),
+            _ => self.end_with_several(cx, has_wakers),
         }
     }
 
@@ -202,7 +205,9 @@ impl Polled {
             has_several = true;
             cx.or(wait);
         });
-        self.is_plain = !has_several && wait.is_some() && wait == self.own.one().descriptor_wait();
+        if has_several || wait != self.own.one.wait() || self.own.has_others() {
+            self.plain = NEVER_PLAIN;
+        }
         let look_again = match was_woken {
             true => Some(cx.now()),
             false if has_wakers => Polled::listen(cx),
@@ -238,22 +243,25 @@ where
 {
     /// Polls the future once.
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let (polled, one) = if cx.is_for_only_wait()
-            && let Some(polled) = &mut self.polled
-            && polled.is_plain
-            && polled.own.is_in(cx.entry)
-        {
-            (polled, MET)
-        } else {
-            Polled::begin(&mut self.polled, cx)
+        let (polled, task, one) = match &mut self.polled {
+            Some(polled) if polled.plain == cx.entry => {
+                let task = polled.own.task;
+                (polled, task, task)
+            }
+            polled => Polled::begin(polled, cx),
         };
-        cx.core.mailbox.futures.enter(&mut polled.own, &polled.waker, one);
-        let poll = self.future.as_mut().poll(&mut std::task::Context::from_waker(&polled.waker));
-        let may_have_others = cx.core.mailbox.futures.leave(&mut polled.own);
+        let mailbox = &*cx.core.mailbox;
+        let mut context = std::task::Context::from_waker(&polled.waker);
+        mailbox.futures.enter(task, &context, one);
+        let poll = self.future.as_mut().poll(&mut context);
+        let one = mailbox.futures.leave();
         match poll {
-            Poll::Pending => polled.end(cx, may_have_others),
+            Poll::Pending => {
+                let has_others = mailbox.futures.has_others();
+                polled.end(cx, one, has_others)
+            }
             Poll::Ready(result) => {
-                cx.core.mailbox.futures.give_back(&mut polled.own);
+                mailbox.futures.give_back(&mut polled.own);
                 result.map(|()| Wait::Done)
             }
         }

@@ -1,9 +1,9 @@
 //! A wait for a descriptor, for whichever future asks.
 
-use super::waits::{FREE, MET, Request, Want};
+use super::waits::{FREE, LISTED, Mark, NOWHERE, Request, Want};
 use crate::handle::Mailbox;
 use crate::slots::Reason;
-use crate::task::{TaskId, Wait, WaitError};
+use crate::task::{Wait, WaitError};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::task::{self, Poll};
@@ -13,23 +13,17 @@ use std::task::{self, Poll};
 pub(super) struct Ready<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
-    standing: Standing,
-}
-
-/// Where a wait stands.
-enum Standing {
-    Nowhere,
-    /// It is the one wait of this task.
-    One(TaskId),
-    /// It is in a list. Dropped by [`Ready::withdraw`], so that dropping what stands nowhere, as almost everything does that
-    /// is dropped, comes to one comparison.
-    Listed(ManuallyDrop<Request>),
+    /// Where the wait stands: [`NOWHERE`], [`LISTED`], or with the task whose mark this is, as its one wait.
+    standing: Mark,
+    /// If it is listed. Dropped by [`Ready::withdraw`], so that dropping what stands nowhere, as almost everything does that is
+    /// dropped, comes to one comparison.
+    request: ManuallyDrop<Request>,
 }
 
 impl<'a> Ready<'a> {
     #[inline]
     pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> Ready<'a> {
-        Ready { mailbox, what, standing: Standing::Nowhere }
+        Ready { mailbox, what, standing: NOWHERE, request: ManuallyDrop::new(Request::new()) }
     }
 
     /// Whether a drain has begun, which ends some waits.
@@ -53,15 +47,14 @@ impl<'a> Ready<'a> {
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     pub(super) fn take_met(&mut self) -> bool {
-        let futures = &self.mailbox.futures;
-        match self.standing {
-            Standing::One(task) if futures.one.get() == MET && futures.is_running(task) => {
-                futures.one.set(FREE);
-                self.standing = Standing::Nowhere;
-                true
-            }
-            _ => false,
+        let one = &self.mailbox.futures.one;
+        // What stands nowhere would not be met, but that is known without looking if it has just been made.
+        let is_met = self.standing != NOWHERE && self.standing == one.get();
+        if is_met {
+            one.set(FREE);
+            self.standing = NOWHERE;
         }
+        is_met
     }
 
     /// The other half of a poll that is not ready at once. It is what the rest of them comes to: nothing stands yet.
@@ -69,12 +62,12 @@ impl<'a> Ready<'a> {
     #[inline(always)]
     pub(super) fn ask(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
-        if matches!(self.standing, Standing::Nowhere)
+        if self.standing == NOWHERE
             && futures.one.get() == FREE
-            && let Some(task) = futures.running_behind(cx)
+            && let Some(task) = futures.mark_behind(cx)
         {
-            futures.one.set(self.what);
-            self.standing = Standing::One(task);
+            futures.one.set(Mark::of(self.what));
+            self.standing = task;
             return Poll::Pending;
         }
         self.ask_any(cx, ask)
@@ -84,26 +77,22 @@ impl<'a> Ready<'a> {
     #[inline(never)]
     fn ask_any(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
-        if let Standing::One(task) = self.standing
-            && futures.is_running(task)
-        {
-            match futures.one.get() {
-                one if one == MET || one.is_error() => {
-                    self.withdraw();
-                    return Poll::Ready(one.error().map_or(Ok(()), |error| Err(error.into())));
-                }
-                // It still stands, unless somebody is to be woken who was not there before.
-                _ if futures.running_behind(cx).is_some() => return Poll::Pending,
-                _ => {}
+        if futures.is_running(self.standing) {
+            if let Some(error) = futures.one.get().error() {
+                self.withdraw();
+                return Poll::Ready(Err(error.into()));
+            }
+            // It still stands, unless somebody is to be woken who was not there before.
+            if futures.mark_behind(cx).is_some() {
+                return Poll::Pending;
             }
         }
-        if !matches!(self.standing, Standing::Listed(_)) {
+        if self.standing != LISTED {
             self.withdraw();
-            self.standing = Standing::Listed(ManuallyDrop::new(Request::new()));
+            self.standing = LISTED;
         }
-        let Standing::Listed(request) = &mut self.standing else { return Poll::Pending };
         let Some(wait) = self.what.descriptor_wait() else { return Poll::Pending };
-        let outcome = std::task::ready!(request.poll(self.mailbox, cx, ask(wait)));
+        let outcome = std::task::ready!(self.request.poll(self.mailbox, cx, ask(wait)));
         self.withdraw();
         Poll::Ready(match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
@@ -115,25 +104,20 @@ impl<'a> Ready<'a> {
     #[cold]
     #[inline(never)]
     fn withdraw(&mut self) {
-        match std::mem::replace(&mut self.standing, Standing::Nowhere) {
-            Standing::Nowhere => {}
-            Standing::One(task) => {
-                if self.mailbox.futures.is_running(task) {
-                    self.mailbox.futures.one.set(FREE);
-                } else {
-                    // Its place is out of reach, with a task that waits.
-                    self.mailbox.give_up(task);
-                }
+        let standing = std::mem::replace(&mut self.standing, NOWHERE);
+        if standing == LISTED {
+            let request = std::mem::replace(&mut *self.request, Request::new());
+            // A task that waits is still filed for this, and has to say anew what it waits for.
+            if let Some(task) = request.task()
+                && self.mailbox.futures.running() != Some(task)
+            {
+                self.mailbox.wake(task);
             }
-            Standing::Listed(request) => {
-                // A task that waits is still filed for this, and has to say anew what it waits for.
-                if let Some(task) = request.task()
-                    && !self.mailbox.futures.is_running(task)
-                {
-                    self.mailbox.wake(task);
-                }
-                drop(ManuallyDrop::into_inner(request));
-            }
+        } else if self.mailbox.futures.is_running(standing) {
+            self.mailbox.futures.one.set(FREE);
+        } else if let Some(task) = standing.task() {
+            // Its place is out of reach, with a task that waits.
+            self.mailbox.give_up(task);
         }
     }
 }
@@ -141,7 +125,7 @@ impl<'a> Ready<'a> {
 impl Drop for Ready<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !matches!(self.standing, Standing::Nowhere) {
+        if self.standing != NOWHERE {
             self.withdraw();
         }
     }

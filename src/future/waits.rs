@@ -22,14 +22,15 @@ use std::time::Instant;
 
 /// What the scheduler's mailbox holds for futures: above all, what belongs to the task that polls its future right now.
 pub(crate) struct Futures {
-    /// Which task that is, if there is one.
-    running: Cell<Option<TaskId>>,
-    /// What its waker points to, to tell that from other wakers; nothing is ever read there.
-    waker: Cell<*const ()>,
+    /// Which task that is; while there is none, the last that was.
+    running: Cell<Mark>,
+    /// Where the context is that it polls its future with, to tell it from those that others make, with wakers of their own.
+    /// Null while no task polls. Nothing is ever read there.
+    context: Cell<*const ()>,
     /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
-    /// it waits for, [`MET`], or an error. [`FREE`] if there is none.
-    pub(super) one: Cell<Reason>,
-    /// Its other waits, if it has ever had any, …
+    /// it waits for, or an error; [`FREE`] if there is none; the mark of the task if it is fulfilled.
+    pub(super) one: Cell<Mark>,
+    /// Its other waits, if it has any, …
     others: Cell<Option<Rc<Waits>>>,
     /// … and whether it has: to look there would mean to take them out.
     has_others: Cell<bool>,
@@ -39,16 +40,53 @@ pub(crate) struct Futures {
     pub(crate) listens: Cell<bool>,
 }
 
-/// There is no such wait.
-pub(super) const FREE: Reason = Reason::TURN;
-/// The wait is fulfilled.
-pub(super) const MET: Reason = Reason::WAKE;
+/// A [`Reason`], or which task it is. As both are one word, which is compared and moved for each message, one comparison
+/// tells a future two things: that its wait is fulfilled, and that it is a wait of the task that polls it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(u64);
+
+/// What stands in the place of the one wait while there is none.
+pub(super) const FREE: Mark = Mark(u64::MAX);
+/// What stands in the place of a task, of a wait that stands nowhere.
+pub(super) const NOWHERE: Mark = Mark(u64::MAX - 1);
+/// The same, of a wait that is in a list.
+pub(super) const LISTED: Mark = Mark(u64::MAX - 2);
+
+impl Mark {
+    /// This bit is in the mark of each task, and in that of no reason.
+    const IS_TASK: u64 = 1 << 63;
+
+    #[inline]
+    pub(super) const fn of(reason: Reason) -> Mark {
+        Mark(reason.0)
+    }
+
+    fn of_task(id: TaskId) -> Mark {
+        Mark(Mark::IS_TASK | id.number())
+    }
+
+    /// The task whose mark this is.
+    pub(super) fn task(self) -> Option<TaskId> {
+        if self.0 < LISTED.0 { TaskId::of_number(self.0 & !Mark::IS_TASK) } else { None }
+    }
+
+    /// The wait for a descriptor that this is, if it is one.
+    #[inline]
+    pub(super) fn wait(self) -> Option<Wait> {
+        Reason(self.0).descriptor_wait()
+    }
+
+    /// Why the task cannot wait, if this is such a reason.
+    pub(super) fn error(self) -> Option<WaitError> {
+        if self.0 & Mark::IS_TASK == 0 { Reason(self.0).error() } else { None }
+    }
+}
 
 impl Default for Futures {
     fn default() -> Futures {
         Futures {
-            running: Cell::new(None),
-            waker: Cell::new(ptr::null()),
+            running: Cell::new(NOWHERE),
+            context: Cell::new(ptr::null()),
             one: Cell::new(FREE),
             others: Cell::new(None),
             has_others: Cell::new(false),
@@ -60,70 +98,77 @@ impl Default for Futures {
 
 impl Futures {
     /// Which task polls its future right now.
-    #[inline]
     pub(crate) fn running(&self) -> Option<TaskId> {
-        self.running.get()
+        if self.context.get().is_null() { None } else { self.running.get().task() }
     }
 
-    /// Whether it is this task that polls its future right now.
-    #[inline]
-    pub(super) fn is_running(&self, task: TaskId) -> bool {
-        task.is(self.running.get())
+    /// Whether it is the task of this mark that polls its future right now.
+    pub(super) fn is_running(&self, task: Mark) -> bool {
+        !self.context.get().is_null() && task == self.running.get()
     }
 
     /// The task that polls its future right now, if `cx` is what that task gave to it: then it can be woken by its id.
     /// `None` if somebody stands between, who is to be woken in the task's stead.
     #[inline]
-    pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
-        self.running.get().filter(|_| ptr::eq(cx.waker().data(), self.waker.get()))
+    pub(super) fn mark_behind(&self, cx: &task::Context<'_>) -> Option<Mark> {
+        if ptr::eq(ptr::from_ref(cx).cast(), self.context.get()) { Some(self.running.get()) } else { None }
     }
 
-    /// The task polls its future, until it [leaves](Futures::leave); so long its waits are here. `one` is what has become of
-    /// its one wait.
+    /// [`mark_behind`](Futures::mark_behind), by its id.
+    pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
+        self.mark_behind(cx)?.task()
+    }
+
+    /// The task polls its future with `context`, until it [leaves](Futures::leave); so long its waits are here. `one` is what
+    /// has become of its one wait.
     #[inline]
-    pub(super) fn enter(&self, own: &mut Own, waker: &Waker, one: Reason) {
-        self.running.set(Some(own.id));
-        self.waker.set(waker.data());
+    pub(super) fn enter(&self, task: Mark, context: &task::Context<'_>, one: Mark) {
+        self.running.set(task);
+        self.context.set(ptr::from_ref(context).cast());
         self.one.set(one);
+    }
+
+    /// The task will poll its future, and may have other waits, too.
+    pub(super) fn lend(&self, own: &mut Own) {
         if own.others.is_some() {
-            self.lend(own);
+            self.has_others.set(true);
+            self.others.set(own.others.take());
         }
     }
 
-    #[cold]
-    fn lend(&self, own: &mut Own) {
-        self.has_others.set(true);
-        self.others.set(own.others.take());
+    /// The task has polled its future. Returns its one wait.
+    #[inline]
+    pub(super) fn leave(&self) -> Mark {
+        self.context.set(ptr::null());
+        self.one.get()
     }
 
-    /// The task has polled its future. What it waits for is in `own` again; returns whether that may be more than its one
-    /// wait.
+    /// Whether the task may have more than its one wait; then [`give_back`](Futures::give_back) has to follow.
     #[inline]
-    pub(super) fn leave(&self, own: &mut Own) -> bool {
-        self.running.set(None);
-        own.one = self.one.get();
+    pub(super) fn has_others(&self) -> bool {
         self.has_others.get()
     }
 
-    /// The part of [`leave`](Futures::leave) that is left if the task may have other waits.
+    /// What was [lent](Futures::lend) is in `own` again, and what has come to it.
     pub(super) fn give_back(&self, own: &mut Own) {
         if self.has_others.replace(false) {
-            own.others = self.others.take();
+            // An empty list would have to be lent each time.
+            own.others = self.others.take().filter(|others| others.used.get() > 0);
         }
     }
 
     /// The task has panicked while it polled its future, if it did.
     pub(crate) fn abandon(&self) {
-        self.running.set(None);
+        self.context.set(ptr::null());
         self.has_others.set(false);
         drop(self.others.take());
     }
 
     /// The other waits of the task that polls its future right now.
     fn others(&self) -> Option<Rc<Waits>> {
-        self.running.get()?;
+        let running = self.running()?;
         let waits = self.others.take().unwrap_or_default();
-        waits.task.set(self.running.get());
+        waits.task.set(Some(running));
         self.others.set(Some(Rc::clone(&waits)));
         self.has_others.set(true);
         Some(waits)
@@ -132,35 +177,31 @@ impl Futures {
 
 /// The waits of one task, while it does not poll its future.
 pub(super) struct Own {
-    id: TaskId,
-    one: Reason,
+    /// The task.
+    pub(super) task: Mark,
+    /// What has become of its one wait, or what that is.
+    pub(super) one: Mark,
     others: Option<Rc<Waits>>,
 }
 
 impl Own {
     pub(super) fn new(id: TaskId) -> Own {
-        Own { id, one: FREE, others: None }
+        Own { task: Mark::of_task(id), one: FREE, others: None }
     }
 
     /// Whether they are this task's.
     pub(super) fn is_of(&self, task: TaskId) -> bool {
-        self.id == task
+        self.task == Mark::of_task(task)
     }
 
-    /// Whether they are those of a task in this slot.
-    #[inline]
-    pub(super) fn is_in(&self, slot: u32) -> bool {
-        self.id.slot() == slot
+    /// Whether there are others.
+    pub(super) fn has_others(&self) -> bool {
+        self.others.is_some()
     }
 
     /// Takes over what another task waited for with the same future. Its one wait is asked for anew.
     pub(super) fn take_over(&mut self, before: Own) {
         self.others = before.others;
-    }
-
-    /// What has become of the one wait.
-    pub(super) fn one(&self) -> Reason {
-        self.one
     }
 
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
@@ -169,13 +210,13 @@ impl Own {
         if cx.take_given_up() || why == Reason::GIVEN_UP {
             self.one = FREE;
         }
-        if self.one == why && matches!(why.kind(), Kind::Recv | Kind::Send) {
-            self.one = MET;
+        if self.one == Mark::of(why) && matches!(why.kind(), Kind::Recv | Kind::Send) {
+            self.one = self.task;
         }
         let has_failed = why.error().is_some_and(|error| self.fail(why, error));
         match &self.others {
             // Whatever the reason is, a drain may have begun meanwhile.
-            Some(others) if others.used.get() > 0 => others.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
+            Some(others) => others.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
             _ => has_failed,
         }
     }
@@ -184,8 +225,8 @@ impl Own {
     #[cold]
     fn fail(&mut self, why: Reason, error: WaitError) -> bool {
         let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
-        if self.one == Reason::from(wait) {
-            self.one = why;
+        if self.one == Mark::of(Reason::from(wait)) {
+            self.one = Mark::of(why);
         }
         let fails = |state: &State| state.wait() == Some(wait);
         self.others.as_ref().is_some_and(|others| others.fulfil_where(Err(error), fails))
@@ -193,7 +234,7 @@ impl Own {
 
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
     pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
-        let mut first = self.one.descriptor_wait();
+        let mut first = self.one.wait();
         let Some(others) = &self.others else { return first };
         for entry in others.entries.borrow().iter() {
             let Some(wait) = entry.state.wait() else { continue };
