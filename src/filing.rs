@@ -34,7 +34,7 @@ impl Scheduler {
     /// What the task was last resumed for is not watched any more, unless it, or somebody else, waits for that again.
     pub(crate) fn lapse(&mut self, id: TaskId, why: Reason) {
         if let Some((fd, side)) = why.wait(|| self.core.now).descriptor()
-            && self.core.wait_map(side).lapse(fd, id.slot())
+            && self.core.waiters.map(side).lapse(fd, id.slot())
         {
             self.poller.unwatch(fd, side);
         }
@@ -75,7 +75,7 @@ impl Scheduler {
     /// Files the task under one side of a descriptor. An `Err` is the reason why it cannot wait there.
     fn file_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd, is_only: bool) -> Result<(), Reason> {
         let owned = self.core.mailbox.owned.borrow().contains(fd);
-        let map = self.core.wait_map(side);
+        let map = self.core.waiters.map(side);
         if map.is_free_for(fd, id, owned) {
             map.file(fd, id.slot(), is_only);
         } else {
@@ -100,13 +100,13 @@ impl Scheduler {
         // A task that waits for both sides means the same file on both: its own wait is not stale, whatever was found out
         // when it waited for this number before.
         for side in [Side::Recv, Side::Send] {
-            let map = self.core.wait_map(side);
+            let map = self.core.waiters.map(side);
             if !owned && map.get(fd) == Some(id.slot()) {
                 map.set_checked(fd, Some((id, identity)));
             }
         }
         self.evict_stale(fd, Some(identity));
-        let map = self.core.wait_map(side);
+        let map = self.core.waiters.map(side);
         match map.get(fd) {
             Some(waiter) if waiter == id.slot() => return Ok(()),
             Some(_) => return Err(Reason::busy(side, fd)),
@@ -122,7 +122,7 @@ impl Scheduler {
     /// descriptor cannot be stale.
     pub(crate) fn evict_stale(&mut self, fd: RawFd, names: Option<Identity>) {
         for side in [Side::Recv, Side::Send] {
-            let Some(known) = self.core.wait_map(side).checked_identity(fd) else { continue };
+            let Some(known) = self.core.waiters.map(side).checked_identity(fd) else { continue };
             if names.or_else(|| self.poller.identity(fd).ok()) != Some(known) {
                 self.evict(side, fd);
             }
@@ -131,7 +131,7 @@ impl Scheduler {
 
     /// Gives an error to whoever waits for a side of `fd`.
     pub(crate) fn evict(&mut self, side: Side, fd: RawFd) {
-        if let Some(index) = self.core.wait_map(side).take(fd) {
+        if let Some(index) = self.core.waiters.map(side).take(fd) {
             self.poller.unwatch(fd, side);
             if let Some(id) = self.core.slots.id_at(index) {
                 self.move_to_ready(id, Reason::closed(side, fd));
@@ -176,7 +176,7 @@ impl Scheduler {
         if let Some(slot) = core.slots.get_mut(id) {
             slot.is_ready = true;
             slot.reason = reason;
-            core.ready.push_back(id.slot() | OTHERWISE);
+            core.waiters.ready.push_back(id.slot() | OTHERWISE);
         }
     }
 
@@ -198,7 +198,7 @@ impl Scheduler {
     }
 
     fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
-        let map = self.core.wait_map(side);
+        let map = self.core.waiters.map(side);
         if map.get(fd) == Some(id.slot()) {
             map.take(fd);
             self.poller.unwatch(fd, side);

@@ -67,11 +67,12 @@
 //! ```text
 //! task.rs         Task, Wait, TaskId: what a task is, and what it says
 //! context.rs      what a task may ask and say while it is resumed
-//! state.rs        ready, recv_wait, send_wait: what the scheduler knows
+//! state.rs        what the scheduler knows
 //! scheduler.rs    spawn, turn, run: the loop, step by step
 //! filing.rs       where a waiting task is written down, and how that is undone
 //! settle.rs       what tasks have said: cancel, wake, close, drain
 //! slots.rs        the table of live tasks
+//! waiters.rs      ready, recv_wait, send_wait: where the tasks are
 //! ready.rs        the ready deque
 //! wait_map.rs     descriptor → task
 //! timers.rs       deadlines
@@ -123,6 +124,7 @@ mod table;
 mod task;
 mod timers;
 mod wait_map;
+mod waiters;
 
 pub use context::Context;
 pub use diagnostics::Diagnostics;

@@ -38,7 +38,7 @@ fn turn(scheduler: &mut Scheduler, ledger: &Ledger) {
     scheduler.settle();
     let live = |scheduler: &Scheduler, id: &TaskId| scheduler.core.slots.get(*id).is_some();
     let ready: Vec<TaskId> =
-        scheduler.core.ready.iter().filter_map(|index| scheduler.core.slots.id_at(index)).collect();
+        scheduler.core.waiters.ready.iter().filter_map(|index| scheduler.core.slots.id_at(index)).collect();
     ledger.resumed.borrow_mut().clear();
     ledger.stopped.set(false);
     ledger.fired.borrow_mut().clear();
@@ -97,7 +97,7 @@ fn run(seed: u64) {
     }
     scheduler.cancel_all();
     assert_eq!(scheduler.core.slots.len(), 0);
-    assert_eq!(scheduler.core.recv_wait.len() + scheduler.core.send_wait.len(), 0);
+    assert_eq!(scheduler.core.waiters.waiting(), 0);
     for reader in ledger.readers.borrow().iter() {
         let end = (&*reader).read(&mut [0]).expect("a descriptor that a task owned is closed");
         assert_eq!(end, 0);
@@ -108,7 +108,7 @@ fn run(seed: u64) {
     scheduler.handle().cancel(id);
     assert!(!scheduler.turn());
     assert_eq!(ledger.script.watched(), []);
-    assert!(scheduler.core.ready.is_empty());
+    assert!(scheduler.core.waiters.ready.is_empty());
 }
 
 #[test]

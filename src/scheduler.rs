@@ -27,11 +27,8 @@ pub struct Scheduler {
     pub(crate) poller: Box<dyn Poller>,
     /// The task that is being resumed. Here and not on the stack, so that a panic does not drop it on its way.
     running: Option<Box<dyn Task>>,
-    /// What fired in the last poll. Empty but between a poll and the next turn.
-    fired: Vec<Fired>,
-    /// What of that needs more than to move one task to the deque. Empty but while that is found out.
-    fired_otherwise: Vec<Fired>,
-    /// Where in that list to begin, and in which direction to go: a number that has no rhythm.
+    /// Where to begin in the list of what fired and concerns several waits, and in which direction to go: a number that has no
+    /// rhythm.
     random: u64,
     /// The deadline of a drain has passed, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,
@@ -47,15 +44,7 @@ impl Scheduler {
     /// A scheduler without tasks, on a poller of the caller's choice.
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
         let core = Core::new(poller.now());
-        Scheduler {
-            core,
-            poller,
-            running: None,
-            fired: Vec::new(),
-            fired_otherwise: Vec::new(),
-            random: 0,
-            is_overdue: false,
-        }
+        Scheduler { core, poller, running: None, random: 0, is_overdue: false }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -118,9 +107,11 @@ impl Scheduler {
             return false;
         }
         // 3. Sleep until something fires or the next deadline; if something is ready, only look.
+        // 4. Whoever waited for what fired, which the poller tells the waiters, or for a deadline that has passed, is ready.
         self.poll();
-        // 4. Whoever waited for what fired, or for a deadline that has passed, is ready.
-        self.wake_fired();
+        if !self.core.waiters.unclaimed.is_empty() {
+            self.wake_unclaimed();
+        }
         self.wake_due();
         true
     }
@@ -131,7 +122,7 @@ impl Scheduler {
         if self.core.mailbox.stopped.replace(false) {
             return false;
         }
-        self.core.ready.begin_turn();
+        self.core.waiters.ready.begin_turn();
         // A panic ends the task that it comes from, and the turn goes on with the next.
         let is_tracing = self.core.is_tracing;
         while let Err(message) =
@@ -145,7 +136,7 @@ impl Scheduler {
     /// Resumes the tasks of this turn, as far as nobody says that the scheduler is to stop.
     #[inline(never)]
     fn resume_each<const IS_TRACING: bool>(&mut self) {
-        while let Some(slot) = self.core.ready.pop_front() {
+        while let Some(slot) = self.core.waiters.ready.pop_front() {
             if IS_TRACING {
                 self.core.trace_resume(slot & !OTHERWISE);
             }
@@ -183,8 +174,8 @@ impl Scheduler {
     fn renew(&mut self, index: u32, said: &io::Result<Wait>) -> bool {
         let core = &mut self.core;
         let is_renewed = match said {
-            Ok(Wait::Recv(fd)) => core.recv_wait.renew(*fd, index),
-            Ok(Wait::Send(fd)) => core.send_wait.renew(*fd, index),
+            Ok(Wait::Recv(fd)) => core.waiters.recv_wait.renew(*fd, index),
+            Ok(Wait::Send(fd)) => core.waiters.send_wait.renew(*fd, index),
             _ => false,
         };
         if is_renewed && let Some(slot) = core.slots.at(index) {
@@ -242,7 +233,7 @@ impl Scheduler {
     #[cold]
     fn end_panicked(&mut self, message: String) {
         self.core.mailbox.futures.abandon();
-        let id = self.core.ready.last_taken().and_then(|slot| self.core.slots.id_at(slot));
+        let id = self.core.waiters.ready.last_taken().and_then(|slot| self.core.slots.id_at(slot));
         match (id, self.running.take()) {
             (Some(id), Some(task)) => self.end(id, task, End::Panicked(message), false),
             _ => panic!("{message}"),
@@ -253,47 +244,26 @@ impl Scheduler {
     /// Step 3: sleep in the poller, as long as there is nothing else to do.
     fn poll(&mut self) {
         let mut patience = Patience::Look;
-        if self.core.ready.is_empty() {
+        if self.core.waiters.ready.is_empty() {
             self.discard_stale_deadlines();
             patience = match self.core.next_deadline() {
                 NEVER => Patience::Forever,
                 at => Patience::Until(self.core.epoch.instant(at)),
             };
         }
-        if let Err(error) = self.poller.wait(patience, &mut self.fired) {
+        if let Err(error) = self.poller.wait(patience, &mut self.core.waiters) {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
     }
 
-    /// Moves whoever waited for what fired to the deque. In almost every case that is one task which waits for nothing else:
-    /// there is nothing to withdraw, and the reason is in the slot.
-    fn wake_fired(&mut self) {
-        let core = &mut self.core;
-        for fired in &self.fired {
-            let waiter = match *fired {
-                Fired::Recv(fd) => core.recv_wait.fire_only(fd),
-                Fired::Send(fd) => core.send_wait.fire_only(fd),
-                Fired::Closed(..) => None,
-            };
-            match waiter {
-                Some(slot) => core.ready.push_back(slot),
-                None => self.fired_otherwise.push(*fired),
-            }
-        }
-        self.fired.clear();
-        if !self.fired_otherwise.is_empty() {
-            self.wake_each_otherwise();
-        }
-    }
-
-    /// A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere, and
+    /// Wakes whom the waiters could not, when what fired was said. A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere, and
     /// read in either direction, one that always fires does not keep the others from ever being it. (To count would not do:
     /// tasks that wait in turns could each meet the same number every time.) The two sides of one descriptor, which stand side
     /// by side, are not parted, so which of them comes first does not depend on what else has fired.
     #[cold]
-    fn wake_each_otherwise(&mut self) {
-        let mut fired = mem::take(&mut self.fired_otherwise);
+    fn wake_unclaimed(&mut self) {
+        let mut fired = self.core.waiters.take_unclaimed();
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = (self.random >> 32) as usize;
         let mut begin = random / 2 % fired.len().max(1);
@@ -305,17 +275,17 @@ impl Scheduler {
             fired.reverse();
         }
         fired.drain(..).for_each(|one| self.wake_otherwise(one));
-        self.fired_otherwise = fired;
+        self.core.waiters.unclaimed = fired;
     }
 
     /// Wakes a task that waits for something else, too, or that is to be told of an error, if there is one at all.
     fn wake_otherwise(&mut self, fired: Fired) {
         let (fd, side) = (fired.fd(), fired.side());
-        if matches!(fired, Fired::Closed(..)) && self.core.wait_map(side).get(fd).is_some() {
+        if matches!(fired, Fired::Closed(..)) && self.core.waiters.get(side, fd).is_some() {
             // This wait cannot be renewed. Whoever waits for the number again is filed anew, and asked about.
             return self.evict(side, fd);
         }
-        let waiter = self.core.wait_map(side).fire(fd);
+        let waiter = self.core.waiters.map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
             self.move_to_ready(id, Reason::ready(side, fd));
         } else {
@@ -348,8 +318,7 @@ impl Scheduler {
         if core.slots.foreground() == 0 {
             return true;
         }
-        let waits = core.recv_wait.len() + core.send_wait.len();
-        if !core.ready.is_empty() || waits > 0 {
+        if !core.waiters.ready.is_empty() || core.waiters.waiting() > 0 {
             return false;
         }
         // Only a deadline can go on from here: one that somebody still has.

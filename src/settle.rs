@@ -60,7 +60,7 @@ impl Scheduler {
         while let Some(fd) = self.core.mailbox.next_adopted() {
             self.evict_stale(fd, None);
             for side in [Side::Recv, Side::Send] {
-                let map = self.core.wait_map(side);
+                let map = self.core.waiters.map(side);
                 if map.get(fd).is_none() {
                     map.set_checked(fd, None);
                 }

@@ -4,12 +4,12 @@ use crate::context::Context;
 use crate::handle::{Mailbox, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
-use crate::ready::{OTHERWISE, ReadyDeque};
+use crate::ready::OTHERWISE;
 use crate::scheduler::SCRATCH_BYTES;
 use crate::slots::{Kind, Slots};
 use crate::task::{Side, Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
-use crate::wait_map::WaitMap;
+use crate::waiters::Waiters;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,8 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 /// What a task can reach through its [`Context`]: everything but the poller.
 pub(crate) struct Core {
     pub(crate) slots: Slots,
-    /// The tasks that can run: the seed's `tasks`. The slot of a task that ended in here is empty when its turn comes.
-    pub(crate) ready: ReadyDeque,
-    /// Which task waits to receive from a descriptor: the seed's `recv_wait`.
-    pub(crate) recv_wait: WaitMap,
-    /// Which task waits to send to a descriptor: the seed's `send_wait`.
-    pub(crate) send_wait: WaitMap,
+    /// The ready deque and the two wait maps.
+    pub(crate) waiters: Waiters,
     pub(crate) timers: Timers,
     /// What the task that runs now waits for beside what it will return.
     pub(crate) or: Vec<Wait>,
@@ -48,9 +44,7 @@ impl Core {
     pub(crate) fn new(now: Instant) -> Core {
         let core = Core {
             slots: Slots::default(),
-            ready: ReadyDeque::default(),
-            recv_wait: WaitMap::default(),
-            send_wait: WaitMap::default(),
+            waiters: Waiters::default(),
             timers: Timers::default(),
             or: Vec::new(),
             until: NEVER,
@@ -70,7 +64,7 @@ impl Core {
 
     pub(crate) fn spawn(&mut self, task: Box<dyn Task>, is_service: bool, by: Option<TaskId>) -> TaskId {
         let id = self.slots.insert(task, is_service, by, self.clock);
-        self.ready.push_back(id.slot() | OTHERWISE);
+        self.waiters.ready.push_back(id.slot() | OTHERWISE);
         if let (Some(observer), Some(slot)) = (&mut self.observer, self.slots.get(id))
             && let Some(task) = &slot.task
         {
@@ -106,8 +100,8 @@ impl Core {
     pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
         match slot.reason.kind() {
-            Kind::Recv => self.recv_wait.get(slot.reason.fd()) == Some(id.slot()),
-            Kind::Send => self.send_wait.get(slot.reason.fd()) == Some(id.slot()),
+            Kind::Recv => self.waiters.get(Side::Recv, slot.reason.fd()) == Some(id.slot()),
+            Kind::Send => self.waiters.get(Side::Send, slot.reason.fd()) == Some(id.slot()),
             _ => true,
         }
     }
@@ -119,14 +113,6 @@ impl Core {
             let why = Context { core: self, entry: index }.why();
             self.tell(|observer| observer.resumed(id, why));
             self.mailbox.note(SPECIAL);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn wait_map(&mut self, side: Side) -> &mut WaitMap {
-        match side {
-            Side::Recv => &mut self.recv_wait,
-            Side::Send => &mut self.send_wait,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! When the system cannot poll: row 15 of the faults, at the scheduler's layer. It needs a program of its own, because the
 //! limit that it lowers is the whole process's.
 
-use fdtask::poller::{FAILURE_PAUSE, Patience, Poll, Poller, default_poller};
+use fdtask::poller::{FAILURE_PAUSE, Patience, Poll, Poller, Waiters, default_poller};
 use fdtask::{Observer, Scheduler, Side, Wait, task_fn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::cell::Cell;
@@ -80,11 +80,11 @@ fn takes_as_many_as_the_limit_allows(mut poller: Box<dyn Poller>) {
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(LIMIT), maximum: limit.maximum })
         .expect("a limit can be lowered");
-    let mut fired = Vec::new();
-    let result = poller.wait(Patience::Look, &mut fired);
+    let mut nobody = Waiters::default();
+    let result = poller.wait(Patience::Look, &mut nobody);
     setrlimit(Resource::Nofile, limit).expect("and raised again");
     assert!(result.is_ok(), "{result:?}");
-    assert_ne!(fired, []);
+    assert_ne!(nobody.take_unclaimed(), []);
 }
 
 #[test]

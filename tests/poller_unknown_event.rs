@@ -5,7 +5,7 @@
 #![cfg(target_os = "linux")]
 
 use fdtask::Side;
-use fdtask::poller::{Parked, Patience, Poller};
+use fdtask::poller::{Parked, Patience, Poller, Waiters};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::fs;
 use std::io::{self, Write};
@@ -31,11 +31,11 @@ fn epoll_instance(_open: &Parked) -> BorrowedFd<'_> {
 
 /// What fires while the poller is to sleep for a while, and whether it slept.
 fn nap(poller: &mut Parked, watched: &io::PipeReader) -> (Vec<i32>, bool) {
-    let mut fired = Vec::new();
+    let mut nobody = Waiters::default();
     let begin = Instant::now();
-    poller.wait(Patience::Until(begin + NAP), &mut fired).expect("it can poll");
+    poller.wait(Patience::Until(begin + NAP), &mut nobody).expect("it can poll");
     let slept = begin.elapsed() >= NAP;
-    let fired: Vec<i32> = fired.iter().map(|one| one.fd()).collect();
+    let fired: Vec<i32> = nobody.take_unclaimed().iter().map(|one| one.fd()).collect();
     if fired.contains(&watched.as_raw_fd()) {
         poller.watch(watched.as_raw_fd(), Side::Recv, true);
     }
@@ -52,11 +52,11 @@ fn an_event_that_nobody_knows_makes_the_poller_start_afresh_and_sleep_again() {
     }
     let (parked, mut writer) = io::pipe().expect("a pipe");
     poller.watch(parked.as_raw_fd(), Side::Recv, true);
-    let mut fired = Vec::new();
+    let mut nobody = Waiters::default();
     for _ in 0..LONG_IDLE_WAITS {
-        poller.wait(Patience::Look, &mut fired).expect("it can poll");
+        poller.wait(Patience::Look, &mut nobody).expect("it can poll");
     }
-    assert!(fired.is_empty());
+    assert_eq!(nobody.take_unclaimed(), []);
 
     let (ready, mut unread) = io::pipe().expect("a pipe");
     unread.write_all(b"!").expect("room");

@@ -4,7 +4,7 @@
 mod scripted;
 
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::poller::{Fired, Happening, Patience, Poll, Poller, Sim, SimScript};
+use fdtask::poller::{Happening, Patience, Poll, Poller, Sim, SimScript, Waiters};
 use fdtask::{Context, Scheduler, Side, Wait, task_fn};
 use scripted::ms;
 use std::cell::RefCell;
@@ -56,8 +56,8 @@ impl Poller for Noting {
         self.sim.forget(fd);
     }
 
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
-        self.sim.wait(patience, fired)
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
+        self.sim.wait(patience, waiters)
     }
 }
 
@@ -192,8 +192,8 @@ impl Poller for Counting {
         self.poll.forget(fd);
     }
 
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
-        self.poll.wait(patience, fired)
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
+        self.poll.wait(patience, waiters)
     }
 }
 

@@ -2,7 +2,7 @@
 //! polls, against what they wait for.
 
 use super::ledger::{Ledger, Record};
-use crate::poller::{Fired, Patience, Poller, Sim};
+use crate::poller::{Patience, Poller, Sim, Waiters};
 use crate::scheduler::Scheduler;
 use crate::slots::Reason;
 use crate::state::Core;
@@ -43,7 +43,7 @@ impl Poller for Checked {
         self.sim.forget(fd);
     }
 
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         let ledger = self.ledger.borrow().clone().expect("the run has begun");
         {
             let tasks = ledger.tasks.borrow();
@@ -52,9 +52,13 @@ impl Poller for Checked {
                 assert!(waited.contains(&side), "{side:?} is watched, and nobody waits for it");
             }
         }
-        let before = fired.len();
-        let result = self.sim.wait(patience, fired);
-        *ledger.fired.borrow_mut() = fired[before..].iter().map(|one| (one.fd(), one.side())).collect();
+        let mut nobody = Waiters::default();
+        let result = self.sim.wait(patience, &mut nobody);
+        let fired = nobody.take_unclaimed();
+        *ledger.fired.borrow_mut() = fired.iter().map(|one| (one.fd(), one.side())).collect();
+        for one in fired {
+            waiters.fire(one);
+        }
         result
     }
 }
@@ -63,7 +67,7 @@ impl Poller for Checked {
 pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
     let core = &scheduler.core;
     let mut queued: BTreeMap<u32, usize> = BTreeMap::new();
-    for index in core.ready.iter() {
+    for index in core.waiters.ready.iter() {
         *queued.entry(index).or_default() += 1;
     }
     assert!(queued.values().all(|count| *count == 1), "a slot is named twice in the deque");
@@ -90,8 +94,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
         let waits: BTreeSet<_> = first.into_iter().chain(also).collect();
         assert_eq!(waits, record.waits, "{id} waits for what it asked for");
         for (fd, side) in waits {
-            let map = if side == Side::Recv { &core.recv_wait } else { &core.send_wait };
-            assert_eq!(map.get(fd), Some(id.slot()), "{id} is filed under {side:?} {fd}");
+            assert_eq!(core.waiters.get(side, fd), Some(id.slot()), "{id} is filed under {side:?} {fd}");
             assert!(watched.contains(&(fd, side)), "{id} waits for {side:?} {fd}, and nobody watches it");
             assert!(!ledger.fired.borrow().contains(&(fd, side)), "{side:?} {fd} has fired, and {id} waits for it");
             entries += 1;
@@ -99,18 +102,14 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
         assert_eq!(slot.deadline == NEVER, record.until.is_none(), "{id} has the deadline that it asked for");
         assert!(slot.queued <= slot.deadline, "{id} is queued too late");
     }
-    assert_eq!(
-        core.recv_wait.len() + core.send_wait.len(),
-        entries,
-        "an entry names somebody who does not wait for it"
-    );
+    assert_eq!(core.waiters.waiting(), entries, "an entry names somebody who does not wait for it");
 }
 
 /// Whether a ready task may still renew the wait that it is ready for.
 fn has_fired(core: &Core, id: TaskId) -> bool {
     let reason = core.slots.get(id).map_or(Reason::TURN, |slot| slot.reason);
     reason.wait(|| core.now).descriptor().is_some_and(|(fd, side)| {
-        let map = if side == Side::Recv { &core.recv_wait } else { &core.send_wait };
+        let map = if side == Side::Recv { &core.waiters.recv_wait } else { &core.waiters.send_wait };
         map.has_fired(fd, id.slot())
     })
 }

@@ -7,7 +7,7 @@
 //! The first entry is for whatever else the poller itself wants to hear of, under the same sleep. It is not handed over
 //! while its number is negative. Beside each entry the poller may keep something of its own, a `T`.
 
-use super::{Fired, Side};
+use super::{Fired, Side, Waiters};
 use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
 use std::io;
 use std::os::fd::RawFd;
@@ -42,23 +42,23 @@ pub(super) const fn bit(side: Side) -> i16 {
     }
 }
 
-/// Appends what fires of the watched `events` when `poll(2)` or epoll reports `revents`: a hang-up, an error or a number
+/// Says what fires of the watched `events` when `poll(2)` or epoll reports `revents`: a hang-up, an error or a number
 /// that is not open has no bit of its own to ask for, and concerns both sides.
 #[inline]
-pub(super) fn collect(fd: RawFd, events: i16, revents: i16, fired: &mut Vec<Fired>) {
+pub(super) fn collect(fd: RawFd, events: i16, revents: i16, waiters: &mut Waiters) {
     if revents == POLLIN {
-        fired.push(Fired::Recv(fd));
+        waiters.fire(Fired::Recv(fd));
     } else {
-        collect_any(fd, events, revents, fired);
+        collect_any(fd, events, revents, waiters);
     }
 }
 
 #[cold]
-fn collect_any(fd: RawFd, events: i16, revents: i16, fired: &mut Vec<Fired>) {
+fn collect_any(fd: RawFd, events: i16, revents: i16, waiters: &mut Waiters) {
     let bits = if revents & !(POLLIN | POLLOUT) == 0 { events & revents } else { events };
     for side in [Side::Recv, Side::Send] {
         if bits & bit(side) != 0 {
-            fired.push(match side {
+            waiters.fire(match side {
                 side if revents & POLLNVAL != 0 => Fired::Closed(fd, side),
                 Side::Recv => Fired::Recv(fd),
                 Side::Send => Fired::Send(fd),
@@ -163,10 +163,10 @@ impl<T> Array<T> {
         sys::poll(&mut self.entries[begin..], timeout_ms)
     }
 
-    /// Appends what fired, as the `count` entries of which `poll(2)` has spoken say; what is kept beside each of them is
+    /// Says what fired, as the `count` entries of which `poll(2)` has spoken say; what is kept beside each of them is
     /// handed to `each`. Returns whether the first entry is one of them.
     #[inline]
-    pub(super) fn collect(&mut self, count: usize, fired: &mut Vec<Fired>, mut each: impl FnMut(&mut T)) -> bool {
+    pub(super) fn collect(&mut self, count: usize, waiters: &mut Waiters, mut each: impl FnMut(&mut T)) -> bool {
         let has_first_fired = count > 0 && self.entries[0].revents() != 0;
         let mut left = count - usize::from(has_first_fired);
         let others = self.entries[1..].iter().zip(&mut self.beside[1..]);
@@ -174,7 +174,7 @@ impl<T> Array<T> {
         while left > 0
             && let Some((entry, beside)) = others.next()
         {
-            collect(entry.fd(), entry.events(), entry.revents(), fired);
+            collect(entry.fd(), entry.events(), entry.revents(), waiters);
             each(beside);
             left -= 1;
         }
@@ -254,17 +254,16 @@ mod tests {
     #[test]
     fn what_has_fired_is_not_collected_again_after_a_call_that_was_interrupted() {
         let (reader, mut writer) = io::pipe().expect("a pipe");
-        let (fd, mut fired) = (reader.as_raw_fd(), Vec::new());
+        let (fd, mut waiters) = (reader.as_raw_fd(), Waiters::default());
         writer.write_all(b"!").expect("room");
         let mut array = Array::<()>::default();
         array.watch(fd, POLLIN, ());
         // As the first entry and as another: the kernel leaves what it has said of both where it is.
         array.entries[0] = PollEntry::new(fd, POLLIN);
         let count = array.poll(0).expect("the system can poll");
-        assert!(array.collect(count, &mut fired, |()| {}));
-        assert_eq!(fired, [Fired::Recv(fd)]);
-        let mut again = Vec::new();
-        assert!(!array.collect(0, &mut again, |()| {}));
-        assert_eq!(again, []);
+        assert!(array.collect(count, &mut waiters, |()| {}));
+        assert_eq!(waiters.take_unclaimed(), [Fired::Recv(fd)]);
+        assert!(!array.collect(0, &mut waiters, |()| {}));
+        assert_eq!(waiters.take_unclaimed(), []);
     }
 }

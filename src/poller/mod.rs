@@ -10,9 +10,10 @@
 //! 2. **unwatch** makes a side not watched. It is harmless for one that is not.
 //! 3. **forget** makes both sides not watched and drops everything that is known of the number. The scheduler says it
 //!    before it closes a descriptor that it owns.
-//! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and appends what fired: each
-//!    side once, the two of one descriptor next to each other. Readiness is level-triggered: a watched side that is ready fires in every `wait`, so whoever does
-//!    not want to hear of it again must unwatch it. Everything that is ready fires within two waits, however much it is.
+//! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and tells the [`Waiters`] what fired:
+//!    each side once, the two of one descriptor one after the other. Readiness is level-triggered: a watched side that is ready
+//!    fires in every `wait`, so whoever does not want to hear of it again must unwatch it. Everything that is ready fires
+//!    within two waits, however much it is.
 //! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires as [`Fired::Closed`].
 //! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
 //! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
@@ -30,6 +31,7 @@ mod sim;
 #[cfg(test)]
 mod suite;
 
+pub use crate::waiters::Waiters;
 #[cfg(target_os = "linux")]
 pub use parked::Parked;
 pub use poll::Poll;
@@ -64,11 +66,11 @@ pub trait Poller {
     /// Drops everything that is known of `fd`, which is about to be closed.
     fn forget(&mut self, fd: RawFd);
 
-    /// Sleeps until something fires, or until `patience` is over, and appends what fired.
+    /// Sleeps until something fires, or until `patience` is over, and tells `waiters` what fired.
     ///
     /// # Errors
     /// The system could not poll; nothing has fired. The poller has paused already: try again.
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()>;
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()>;
 }
 
 /// How long a [`Poller::wait`] may sleep.

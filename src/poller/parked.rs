@@ -40,7 +40,7 @@
 
 use super::array::{self, Array, bit};
 use super::poll::{Failures, Interruptions};
-use super::{Fired, Patience, Poller, Side};
+use super::{Patience, Poller, Side, Waiters};
 use crate::sys::{self, Epoll, EpollEvent};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -258,9 +258,9 @@ impl Parked {
         self.looks_first && self.registered > 0 && self.array.len() == 0
     }
 
-    /// Collects what fired among the parked; returns how many did.
-    fn look_at_parked(&mut self, fired: &mut Vec<Fired>) -> usize {
-        let before = fired.len();
+    /// Says what fired among the parked; returns how many did.
+    fn look_at_parked(&mut self, waiters: &mut Waiters) -> usize {
+        let mut fired = 0;
         let mut events = std::mem::take(&mut self.events);
         events.resize(EVENTS_MAX, EpollEvent::EMPTY);
         for _ in 0..=self.registered / EVENTS_MAX {
@@ -277,26 +277,27 @@ impl Parked {
             };
             self.interruptions.end();
             for event in &events[..count] {
-                self.take_event(*event, fired);
+                fired += usize::from(self.take_event(*event, waiters));
             }
             if count < EVENTS_MAX {
                 break;
             }
         }
         self.events = events;
-        fired.len() - before
+        fired
     }
 
-    fn take_event(&mut self, event: EpollEvent, fired: &mut Vec<Fired>) {
+    /// Returns whether it is news of somebody who is known.
+    fn take_event(&mut self, event: EpollEvent, waiters: &mut Waiters) -> bool {
         let fd = event.fd();
         let waits = self.waits;
         let Some(lot) = self.parked_lot(fd) else {
             self.is_tainted = true;
-            return;
+            return false;
         };
         if lot.fired == waits {
             // It was in the last batch already, and is still ready.
-            return;
+            return false;
         }
         let watched = i16::from(lot.watched);
         lot.busy = if waits.wrapping_sub(lot.fired) <= BUSY_GAP { lot.busy + 1 } else { 0 };
@@ -304,7 +305,8 @@ impl Parked {
         if lot.busy >= BUSY_FIRES {
             self.unpark(fd);
         }
-        array::collect(fd, watched, event.revents(), fired);
+        array::collect(fd, watched, event.revents(), waiters);
+        true
     }
 
     /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the array,
@@ -381,20 +383,20 @@ impl Poller for Parked {
         self.array.remove(fd);
     }
 
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
         self.settle();
         if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
             self.tidy();
         }
-        if self.is_looking_first() && self.look_at_parked(fired) > 0 {
+        if self.is_looking_first() && self.look_at_parked(waiters) > 0 {
             return Ok(());
         }
         let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
         let waits = self.waits;
-        let look = self.array.collect(count, fired, |last_fired| *last_fired = waits);
-        self.looks_first = look && self.look_at_parked(fired) >= LOOK_FIRST_FIRED;
+        let look = self.array.collect(count, waiters, |last_fired| *last_fired = waits);
+        self.looks_first = look && self.look_at_parked(waiters) >= LOOK_FIRST_FIRED;
         Ok(())
     }
 }

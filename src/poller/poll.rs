@@ -15,7 +15,7 @@
 //!   each. That is what [`Parked`](super::Parked) is for.
 
 use super::array::{Array, bit};
-use super::{FAILURE_PAUSE, Fired, Patience, Poller, Side};
+use super::{FAILURE_PAUSE, Patience, Poller, Side, Waiters};
 use crate::sys;
 use std::io;
 use std::os::fd::RawFd;
@@ -57,10 +57,10 @@ impl Poller for Poll {
         self.array.remove(fd);
     }
 
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
-        self.array.collect(count, fired, |()| {});
+        self.array.collect(count, waiters, |()| {});
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! Every function here may be inlined, and so is compiled where it is used and nowhere else: a program without tests, such
 //! as the daemon, does not pay for it with a fifth of its build time.
 
-use super::{Fired, Patience, Poller, Side};
+use super::{Fired, Patience, Poller, Side, Waiters};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -170,18 +170,21 @@ impl State {
         }
     }
 
-    /// Appends what fires now.
+    /// Says what fires now. Returns whether anything does.
     #[inline]
-    fn collect(&self, fired: &mut Vec<Fired>) -> bool {
-        let before = fired.len();
+    fn collect(&self, waiters: &mut Waiters) -> bool {
+        let mut has_fired = false;
         for &(fd, side) in &self.watched {
             if self.closed.contains(&fd) {
-                fired.push(Fired::Closed(fd, side));
+                waiters.fire(Fired::Closed(fd, side));
             } else if self.hung_up.contains(&fd) || self.ready.contains(&(fd, side)) {
-                fired.push(if side == Side::Recv { Fired::Recv(fd) } else { Fired::Send(fd) });
+                waiters.fire(if side == Side::Recv { Fired::Recv(fd) } else { Fired::Send(fd) });
+            } else {
+                continue;
             }
+            has_fired = true;
         }
-        fired.len() > before
+        has_fired
     }
 }
 
@@ -222,7 +225,7 @@ impl Poller for Sim {
     /// # Panics
     /// If that happens 100 times in a row: then the scheduler is in its `run`, which would never return.
     #[inline]
-    fn wait(&mut self, patience: Patience, fired: &mut Vec<Fired>) -> io::Result<()> {
+    fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.waits += 1;
         if let Some(kind) = state.failures.pop_front() {
@@ -232,7 +235,7 @@ impl Poller for Sim {
         loop {
             state.catch_up();
             let interrupted = mem::take(&mut state.interrupted);
-            if state.collect(fired) || interrupted || patience == Patience::Look {
+            if state.collect(waiters) || interrupted || patience == Patience::Look {
                 break;
             }
             let next = state.agenda.first_key_value().map(|((at, _), _)| *at);

@@ -5,7 +5,7 @@
 //! same whether the scheduler owns it or not, and whether it was watched just now or has been idle for hundreds of waits,
 //! which is where a poller that parks has something to get wrong.
 
-use super::{Fired, Patience, Poller, Side};
+use super::{Fired, Patience, Poller, Side, Waiters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -73,6 +73,13 @@ pub(super) fn crowd(poller: &mut dyn Poller, count: usize) -> Crowd {
     crowd
 }
 
+/// What fires in one wait.
+fn fired_in(poller: &mut dyn Poller, patience: Patience) -> Vec<Fired> {
+    let mut nobody = Waiters::default();
+    poller.wait(patience, &mut nobody).expect("the system can poll");
+    nobody.take_unclaimed()
+}
+
 impl Rig {
     pub(super) fn new(poller: Box<dyn Poller>) -> Rig {
         Rig::with_crowd(poller, CROWD)
@@ -95,8 +102,7 @@ impl Rig {
 
     /// One wait. Each side fires once in it.
     fn wait(&mut self, patience: Patience) -> Vec<Fired> {
-        let mut fired = Vec::new();
-        self.poller.wait(patience, &mut fired).expect("the system can poll");
+        let mut fired = fired_in(self.poller.as_mut(), patience);
         fired.sort_by_key(|one| order(*one));
         assert!(fired.windows(2).all(|two| order(two[0]) < order(two[1])), "a side has fired twice: {fired:?}");
         fired

@@ -1,0 +1,72 @@
+//! Where the tasks are that wait for a descriptor, and those that can run: the seed's `recv_wait`, `send_wait` and `tasks`.
+//!
+//! A poller is handed all three, and says what fired. In almost every case that is one task which waits for nothing else: it
+//! moves from its map to the deque there and then, and nothing is written down in between.
+
+use crate::poller::Fired;
+use crate::ready::ReadyDeque;
+use crate::task::Side;
+use crate::wait_map::WaitMap;
+use std::os::fd::RawFd;
+
+/// Whom a [`Poller`](crate::poller::Poller) tells what [fired](Waiters::fire).
+#[derive(Default)]
+pub struct Waiters {
+    /// The tasks that can run. The slot of a task that ended in here is empty when its turn comes.
+    pub(crate) ready: ReadyDeque,
+    /// Which task waits to receive from a descriptor.
+    pub(crate) recv_wait: WaitMap,
+    /// Which task waits to send to a descriptor.
+    pub(crate) send_wait: WaitMap,
+    /// What has fired and takes more than to move one task to the deque.
+    pub(crate) unclaimed: Vec<Fired>,
+}
+
+impl Waiters {
+    /// Something has fired.
+    #[inline]
+    pub fn fire(&mut self, fired: Fired) {
+        let waiter = match fired {
+            Fired::Recv(fd) => self.recv_wait.fire_only(fd),
+            Fired::Send(fd) => self.send_wait.fire_only(fd),
+            Fired::Closed(..) => None,
+        };
+        match waiter {
+            Some(slot) => self.ready.push_back(slot),
+            None => self.leave(fired),
+        }
+    }
+
+    #[cold]
+    fn leave(&mut self, fired: Fired) {
+        self.unclaimed.push(fired);
+    }
+
+    /// Takes out what has fired and is not done with, in the order in which it fired: its task waits for something else, too; or
+    /// it has to be told of an error; or there is none. `Waiters::default()` has no tasks, so that a test of a poller finds
+    /// everything here.
+    pub fn take_unclaimed(&mut self) -> Vec<Fired> {
+        std::mem::take(&mut self.unclaimed)
+    }
+
+    #[inline]
+    pub(crate) fn map(&mut self, side: Side) -> &mut WaitMap {
+        match side {
+            Side::Recv => &mut self.recv_wait,
+            Side::Send => &mut self.send_wait,
+        }
+    }
+
+    /// The slot of the task that waits for this side of `fd`.
+    pub(crate) fn get(&self, side: Side, fd: RawFd) -> Option<u32> {
+        match side {
+            Side::Recv => self.recv_wait.get(fd),
+            Side::Send => self.send_wait.get(fd),
+        }
+    }
+
+    /// How many tasks the two maps hold.
+    pub(crate) fn waiting(&self) -> usize {
+        self.recv_wait.len() + self.send_wait.len()
+    }
+}
