@@ -81,7 +81,7 @@ impl Scheduler {
     pub fn run(&mut self) {
         // Whatever was done since the last poll, or before the first, is not part of anybody's deadline.
         self.core.set_now(self.poller.now());
-        while self.take_turn() {}
+        self.take_turns(false);
     }
 
     /// Takes one turn: resumes each task that was ready when it began, once, and then polls, which sleeps until something fires
@@ -90,30 +90,32 @@ impl Scheduler {
     pub fn turn(&mut self) -> bool {
         // Whatever was done since the turn before is not part of anybody's deadline.
         self.core.set_now(self.poller.now());
-        self.take_turn()
+        self.take_turns(true)
     }
 
-    fn take_turn(&mut self) -> bool {
-        self.settle();
-        let is_last = mem::take(&mut self.is_overdue);
-        if !self.run_ready() || is_last {
-            return false;
-        }
-        if self.is_finished() {
-            if self.core.drain_by != NEVER {
-                // Whoever is left could wait for the drain's deadline, but for nothing else.
-                self.cancel_all();
+    /// Takes turns until there is nothing left to do, which returns false, or only one.
+    fn take_turns(&mut self, only_one: bool) -> bool {
+        loop {
+            self.settle();
+            let is_last = mem::take(&mut self.is_overdue);
+            if !self.run_ready() || is_last {
+                return false;
             }
-            return false;
+            if self.is_finished() {
+                if self.core.drain_by != NEVER {
+                    // Whoever is left could wait for the drain's deadline, but for nothing else.
+                    self.cancel_all();
+                }
+                return false;
+            }
+            // 3. Sleep until something fires or the next deadline; if something is ready, only look.
+            // 4. Whoever waited for what fired, or for a deadline that has passed, is ready.
+            self.poll();
+            self.wake_due();
+            if only_one {
+                return true;
+            }
         }
-        // 3. Sleep until something fires or the next deadline; if something is ready, only look.
-        // 4. Whoever waited for what fired, which the poller tells the waiters, or for a deadline that has passed, is ready.
-        self.poll();
-        if !self.core.waiters.unclaimed.is_empty() {
-            self.wake_unclaimed();
-        }
-        self.wake_due();
-        true
     }
 
     /// Step 1: run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
@@ -255,6 +257,9 @@ impl Scheduler {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
+        if !self.core.waiters.unclaimed.is_empty() {
+            self.wake_unclaimed();
+        }
     }
 
     /// Wakes whom the waiters could not, when what fired was said. A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere, and
