@@ -107,9 +107,9 @@ impl Scheduler {
     }
 
     fn begin_drain(&mut self, by: Instant) {
-        let begins = self.core.drain_by == NEVER;
-        self.core.drain_by = self.core.drain_by.min(self.core.epoch.nanos(by));
-        if !begins {
+        let before = self.core.timers.drain_by();
+        self.core.timers.set_drain_by(before.min(self.core.epoch.nanos(by)));
+        if before != NEVER {
             return;
         }
         for id in self.core.slots.ids() {
@@ -131,7 +131,7 @@ impl Scheduler {
         }
         self.settle();
         // What is spawned from now on is not part of it.
-        self.core.drain_by = NEVER;
+        self.core.timers.set_drain_by(NEVER);
         self.core.mailbox.draining.set(false);
     }
 }

@@ -36,8 +36,6 @@ pub(crate) struct Core {
     pub(crate) clock: Nanos,
     /// When the clock is brought up to date at the latest.
     clock_due: Instant,
-    /// The deadline of the drain that has begun, or [`NEVER`].
-    pub(crate) drain_by: Nanos,
 }
 
 impl Core {
@@ -56,7 +54,6 @@ impl Core {
             epoch: Epoch(now),
             clock: 0,
             clock_due: now,
-            drain_by: NEVER,
         };
         core.mailbox.now.set(Some(now));
         core
@@ -84,16 +81,10 @@ impl Core {
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.mailbox.now.set(Some(now));
-        if now >= self.clock_due || self.next_deadline() != NEVER {
+        if now >= self.clock_due || self.timers.soonest() != NEVER {
             self.clock = self.epoch.nanos(now);
             self.clock_due = now.checked_add(CLOCK_STEP).unwrap_or(now);
         }
-    }
-
-    /// The soonest deadline that is queued, which may turn out to be early, or the drain's; [`NEVER`] if there is none.
-    #[inline]
-    pub(crate) fn next_deadline(&self) -> Nanos {
-        self.timers.next().unwrap_or(NEVER).min(self.drain_by)
     }
 
     /// Whether a live task waits: it is neither ready nor being resumed.

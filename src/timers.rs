@@ -32,10 +32,19 @@ impl Epoch {
     }
 }
 
-/// Queued deadlines, the soonest first.
-#[derive(Default)]
+/// Queued deadlines, the soonest first, and that of a drain.
 pub(crate) struct Timers {
     queue: BinaryHeap<Reverse<Entry>>,
+    /// The deadline of the drain that has begun, or [`NEVER`].
+    drain_by: Nanos,
+    /// The soonest of all of them, looked at three times a turn.
+    soonest: Nanos,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers { queue: BinaryHeap::new(), drain_by: NEVER, soonest: NEVER }
+    }
 }
 
 /// One queued deadline of one task.
@@ -56,21 +65,35 @@ impl Entry {
 const STALE_ENTRIES_MAX: usize = 64;
 
 impl Timers {
-    /// The soonest instant at which something is queued; it may turn out to be early.
-    pub(crate) fn next(&self) -> Option<Nanos> {
-        self.queue.peek().map(|Reverse(entry)| entry.at)
+    /// The soonest instant at which a task or a drain may be due, which may turn out to be early for a task; [`NEVER`] if there
+    /// is none.
+    #[inline]
+    pub(crate) fn soonest(&self) -> Nanos {
+        self.soonest
+    }
+
+    fn find_soonest(&mut self) {
+        self.soonest = self.queue.peek().map_or(NEVER, |Reverse(entry)| entry.at).min(self.drain_by);
+    }
+
+    /// Whether no task has a deadline that is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     pub(crate) fn push(&mut self, at: Nanos, task: TaskId) {
         self.queue.push(Reverse(Entry { at, slot: task.slot(), serial: task.serial() }));
+        self.find_soonest();
     }
 
     /// Takes out the soonest entry, if it is due at `now`.
     pub(crate) fn pop_due(&mut self, now: Nanos) -> Option<Entry> {
-        if self.next()? > now {
+        if self.queue.peek()?.0.at > now {
             return None;
         }
-        self.queue.pop().map(|Reverse(entry)| entry)
+        let due = self.queue.pop()?.0;
+        self.find_soonest();
+        Some(due)
     }
 
     /// Throws out the soonest entries for as long as they are stale.
@@ -78,6 +101,17 @@ impl Timers {
         while self.queue.peek().is_some_and(|Reverse(entry)| is_stale(*entry)) {
             self.queue.pop();
         }
+        self.find_soonest();
+    }
+
+    /// The deadline of the drain that has begun, or [`NEVER`].
+    pub(crate) fn drain_by(&self) -> Nanos {
+        self.drain_by
+    }
+
+    pub(crate) fn set_drain_by(&mut self, drain_by: Nanos) {
+        self.drain_by = drain_by;
+        self.find_soonest();
     }
 
     /// Throws out the entries that `is_live` disowns, once they could be the greater part. Entries go stale when a task
@@ -85,6 +119,7 @@ impl Timers {
     pub(crate) fn tidy(&mut self, live_tasks: usize, is_live: impl Fn(Entry) -> bool) {
         if self.queue.len() > 2 * live_tasks + STALE_ENTRIES_MAX {
             self.queue.retain(|Reverse(entry)| is_live(*entry));
+            self.find_soonest();
         }
     }
 }

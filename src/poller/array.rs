@@ -169,14 +169,19 @@ impl<T> Array<T> {
     pub(super) fn collect(&mut self, count: usize, waiters: &mut Waiters, mut each: impl FnMut(&mut T)) -> bool {
         let has_first_fired = count > 0 && self.entries[0].revents() != 0;
         let mut left = count - usize::from(has_first_fired);
-        let others = self.entries[1..].iter().zip(&mut self.beside[1..]);
-        let mut others = others.filter(|(entry, _)| entry.revents() != 0);
-        while left > 0
-            && let Some((entry, beside)) = others.next()
-        {
-            collect(entry.fd(), entry.events(), entry.revents(), waiters);
-            each(beside);
-            left -= 1;
+        if left == 0 {
+            return has_first_fired;
+        }
+        let beside = &mut self.beside[1..self.entries.len()];
+        for (entry, beside) in self.entries[1..].iter().zip(beside) {
+            if entry.revents() != 0 {
+                collect(entry.fd(), entry.events(), entry.revents(), waiters);
+                each(beside);
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
         }
         has_first_fired
     }
