@@ -109,8 +109,12 @@ impl Scheduler {
                 return false;
             }
             // 3. Sleep until something fires or the next deadline; if something is ready, only look.
-            // 4. Whoever waited for what fired, or for a deadline that has passed, is ready.
             self.poll();
+            // 4. Whoever waited for what fired is ready: the poller has told the waiters, which leave what is not simple. So is
+            // whoever waited for a deadline that has passed.
+            if !self.core.waiters.unclaimed.is_empty() {
+                self.wake_unclaimed();
+            }
             if self.core.timers.soonest() <= self.core.clock {
                 self.wake_due();
             }
@@ -267,13 +271,12 @@ impl Scheduler {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
-        if !self.core.waiters.unclaimed.is_empty() {
-            self.wake_unclaimed();
-        }
     }
 
-    /// Wakes whom the waiters could not, when what fired was said. A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere, and
-    /// read in either direction, one that always fires does not keep the others from ever being it. (To count would not do:
+    /// Wakes whoever is left by the waiters.
+    ///
+    /// A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere,
+    /// and read in either direction, one that always fires does not keep the others from ever being it. (To count would not do:
     /// tasks that wait in turns could each meet the same number every time.) The two sides of one descriptor, which stand side
     /// by side, are not parted, so which of them comes first does not depend on what else has fired.
     #[cold]
