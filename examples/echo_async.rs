@@ -5,7 +5,7 @@
 //! terminal 2: nc localhost 25000
 //! ```
 //! What you type in terminal 2 comes back behind `GOT:`; type nothing for a minute, and you are let go. Ctrl-C in terminal 1
-//! ends the server when every client has its answers, a second one at once. The guide in the docs has the fifteen lines of it.
+//! ends the server when every client has its answers and has hung up, a second one at once. The guide has fifteen lines of it.
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
 use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};

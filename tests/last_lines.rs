@@ -1,7 +1,9 @@
-//! The last lines of a program are often the reason why it ends: they are written although nobody runs any more.
+//! The last lines of a program are often the reason why it ends: they are written although nobody runs any more, and who waits
+//! for that does not wait for longer.
 
-use fdtask::{Diagnostics, Scheduler, Wait, task_fn};
+use fdtask::{Diagnostics, Log, Scheduler, Wait, task_fn};
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 #[test]
 fn the_error_of_the_last_task_is_written_when_the_scheduler_is_dropped() {
@@ -19,4 +21,42 @@ fn the_error_of_the_last_task_is_written_when_the_scheduler_is_dropped() {
     let mut lines = String::new();
     reader.read_to_string(&mut lines).expect("the writing end is closed");
     assert_eq!(lines, "example: last: no reason\n");
+}
+
+/// More than is written in one turn, and less than a pipe has room for.
+const LINES: usize = 200;
+const LINE: &str = "a line of a log that is written in more than one turn, because there are some of its kind";
+
+/// A scheduler with a log that has been told this, and where that comes out.
+fn logging() -> (Scheduler, Log, io::PipeReader) {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let mut scheduler = Scheduler::new();
+    let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+    scheduler.spawn_service(writer);
+    (0..LINES).for_each(|_| log.line(LINE));
+    (scheduler, log, reader)
+}
+
+#[test]
+fn a_patience_without_end_waits_until_the_last_line_is_written() {
+    let (mut scheduler, log, mut reader) = logging();
+    scheduler.spawn(log.flush(Duration::MAX));
+    scheduler.run();
+    // The scheduler is there still: when it is dropped, the writer writes what is left.
+    let [writer] = &scheduler.tasks()[..] else { panic!("{:?}", scheduler.tasks()) };
+    assert_eq!(writer.state, "wake", "nothing is queued any more");
+    drop(scheduler);
+    let mut lines = String::new();
+    reader.read_to_string(&mut lines).expect("the writing end is closed");
+    assert_eq!(lines.lines().filter(|line| *line == LINE).count(), LINES);
+}
+
+#[test]
+fn of_several_who_wait_until_a_log_is_written_each_is_told() {
+    let (mut scheduler, log, _reader) = logging();
+    let patience = Duration::from_secs(20);
+    (0..3).for_each(|_| _ = scheduler.spawn(log.flush(patience)));
+    let begin = Instant::now();
+    scheduler.run();
+    assert!(begin.elapsed() < patience, "somebody has waited for all of his patience");
 }

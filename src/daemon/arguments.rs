@@ -38,7 +38,8 @@ Options:
   -V, --version                Print the version
 
 Signals:
-  SIGINT, SIGTERM   End when every client has its answers; a second one ends at once
+  SIGINT, SIGTERM   End when every client has its answers and has hung up, or the drain
+                    timeout is over; a second one ends at once
   SIGUSR1           Print the task table to standard error
 
 Exit status:

@@ -120,21 +120,24 @@ impl<'a> Readable<'a> {
     /// The same, but only until a drain begins (see [`Handle::drain`]), and not at all if one has begun: `None`.
     ///
     /// ```
-    /// use fdtask::future::{readable, send_all};
+    /// use fdtask::future::{linger, readable, send_all};
     /// use fdtask::net::Stream;
-    /// use std::io;
+    /// use std::{io, time::Duration};
     ///
     /// async fn echo(client: Stream) -> io::Result<()> {
     ///     let mut data = [0; 1000];
     ///     // A drain ends this between two messages, and never in the middle of an answer.
     ///     while let Some(ready) = readable(&client).until_drain().await {
     ///         ready?;
-    ///         match client.recv(&mut data)? {
-    ///             0 => break,
-    ///             len => send_all(&client, &data[..len]).await?,
+    ///         match client.recv(&mut data) {
+    ///             Ok(0) => return Ok(()),
+    ///             Ok(len) => send_all(&client, &data[..len]).await?,
+    ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+    ///             Err(error) => return Err(error),
     ///         }
     ///     }
-    ///     Ok(())
+    ///     // To close with something unread is a reset, which may overtake the last answer.
+    ///     linger(&client, Duration::from_secs(1)).await
     /// }
     /// ```
     #[inline]

@@ -13,6 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it, on whichever
 /// thread they run. An acceptor that finds no room waits, without polling its listener, until one of the connections is
 /// closed.
+///
+/// What is counted are the tasks that the acceptors have spawned: a connection counts until its task has ended, and what that
+/// owned is closed. A task that hands its stream on to another should not end before that one does: it can
+/// [spawn](crate::future::spawn) it and wait for its end.
 #[derive(Clone)]
 pub struct Limit(Arc<Inner>);
 
@@ -75,7 +79,7 @@ impl Limit {
         Limit(Arc::new(Inner { max, open: AtomicUsize::new(0), waiting: Mutex::default() }))
     }
 
-    /// How many are open now.
+    /// How many are open now: how many of their tasks have not ended.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }

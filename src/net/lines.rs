@@ -43,6 +43,31 @@ const LINES_PER_TURN_MAX: u32 = 64;
 /// scheduler.run();
 /// # io::Result::Ok(())
 /// ```
+///
+/// # Lines and drains
+/// A server that is to drain has to answer what has been received, here and in the kernel, and then to end the stream. That is
+/// the same loop around [`try_recv`](Lines::try_recv):
+/// ```
+/// use fdtask::future::{linger, next_turn, readable, send_all};
+/// use fdtask::net::{Lines, Stream};
+/// use std::{io, time::Duration};
+///
+/// async fn measure(client: Stream) -> io::Result<()> {
+///     let mut lines = Lines::new(1000);
+///     loop {
+///         match lines.try_recv(&client) {
+///             Ok(Some(line)) => send_all(&client, format!("{} bytes\n", line.len()).as_bytes()).await?,
+///             Ok(None) => return Ok(()),
+///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => match readable(&client).until_drain().await {
+///                 Some(ready) => ready?,
+///                 None if client.recv_queue_bytes() > 0 => next_turn().await,
+///                 None => return linger(&client, Duration::from_secs(1)).await,
+///             },
+///             Err(error) => return Err(error),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Lines {
     line_bytes_max: usize,

@@ -1,6 +1,6 @@
 //! Sockets, and the tasks that use them: [`Acceptor`] and [`Echo`] are the seed's `tcp_server` and `echo_handler`.
 //!
-//! The scheduler knows nothing of this, but for one order: a connection counts until its descriptor is closed.
+//! The scheduler knows nothing of this, but for one order: a connection counts until what its task owned is closed.
 
 mod acceptor;
 mod echo;
