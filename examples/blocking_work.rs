@@ -90,13 +90,13 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(address) = address else {
-        eprintln!("usage: blocking_work [ADDRESS:PORT]");
+        let _ = writeln!(io::stderr(), "usage: blocking_work [ADDRESS:PORT]");
         return ExitCode::from(2);
     };
     let listener = match Listener::bind(address) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("blocking_work: cannot listen on {address}: {}", reason(&error));
+            let _ = writeln!(io::stderr(), "blocking_work: cannot listen on {address}: {}", reason(&error));
             return ExitCode::FAILURE;
         }
     };

@@ -124,10 +124,10 @@ fn arguments() -> Option<(SocketAddr, String)> {
 
 fn main() -> ExitCode {
     let Some((address, control)) = arguments() else {
-        eprintln!("usage: control_port ADDRESS:PORT CONTROL_PORT|./SOCKET");
+        let _ = writeln!(io::stderr(), "usage: control_port ADDRESS:PORT CONTROL_PORT|./SOCKET");
         return ExitCode::from(2);
     };
     let Err(error) = serve(address, &control) else { return ExitCode::SUCCESS };
-    eprintln!("control_port: cannot listen on {address} and {control}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "control_port: cannot listen on {address} and {control}: {}", reason(&error));
     ExitCode::FAILURE
 }

@@ -122,10 +122,10 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let address = arguments.first().and_then(|text| text.to_str()?.parse().ok());
     let (Some(address), [_, root]) = (address, &arguments[..]) else {
-        eprintln!("usage: http ADDRESS:PORT DIRECTORY");
+        let _ = writeln!(io::stderr(), "usage: http ADDRESS:PORT DIRECTORY");
         return ExitCode::from(2);
     };
     let Err(error) = run(address, Path::new(root)) else { return ExitCode::SUCCESS };
-    eprintln!("http: cannot serve {} on {address}: {}", root.display(), reason(&error));
+    let _ = writeln!(io::stderr(), "http: cannot serve {} on {address}: {}", root.display(), reason(&error));
     ExitCode::FAILURE
 }
