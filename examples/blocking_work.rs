@@ -17,6 +17,7 @@ use fdtask::net::{Acceptor, Lines, Listener, Stream};
 use fdtask::{Scheduler, reason};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::IntErrorKind;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -68,8 +69,8 @@ async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
                     jobs.send((limit, promise)).map_err(io::Error::other)?;
                     format!("{} primes up to {limit}\n", promised.await?)
                 }
-                Ok(_) => format!("that is too much: {LIMIT_MAX} at most\n"),
-                Err(_) => "please type a number\n".to_owned(),
+                Err(error) if *error.kind() != IntErrorKind::PosOverflow => "please type a number\n".to_owned(),
+                _ => format!("that is too much: {LIMIT_MAX} at most\n"),
             },
         };
         send_all(&client, answer.as_bytes()).await?;
@@ -90,13 +91,13 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(address) = address else {
-        eprintln!("usage: blocking_work [ADDRESS:PORT]");
+        let _ = writeln!(io::stderr(), "usage: blocking_work [ADDRESS:PORT]");
         return ExitCode::from(2);
     };
     let listener = match Listener::bind(address) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("blocking_work: cannot listen on {address}: {}", reason(&error));
+            let _ = writeln!(io::stderr(), "blocking_work: cannot listen on {address}: {}", reason(&error));
             return ExitCode::FAILURE;
         }
     };

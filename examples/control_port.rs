@@ -13,7 +13,7 @@
 //! `25001` in terminal 1, and `nc -U ./control` in terminal 3 talks to it.
 
 use fdtask::future::{self, linger, next_turn, promise, send_all, timeout};
-use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Lines, Listener, Stream};
+use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Lines, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, Task, TaskTable, Wait, reason, task_fn};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +23,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{fs, os::fd::AsRawFd};
 
+/// Fewer, if the system does not allow so many descriptors beside those of the sessions and of the program itself: who
+/// wants to know why there are none left must still get in.
+const CLIENTS_MAX: usize = 4096;
+const OWN_DESCRIPTORS: usize = 16;
 /// How many sessions there may be at a time on the port.
 const SESSIONS_MAX: usize = 16;
 /// A session ends when there has been no command for so long, or when its answer has not been taken, …
@@ -99,7 +103,10 @@ fn serve(address: SocketAddr, control: &str) -> io::Result<()> {
     let listener = Listener::bind(address)?;
     // A server whose standard output nobody reads serves all the same.
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
-    scheduler.spawn(Acceptor::new(&handle, listener, Echo::new));
+    let reserved = OWN_DESCRIPTORS + SESSIONS_MAX;
+    let room = raise_descriptor_limit(reserved + CLIENTS_MAX)?.saturating_sub(reserved);
+    let acceptor = Acceptor::new(&handle, listener, Echo::new);
+    scheduler.spawn(acceptor.with_limit(Some(Limit::new(room.clamp(1, CLIENTS_MAX)))));
     if let Ok(port) = control.parse() {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, port).into())?;
         let _ = writeln!(io::stdout(), "Controlled on {}", listener.address());
@@ -124,10 +131,10 @@ fn arguments() -> Option<(SocketAddr, String)> {
 
 fn main() -> ExitCode {
     let Some((address, control)) = arguments() else {
-        eprintln!("usage: control_port ADDRESS:PORT CONTROL_PORT|./SOCKET");
+        let _ = writeln!(io::stderr(), "usage: control_port ADDRESS:PORT CONTROL_PORT|./SOCKET");
         return ExitCode::from(2);
     };
     let Err(error) = serve(address, &control) else { return ExitCode::SUCCESS };
-    eprintln!("control_port: cannot listen on {address} and {control}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "control_port: cannot listen on {address} and {control}: {}", reason(&error));
     ExitCode::FAILURE
 }

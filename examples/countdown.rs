@@ -21,7 +21,7 @@ use std::process;
 /// `print(line)`: where that fails (the disk is full, nobody reads), the program has nothing left to do.
 fn print(line: &str) {
     if let Err(error) = writeln!(io::stdout(), "{line}") {
-        eprintln!("countdown: cannot print: {}", reason(&error));
+        let _ = writeln!(io::stderr(), "countdown: cannot print: {}", reason(&error));
         process::exit(1);
     }
 }

@@ -41,8 +41,7 @@ async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<
 }
 
 impl Client {
-    /// Receives a chunk, if there is one, and answers as far as there is room: how much was received, and whether that was
-    /// answered as a whole. Nothing at the end.
+    /// Answers what has come, up to a chunk: how much that was, and if there was room for all of it. Nothing at the end.
     #[inline]
     fn answer(&self) -> io::Result<Option<(usize, bool)>> {
         let buffer = &mut *self.buffer.borrow_mut();
@@ -141,10 +140,11 @@ fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {
 
 fn main() -> ExitCode {
     let Some((listen, idle_timeout, drain_timeout)) = options() else {
-        eprintln!("usage: echo_async [--listen ADDRESS:PORT] [--idle-timeout SECONDS] [--drain-timeout SECONDS]");
+        let usage = "usage: echo_async [--listen ADDRESS:PORT] [--idle-timeout SECONDS] [--drain-timeout SECONDS]";
+        let _ = writeln!(io::stderr(), "{usage}");
         return ExitCode::from(2);
     };
     let Err(error) = run(listen, idle_timeout, drain_timeout) else { return ExitCode::SUCCESS };
-    eprintln!("echo_async: cannot serve {listen}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "echo_async: cannot serve {listen}: {}", reason(&error));
     ExitCode::FAILURE
 }

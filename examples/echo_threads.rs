@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(address) = address else {
-        eprintln!("usage: echo_threads [ADDRESS:PORT]");
+        let _ = writeln!(io::stderr(), "usage: echo_threads [ADDRESS:PORT]");
         return ExitCode::from(2);
     };
     let listener = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("echo_threads: cannot listen on {address}: {error}");
+            let _ = writeln!(io::stderr(), "echo_threads: cannot listen on {address}: {error}");
             ExitCode::FAILURE
         }
     }

@@ -138,13 +138,13 @@ fn arguments() -> Option<(String, u16)> {
 
 fn main() -> ExitCode {
     let Some((host, port)) = arguments() else {
-        eprintln!("usage: tcp_client HOST PORT");
+        let _ = writeln!(io::stderr(), "usage: tcp_client HOST PORT");
         return ExitCode::from(2);
     };
-    match talk(&host, port) {
+    let _ = match talk(&host, port) {
         Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some((name, error))) => eprintln!("tcp_client: {name}: {}", reason(&error)),
-        Err(error) => eprintln!("tcp_client: cannot connect to {host} port {port}: {}", reason(&error)),
-    }
+        Ok(Some((name, error))) => writeln!(io::stderr(), "tcp_client: {name}: {}", reason(&error)),
+        Err(error) => writeln!(io::stderr(), "tcp_client: cannot connect to {host} port {port}: {}", reason(&error)),
+    };
     ExitCode::FAILURE
 }

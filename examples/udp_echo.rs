@@ -80,13 +80,13 @@ fn arguments() -> Option<SocketAddr> {
 
 fn main() -> ExitCode {
     let Some(address) = arguments() else {
-        eprintln!("usage: udp_echo ADDRESS:PORT");
+        let _ = writeln!(io::stderr(), "usage: udp_echo ADDRESS:PORT");
         return ExitCode::from(2);
     };
     let echo = match UdpEcho::bind(address) {
         Ok(echo) => echo,
         Err(error) => {
-            eprintln!("udp_echo: cannot listen on {address}: {}", reason(&error));
+            let _ = writeln!(io::stderr(), "udp_echo: cannot listen on {address}: {}", reason(&error));
             return ExitCode::FAILURE;
         }
     };

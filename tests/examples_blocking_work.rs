@@ -64,7 +64,7 @@ fn numbers_are_answered_and_everything_else_is_refused() {
         please type a number\n\
         please type a number\n\
         that is too much: 50000000 at most\n\
-        please type a number\n\
+        that is too much: 50000000 at most\n\
         please type a number\n\
         78498 primes up to 1000000\n";
     assert_eq!(text, expected, "and nothing after quit");

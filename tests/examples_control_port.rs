@@ -104,6 +104,25 @@ fn no_more_than_sixteen_sessions_are_held_and_the_next_gets_a_free_place() {
 }
 
 #[test]
+fn the_table_can_be_asked_for_when_clients_have_taken_all_descriptors() {
+    const CLIENTS: usize = 100;
+    let server = ServerBuilder::of(common::example("control_port")).args(["127.0.0.1:0", "0"]).after("ulimit -n 64");
+    let server = server.spawn();
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address())).collect();
+    let line = server.stdout.wait_for_line(LIMIT, |line| line.starts_with("Controlled on "));
+    let control = line["Controlled on ".len()..].parse().expect("an address and a port");
+    eventually("the table says why others wait", LIMIT, || {
+        let text = String::from_utf8(converse(control, b"ps\n")).expect("text");
+        text.lines().any(|line| line.contains(&format!("acceptor {} ", server.address())) && line.contains("limit of"))
+    });
+    // They wait for a place, and get one.
+    for mut client in clients {
+        client.ask(b"Hello");
+    }
+    assert!(server.stderr.all().is_empty(), "{:?}", server.stderr.all());
+}
+
+#[test]
 fn a_unix_socket_does_as_well_and_is_for_its_owner_alone() {
     let directory = Directory::new();
     let path = directory.file("control");

@@ -159,6 +159,9 @@ fn a_head_request_gets_the_headers_alone() {
         assert_eq!((head.status, head.header("Content-Length")), (get.status, get.header("Content-Length")));
         assert_eq!(head.body, "");
     }
+    // One that is refused, too.
+    let refused = site.ask("HEAD /page.txt HTTP/1.1\r\n\r\n");
+    assert_eq!((refused.status, &refused.body[..]), (400, ""));
 }
 
 #[test]

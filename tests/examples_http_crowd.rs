@@ -72,6 +72,29 @@ fn the_limit_on_descriptors_is_raised_as_far_as_the_clients_need_it() {
 }
 
 #[test]
+fn one_who_receives_slowly_costs_the_memory_of_one_chunk() {
+    /// A chunk is 64 KiB, and the rest of a client takes a few more.
+    const CLIENT_KIBIBYTES_MAX: usize = 96;
+
+    common::need_descriptors(2 * CLIENTS as u64 + 100);
+    let site = site();
+    let server = server(&site, "true");
+    // What it has asked the system for: much of a chunk that is too large is touched only sooner or later.
+    let kibibytes = || {
+        let status = server.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).expect("Linux says so");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")
+    };
+    let before = kibibytes();
+    let slow = slow_clients(&server);
+    assert!(slow.iter().all(|client| client.hears_something(LIMIT)), "all of them are served");
+    let holds_all = || server.open_descriptors() >= 2 * CLIENTS && server.state() == 'S';
+    eventually("the kernel takes no more, and it waits for all of them", LIMIT, holds_all);
+    let grown = kibibytes() - before;
+    assert!(grown < CLIENTS * CLIENT_KIBIBYTES_MAX, "{grown} KiB");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn who_asks_for_everything_at_once_is_answered_in_turn_with_the_others() {
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};

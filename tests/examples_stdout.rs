@@ -1,4 +1,4 @@
-//! Examples whose standard output takes nothing: the disk is full, or nobody reads.
+//! Examples whose standard output, or standard error, takes nothing: the disk is full, or nobody reads.
 
 mod common;
 #[path = "common/examples.rs"]
@@ -7,7 +7,7 @@ mod examples;
 mod faults;
 
 use common::{Client, LIMIT, ServerBuilder, eventually};
-use examples::{Directory, example};
+use examples::{Directory, example, refusing};
 use faults::{listening_address, open_sockets};
 use std::fs::File;
 use std::io;
@@ -62,5 +62,32 @@ fn a_program_that_only_prints_ends_with_an_error_if_it_cannot() {
         let output = output.expect("an example can be started");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), format!("countdown: cannot print: {error}\n"));
+    }
+}
+
+#[test]
+fn a_program_that_cannot_say_what_is_wrong_ends_with_the_same_exit_code() {
+    const ALL: [&str; 10] = [
+        "echo_async",
+        "echo_threads",
+        "blocking_work",
+        "proxy",
+        "socks5",
+        "chat",
+        "http",
+        "tcp_client",
+        "control_port",
+        "udp_echo",
+    ];
+    let (_socket, nobody) = refusing();
+    let [host, port] = [nobody.ip().to_string(), nobody.port().to_string()];
+    let usages = ALL.map(|name| (name, vec!["--help"], 2));
+    let failures = [("tcp_client", vec![&host[..], &port], 1), ("http", vec!["127.0.0.1:0", "/nowhere"], 1)];
+    for (name, args, code) in usages.into_iter().chain(failures).chain([("countdown", vec![], 1)]) {
+        for (stdout, stderr) in outputs().into_iter().zip(outputs()) {
+            let status = example(name).args(&args).stdin(Stdio::null()).stdout(stdout).stderr(stderr).status();
+            let status = status.expect("an example can be started");
+            assert_eq!(status.code(), Some(code), "{name} {args:?}");
+        }
     }
 }

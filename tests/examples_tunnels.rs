@@ -8,7 +8,7 @@ use common::{LIMIT, Server, ServerBuilder, eventually};
 use examples::connect;
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,20 +37,27 @@ struct Stuck {
     staying: TcpStream,
 }
 
+/// A proxy, and the client and the server of a connection through it.
+#[track_caller]
+fn connected(example: &str) -> (Server, TcpStream, TcpStream) {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = target.local_addr().expect("a bound socket has an address");
+    let builder = ServerBuilder::of(common::example(example)).args(["127.0.0.1:0"]);
+    let is_socks = example == "socks5";
+    let proxy = if is_socks { builder } else { builder.args([address.to_string()]) }.spawn();
+    let mut client = connect(proxy.address());
+    if is_socks {
+        let request = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &address.port().to_be_bytes()].concat();
+        client.write_all(&request).expect("the proxy receives");
+        client.read_exact(&mut [0; 12]).expect("a method and a reply");
+    }
+    let (server, _) = target.accept().expect("the proxy connects");
+    (proxy, client, server)
+}
+
 impl Stuck {
     fn new(example: &str, is_client_going: bool) -> Stuck {
-        let target = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = target.local_addr().expect("a bound socket has an address");
-        let builder = ServerBuilder::of(common::example(example)).args(["127.0.0.1:0"]);
-        let is_socks = example == "socks5";
-        let proxy = if is_socks { builder } else { builder.args([address.to_string()]) }.spawn();
-        let mut client = connect(proxy.address());
-        if is_socks {
-            let request = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &address.port().to_be_bytes()].concat();
-            client.write_all(&request).expect("the proxy receives");
-            client.read_exact(&mut [0; 12]).expect("a method and a reply");
-        }
-        let (server, _) = target.accept().expect("the proxy connects");
+        let (proxy, client, server) = connected(example);
         let (mut going, mut staying) = if is_client_going { (client, server) } else { (server, client) };
         flood(&mut staying);
         let sent = flood(&mut going);
@@ -149,5 +156,23 @@ fn a_connection_of_which_one_end_is_gone_and_the_other_takes_nothing_is_given_up
         if is_client_going {
             proxy.stderr.wait_for_line(LIMIT, |line| line.ends_with(": Connection reset by peer"));
         }
+    });
+}
+
+#[test]
+fn an_end_that_has_reset_the_connection_after_its_last_word_is_called_by_that_name() {
+    with_each(|example, is_client_going| {
+        let (proxy, client, server) = connected(example);
+        let (mut staying, going) = if is_client_going { (server, client) } else { (client, server) };
+        going.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+        staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        assert_eq!(staying.read(&mut [0]).expect("the end is passed on"), 0);
+        // The proxy finds the other end of the stream when there is nobody any more to pass it on to.
+        proxy.pause();
+        SockRef::from(&going).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+        drop((going, staying));
+        proxy.go_on();
+        let line = proxy.stderr.wait_for_line(LIMIT, |_| true);
+        assert!(line.ends_with(": connection reset"), "{line}");
     });
 }

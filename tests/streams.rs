@@ -271,6 +271,25 @@ fn a_peer_that_never_closes_is_not_waited_for_and_one_that_resets_is_gone() {
 }
 
 #[test]
+fn what_is_awaited_of_a_stream_holds_no_buffer_meanwhile() {
+    /// Much less than any buffer: it is part of the memory of each connection.
+    const FUTURE_BYTES_MAX: usize = 1000;
+    let scheduler = Scheduler::new();
+    let [near, far] = <[_; 2]>::from(UnixStream::pair().expect("a pair of sockets"))
+        .map(|socket| Stream::new(&scheduler.handle(), socket).expect("it is a socket"));
+    let lines = || Lines::new(1000);
+    let sizes = [
+        ("linger", size_of_val(&linger(&near, LIMIT))),
+        ("copy", size_of_val(&copy(&near, &far))),
+        ("recv_more", size_of_val(&recv_more(&near, &mut Vec::new()))),
+        ("recv_exact", size_of_val(&recv_exact(&near, &mut []))),
+        ("Lines::recv", size_of_val(&lines().recv(&near))),
+        ("Lines::recv_exact", size_of_val(&lines().recv_exact(&near, &mut []))),
+    ];
+    assert!(sizes.iter().all(|(_, size)| *size < FUTURE_BYTES_MAX), "{sizes:?}");
+}
+
+#[test]
 fn diagnostics_tell_what_tasks_report_and_how_they_fail() {
     let (mut near, far) = UnixStream::pair().expect("a pair of sockets");
     near.set_nonblocking(true).expect("a socket can be non-blocking");

@@ -106,10 +106,10 @@ fn run(address: SocketAddr) -> io::Result<()> {
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
     let [Some(address)] = arguments[..] else {
-        eprintln!("usage: chat ADDRESS:PORT");
+        let _ = writeln!(io::stderr(), "usage: chat ADDRESS:PORT");
         return ExitCode::from(2);
     };
     let Err(error) = run(address) else { return ExitCode::SUCCESS };
-    eprintln!("chat: cannot listen on {address}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "chat: cannot listen on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }

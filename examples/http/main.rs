@@ -84,8 +84,10 @@ fn answer(input: &[u8], root: &Path) -> Result<Option<(usize, Response)>, Status
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let Some(len) = request::parse(&mut request, input)? else { return Ok(None) };
-    let is_last = request::is_last(&request)?;
-    let mut response = Response { is_last, ..files::find(root, &request).unwrap_or_else(Response::refusal) };
+    let mut response = match request::is_last(&request) {
+        Ok(is_last) => Response { is_last, ..files::find(root, &request).unwrap_or_else(Response::refusal) },
+        Err(status) => Response::refusal(status),
+    };
     if request.method == Some("HEAD") {
         (response.text, response.file) = (String::new(), None);
     }
@@ -120,10 +122,10 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let address = arguments.first().and_then(|text| text.to_str()?.parse().ok());
     let (Some(address), [_, root]) = (address, &arguments[..]) else {
-        eprintln!("usage: http ADDRESS:PORT DIRECTORY");
+        let _ = writeln!(io::stderr(), "usage: http ADDRESS:PORT DIRECTORY");
         return ExitCode::from(2);
     };
     let Err(error) = run(address, Path::new(root)) else { return ExitCode::SUCCESS };
-    eprintln!("http: cannot serve {} on {address}: {}", root.display(), reason(&error));
+    let _ = writeln!(io::stderr(), "http: cannot serve {} on {address}: {}", root.display(), reason(&error));
     ExitCode::FAILURE
 }

@@ -42,6 +42,8 @@ impl Response {
         loop {
             if let Some(file) = &mut self.file {
                 let due = file.limit().min(CHUNK_BYTES);
+                // Left to itself, it would become twice as large; and each client that receives slowly has one.
+                chunk.reserve_exact(due as usize);
                 if (file.take(due).read_to_end(&mut chunk)? as u64) < due {
                     // The file has become shorter since its length was promised.
                     return Err(ErrorKind::UnexpectedEof.into());

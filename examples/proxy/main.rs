@@ -73,10 +73,10 @@ fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
     let [Some(address), Some(target)] = arguments[..] else {
-        eprintln!("usage: proxy LISTEN_ADDRESS:PORT TARGET_ADDRESS:PORT");
+        let _ = writeln!(io::stderr(), "usage: proxy LISTEN_ADDRESS:PORT TARGET_ADDRESS:PORT");
         return ExitCode::from(2);
     };
     let Err(error) = serve(address, target) else { return ExitCode::SUCCESS };
-    eprintln!("proxy: cannot listen on {address}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "proxy: cannot listen on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }

@@ -78,7 +78,9 @@ impl Flow {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Wait::Recv(from.as_raw_fd())),
                 Ok(0) => {
                     self.has_ended = true;
-                    self.failure = self.failure.take().or(to.shutdown_send().err());
+                    // What was connected, and is not any more, has been reset.
+                    let reset = |_| ErrorKind::ConnectionReset.into();
+                    self.failure = self.failure.take().or(to.shutdown_send().err().map(reset));
                     return Ok(Wait::Done);
                 }
                 received => bytes = &buffer[..received?],

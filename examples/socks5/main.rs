@@ -141,10 +141,10 @@ fn run(address: SocketAddr) -> io::Result<()> {
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
     let [Some(address)] = arguments[..] else {
-        eprintln!("usage: socks5 ADDRESS:PORT");
+        let _ = writeln!(io::stderr(), "usage: socks5 ADDRESS:PORT");
         return ExitCode::from(2);
     };
     let Err(error) = run(address) else { return ExitCode::SUCCESS };
-    eprintln!("socks5: cannot listen on {address}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "socks5: cannot listen on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }

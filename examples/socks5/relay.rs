@@ -5,7 +5,7 @@ use fdtask::Handle;
 use fdtask::future::{self, JoinHandle, copy, race, recv_more, send_all, sleep};
 use fdtask::net::Stream;
 use futures_util::future::{Either, select, try_join};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,7 +31,9 @@ pub async fn relay(scheduler: &Handle, client: Rc<Stream>, server: Rc<Stream>) -
 /// One way, to its end. The inner error is that `to` has reset the connection, so that it cannot even be told the end. What it
 /// had said before is there for the other way.
 async fn pass_on(from: Rc<Stream>, to: Rc<Stream>) -> io::Result<io::Result<()>> {
-    match (copy(&from, &to).await, to.shutdown_send()) {
+    // What was connected, and is not any more, has been reset.
+    let reset = |_| ErrorKind::ConnectionReset.into();
+    match (copy(&from, &to).await, to.shutdown_send().map_err(reset)) {
         (Err(error), Ok(())) => Err(error),
         (copied, told) => Ok(copied.and(told)),
     }

@@ -148,7 +148,9 @@ pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
         let mut futile = Futile::default();
         loop {
             readable(stream).await?;
-            match stream.recv(&mut [0; 4096]) {
+            // In a statement of its own, or else the buffer would be part of the future: of each connection's memory, twice.
+            let received = stream.recv(&mut [0; 4096]);
+            match received {
                 Ok(1..) => futile = Futile::default(),
                 Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
                 Ok(0) | Err(_) => return Ok(()),
