@@ -62,6 +62,25 @@ fn a_combinator_with_wakers_of_its_own_may_be_all_that_a_task_waits_with() {
 }
 
 #[test]
+fn a_wait_that_is_moved_into_a_combinator_in_its_middle_wakes_that() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let near = Rc::new(near);
+        scheduler.spawn(task(async move {
+            let mut waiting = waits(&near);
+            poll_fn(|cx| Poll::Ready(assert!(waiting.as_mut().poll(cx).is_pending()))).await;
+            let mut unordered = FuturesUnordered::new();
+            unordered.push(waiting);
+            unordered.next().await.expect("there is one")
+        }));
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        scheduler.run();
+    });
+}
+
+#[test]
 fn a_task_that_waits_for_a_socket_is_resumed_by_whoever_holds_its_waker() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();
