@@ -18,7 +18,7 @@ use std::future::{pending, poll_fn};
 use std::io::{self, Write};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 type Waits = Pin<Box<dyn Future<Output = io::Result<()>>>>;
@@ -78,6 +78,41 @@ fn a_task_that_waits_for_a_socket_is_resumed_by_whoever_holds_its_waker() {
         is_over.set(true);
         kept.take().expect("it has been polled").wake();
         scheduler.run();
+    });
+}
+
+#[test]
+fn whoever_makes_a_context_of_the_same_waker_is_resumed_all_the_same() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let polls = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&polls);
+        let ended = scheduler.spawn(task(async move {
+            for _ in 0..5 {
+                let mut waiting = pin!(readable(&near));
+                poll_fn(|cx| {
+                    counted.set(counted.get() + 1);
+                    // By turns, also in the middle of one wait.
+                    if counted.get() % 3 == 0 {
+                        waiting.as_mut().poll(cx)
+                    } else {
+                        waiting.as_mut().poll(&mut Context::from_waker(cx.waker()))
+                    }
+                })
+                .await?;
+                rustix::io::read(&near, &mut [0; 8]).expect("it is readable");
+            }
+            Ok(())
+        }));
+        for _ in 0..5 {
+            turns(&mut scheduler);
+            scheduler.handle().wake(ended);
+            turns(&mut scheduler);
+            far.write_all(b"!").expect("room");
+        }
+        turns(&mut scheduler);
+        assert!(scheduler.tasks().is_empty(), "it has had all five messages");
     });
 }
 
