@@ -193,8 +193,9 @@ impl<T> Drop for Receiver<T> {
         queue.has_receiver = false;
         let values = std::mem::take(&mut queue.values);
         drop(queue);
-        drop(values);
+        // First, as a value may panic when it is dropped.
         self.0.emptied.notify();
+        drop(values);
     }
 }
 

@@ -121,11 +121,6 @@ impl Mailbox {
         self.cancelled.borrow_mut().pop_front()
     }
 
-    /// Who is to be cancelled, the first of them at 0.
-    pub(crate) fn cancelled_at(&self, index: usize) -> Option<TaskId> {
-        self.cancelled.borrow().get(index).copied()
-    }
-
     pub(crate) fn next_spawned(&self) -> Option<Spawned> {
         self.spawned.borrow_mut().pop_front()
     }

@@ -228,7 +228,6 @@ impl Scheduler {
         self.core.mailbox.forget(SPECIAL | UNTIL);
         if notes & MAIL != 0 {
             self.settle_adopted();
-            self.withdraw_ended(index);
         }
         let Some(id) = self.core.slots.id_at(index) else { return };
         if notes & SPECIAL == 0 && self.renew(index, &said) {
@@ -237,10 +236,22 @@ impl Scheduler {
         }
         let Some(task) = self.running.take() else { return };
         match said {
-            Ok(Wait::Done) => self.end(id, task, End::Done, false),
-            Ok(wait) => self.file(id, task, wait),
-            Err(error) => self.end(id, task, End::Failed(error), false),
+            Ok(Wait::Done) => self.end_running(id, task, End::Done),
+            Ok(wait) => {
+                if notes & MAIL != 0 {
+                    self.settle_ended(id);
+                }
+                self.file(id, task, wait);
+            }
+            Err(error) => self.end_running(id, task, End::Failed(error)),
         }
+    }
+
+    /// Ends the task that has been resumed. What it has said with `or` is for a wait that it has not returned.
+    fn end_running(&mut self, id: TaskId, task: Box<dyn Task>, end: End) {
+        self.core.or.clear();
+        self.core.until = NEVER;
+        self.end(id, task, end, false);
     }
 
     /// Ends the task that has panicked while it was resumed.
@@ -249,7 +260,7 @@ impl Scheduler {
         self.core.mailbox.futures.abandon();
         let id = self.core.waiters.ready.last_taken().and_then(|slot| self.core.slots.id_at(slot));
         match (id, self.running.take()) {
-            (Some(id), Some(task)) => self.end(id, task, End::Panicked(message), false),
+            (Some(id), Some(task)) => self.end_running(id, task, End::Panicked(message)),
             _ => panic!("{message}"),
         }
         self.settle();
@@ -359,8 +370,6 @@ impl Scheduler {
 
     /// Frees a task's slot, tells the observer, and drops it.
     pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
-        self.core.or.clear();
-        self.core.until = NEVER;
         let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
         let by = self.core.slots.aside(id).and_then(|aside| aside.spawned_by);
         self.lapse(id, why);

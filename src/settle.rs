@@ -68,19 +68,25 @@ impl Scheduler {
         }
     }
 
-    /// Withdraws what those wait for who are about to be cancelled, or whose future was dropped, before the task that has said
-    /// so is filed: it may wait for the same. The rest is done when that has been filed, and so is what it has given up itself,
-    /// the task in the slot `running`.
-    pub(crate) fn withdraw_ended(&mut self, running: u32) {
+    /// Ends those who have been cancelled, with all whom they take with them, and withdraws what those wait for whose future was
+    /// dropped, before the task that has said so is filed: it may wait for the same. What concerns that task itself, which is
+    /// `running`, is done when it has been filed.
+    pub(crate) fn settle_ended(&mut self, running: TaskId) {
         let mailbox = Rc::clone(&self.core.mailbox);
-        let mut index = 0;
-        while let Some(id) = mailbox.cancelled_at(index) {
-            self.make_ready(id, Reason::TURN);
-            index += 1;
+        let mut is_cancelled = false;
+        while let Some(id) = mailbox.next_cancelled() {
+            if id == running {
+                is_cancelled = true;
+            } else {
+                self.end_waiting(id, End::Cancelled);
+            }
+        }
+        if is_cancelled {
+            self.handle().cancel(running);
         }
         for _ in 0..mailbox.given_up_len() {
             match mailbox.next_given_up() {
-                Some(id) if id.slot() == running => mailbox.give_up(id),
+                Some(id) if id == running => mailbox.give_up(id),
                 Some(id) => self.give_up(id),
                 None => {}
             }

@@ -82,6 +82,33 @@ fn a_channel_whose_other_end_is_gone_says_so() {
 }
 
 #[test]
+fn a_value_that_panics_when_it_is_dropped_with_its_channel_keeps_no_sender_waiting() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    let mut scheduler = Scheduler::new();
+    let (sender, receiver) = channel(&scheduler.handle(), 1);
+    assert!(sender.try_send(Some(Panics)).is_ok());
+    let is_refused = Rc::new(Cell::new(false));
+    let refused = Rc::clone(&is_refused);
+    scheduler.spawn(task(async move {
+        refused.set(sender.send(None).await.is_err());
+        Ok(())
+    }));
+    scheduler.spawn(task(async move {
+        future::next_turn().await;
+        drop(receiver);
+        Ok(())
+    }));
+    scheduler.run();
+    assert!(is_refused.get(), "it waits for room in a channel that is gone");
+}
+
+#[test]
 fn a_notify_wakes_all_who_wait_and_forgets_those_who_stopped() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

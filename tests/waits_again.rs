@@ -127,6 +127,27 @@ fn who_gives_up_a_task_that_is_joined_may_wait_at_once_for_what_that_has_waited_
 }
 
 #[test]
+fn who_gives_up_a_task_may_wait_at_once_for_what_those_have_waited_for_that_it_takes_with_it() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let (handle, near) = (scheduler.handle(), Rc::new(near));
+        let received = run(&mut scheduler, async move {
+            let (its, spawns) = (Rc::clone(&near), handle.clone());
+            let session = future::spawn(&handle, async move {
+                let reader = future::spawn(&spawns, async move { readable(&*its).await });
+                reader.await.expect("it is not cancelled")
+            });
+            pass_turns().await;
+            drop(session);
+            far.write_all(b"!").expect("room");
+            readable(&*near).await
+        });
+        received.expect("nobody else waits any more");
+    });
+}
+
+#[test]
 fn a_future_that_another_task_drops_withdraws_its_wait_whether_or_not_it_is_the_only_one() {
     within_limit(|| {
         for has_others in [false, true] {
