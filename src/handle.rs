@@ -6,6 +6,7 @@
 //! `Scheduler::settle`.
 
 use crate::future::Futures;
+use crate::slots::Reason;
 use crate::task::{Task, TaskId};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -46,7 +47,7 @@ pub(crate) struct Mailbox {
     /// What is to be dropped only when everything in `closing` is closed.
     after_closing: RefCell<Vec<Box<dyn Any>>>,
     woken: RefCell<VecDeque<TaskId>>,
-    given_up: RefCell<VecDeque<TaskId>>,
+    given_up: RefCell<VecDeque<(TaskId, Reason)>>,
     cancelled: RefCell<VecDeque<TaskId>>,
     spawned: RefCell<VecDeque<Spawned>>,
     /// What futures leave here for the tasks that poll them.
@@ -104,12 +105,12 @@ impl Mailbox {
         self.woken.borrow_mut().pop_front()
     }
 
-    /// The one wait of a future that this task waits with is over, because the future was dropped.
-    pub(crate) fn give_up(&self, task: TaskId) {
-        self.post(|mailbox| mailbox.given_up.borrow_mut().push_back(task));
+    /// A future that this task waits with was dropped, or taken from it: with [`Reason::GIVEN_UP`] if that was its one wait.
+    pub(crate) fn give_up(&self, task: TaskId, reason: Reason) {
+        self.post(|mailbox| mailbox.given_up.borrow_mut().push_back((task, reason)));
     }
 
-    pub(crate) fn next_given_up(&self) -> Option<TaskId> {
+    pub(crate) fn next_given_up(&self) -> Option<(TaskId, Reason)> {
         self.given_up.borrow_mut().pop_front()
     }
 

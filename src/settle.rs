@@ -42,8 +42,8 @@ impl Scheduler {
             while let Some(what) = mailbox.next_after_closing() {
                 drop(what);
             }
-            while let Some(id) = mailbox.next_given_up() {
-                self.give_up(id);
+            while let Some((id, reason)) = mailbox.next_given_up() {
+                self.give_up(id, reason);
             }
             while let Some(id) = mailbox.next_woken() {
                 self.make_ready(id, Reason::WAKE);
@@ -86,8 +86,8 @@ impl Scheduler {
         }
         for _ in 0..mailbox.given_up_len() {
             match mailbox.next_given_up() {
-                Some(id) if id == running => mailbox.give_up(id),
-                Some(id) => self.give_up(id),
+                Some((id, reason)) if id == running => mailbox.give_up(id, reason),
+                Some((id, reason)) => self.give_up(id, reason),
                 None => {}
             }
         }
@@ -104,10 +104,12 @@ impl Scheduler {
 
     /// The future that the task waited with was dropped while another task ran. If it is resumed anyway, it hears of that
     /// beside its reason.
-    fn give_up(&mut self, id: TaskId) {
+    fn give_up(&mut self, id: TaskId, reason: Reason) {
         if self.core.is_waiting(id) {
-            self.make_ready(id, Reason::GIVEN_UP);
-        } else if let Some(slot) = self.core.slots.get(id) {
+            self.make_ready(id, reason);
+        } else if reason == Reason::GIVEN_UP
+            && let Some(slot) = self.core.slots.get(id)
+        {
             slot.has_given_up.set(true);
         }
     }

@@ -69,7 +69,8 @@ fn a_wait_that_is_moved_into_a_combinator_in_its_middle_wakes_that() {
         let near = Rc::new(near);
         scheduler.spawn(task(async move {
             let mut waiting = waits(&near);
-            poll_fn(|cx| Poll::Ready(assert!(waiting.as_mut().poll(cx).is_pending()))).await;
+            let is_pending = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
+            assert!(is_pending, "nothing has been sent");
             let mut unordered = FuturesUnordered::new();
             unordered.push(waiting);
             unordered.next().await.expect("there is one")

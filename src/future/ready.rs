@@ -82,8 +82,11 @@ impl<'a> Ready<'a> {
                 self.withdraw();
                 return Poll::Ready(Err(error.into()));
             }
-            // It still stands, unless somebody is to be woken who was not there before.
-            if futures.mark_behind(cx).is_some() {
+            if futures.one.get() != Mark::of(self.what) {
+                // It was taken for one that had been given up before this one came: it is asked for anew.
+                self.standing = NOWHERE;
+            } else if futures.mark_behind(cx).is_some() {
+                // It still stands, unless somebody is to be woken who was not there before.
                 return Poll::Pending;
             }
         }
@@ -107,17 +110,12 @@ impl<'a> Ready<'a> {
         let standing = std::mem::replace(&mut self.standing, NOWHERE);
         if standing == LISTED {
             let request = std::mem::replace(&mut *self.request, Request::new());
-            // A task that waits is still filed for this, and has to say anew what it waits for.
-            if let Some(task) = request.task()
-                && self.mailbox.futures.running() != Some(task)
-            {
-                self.mailbox.wake(task);
-            }
+            request.give_up(self.mailbox);
         } else if self.mailbox.futures.is_running(standing) {
             self.mailbox.futures.one.set(FREE);
         } else if let Some(task) = standing.task() {
             // Its place is out of reach, with a task that waits.
-            self.mailbox.give_up(task);
+            self.mailbox.give_up(task, Reason::GIVEN_UP);
         }
     }
 }

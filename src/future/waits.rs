@@ -161,7 +161,9 @@ impl Futures {
     pub(crate) fn abandon(&self) {
         self.context.set(ptr::null());
         self.has_others.set(false);
-        drop(self.others.take());
+        if let Some(others) = self.others.take() {
+            others.abandon();
+        }
     }
 
     /// The other waits of the task that polls its future right now.
@@ -200,8 +202,8 @@ impl Own {
     }
 
     /// Takes over what another task waited for with the same future. Its one wait is asked for anew.
-    pub(super) fn take_over(&mut self, before: Own) {
-        self.others = before.others;
+    pub(super) fn take_over(&mut self, mut before: Own) {
+        self.others = before.others.take();
     }
 
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
@@ -244,6 +246,15 @@ impl Own {
             }
         }
         first
+    }
+}
+
+impl Drop for Own {
+    /// A wait that is left has a future which lives on elsewhere. It has to be asked for by another task.
+    fn drop(&mut self) {
+        if let Some(others) = self.others.take() {
+            others.abandon();
+        }
     }
 }
 
@@ -336,6 +347,14 @@ impl Waits {
         entry.waker.take()
     }
 
+    /// The task has ended: whoever waits by way of it is woken, to wait by way of another.
+    fn abandon(&self) {
+        self.task.set(None);
+        let mut wakers: Vec<Waker> =
+            self.entries.borrow_mut().iter_mut().filter_map(|entry| entry.waker.take()).collect();
+        wakers.drain(..).for_each(Waker::wake);
+    }
+
     fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
         self.used.set(self.used.get() + 1);
         let state = match want {
@@ -426,8 +445,13 @@ impl Request {
         let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.standing {
             Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
+            // Whoever stands between is shared by several tasks. The one that it was first polled by still waits, and when it is
+            // resumed for that it wakes all of them: to move the wait to each that polls would be to take it from the one before,
+            // which would take it back.
+            Some((waits, index)) if waker.is_some() && waits.task.get().is_some() => waits.set_waker(*index, waker),
             // Not yet, or the future has been moved to another task.
             _ => {
+                self.give_up(mailbox);
                 self.withdraw();
                 let index = running.insert(want, waker);
                 self.standing = Some((running, index));
@@ -436,9 +460,14 @@ impl Request {
         Poll::Pending
     }
 
-    /// The task in whose list the wait stands.
-    pub(super) fn task(&self) -> Option<TaskId> {
-        self.standing.as_ref().and_then(|(waits, _)| waits.task.get())
+    /// A task that waits is filed for what is withdrawn next, and has to say anew what it waits for.
+    pub(super) fn give_up(&self, mailbox: &Mailbox) {
+        if let Some((waits, _)) = &self.standing
+            && let Some(task) = waits.task.get()
+            && mailbox.futures.running() != Some(task)
+        {
+            mailbox.give_up(task, Reason::WAKE);
+        }
     }
 
     #[cold]

@@ -1,0 +1,175 @@
+//! Futures that are not one task's alone: awaited by several tasks, handed from one to another, given up by whoever polls them.
+
+#[path = "common/futures.rs"]
+mod futures;
+#[path = "common/limited.rs"]
+mod limited;
+
+use fdtask::future::{self, FutureTask, JoinHandle, readable, sleep, task};
+use fdtask::{Context, Descriptor, Handle, Scheduler, Task, Wait};
+use futures::{pair, run, turns};
+use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use limited::within_limit;
+use std::cell::RefCell;
+use std::future::{pending, poll_fn};
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Waits for a socket, and can be moved from one task to another meanwhile.
+fn waits(socket: &Rc<Descriptor>) -> LocalBoxFuture<'static, io::Result<()>> {
+    let socket = Rc::clone(socket);
+    async move { readable(&*socket).await }.boxed_local()
+}
+
+type Outcome = Shared<LocalBoxFuture<'static, Result<(), io::ErrorKind>>>;
+
+/// Tasks that wait for the same, in the order in which they poll it.
+fn tasks_await(handle: &Handle, shared: &Outcome, count: usize) -> Vec<JoinHandle<Result<(), io::ErrorKind>>> {
+    (0..count).map(|_| future::spawn(handle, shared.clone())).collect()
+}
+
+#[test]
+fn several_tasks_may_await_one_shared_wait_and_sleep_meanwhile() {
+    within_limit(|| {
+        for is_first_cancelled in [false, true] {
+            for of_a_socket in [false, true] {
+                let mut scheduler = Scheduler::new();
+                let (handle, (near, mut far)) = (scheduler.handle(), pair(&scheduler));
+                let sleeps = sleep(&handle, Duration::from_millis(5));
+                let near = Rc::new(near);
+                let shared = if of_a_socket {
+                    waits(&near).map(|ready| ready.map_err(|error| error.kind())).boxed_local().shared()
+                } else {
+                    sleeps.map(Ok).boxed_local().shared()
+                };
+                let mut tasks = tasks_await(&handle, &shared, 3);
+                drop(shared);
+                turns(&mut scheduler);
+                if is_first_cancelled {
+                    drop(tasks.remove(0));
+                    turns(&mut scheduler);
+                }
+                let resumes = scheduler.tasks().iter().map(|info| info.resumes).max();
+                assert!(!of_a_socket || resumes < Some(6), "they take turns: {resumes:?}");
+                far.write_all(b"!").expect("room");
+                while !tasks.iter().all(JoinHandle::is_ended) {
+                    turns(&mut scheduler);
+                }
+                for task in tasks {
+                    let ended = task.try_join().map_err(|_| "it still waits, or takes turns for ever");
+                    assert_eq!(
+                        ended.expect("ended").expect("not cancelled"),
+                        Ok(()),
+                        "{is_first_cancelled} {of_a_socket}"
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn waits_that_are_moved_to_another_task_outlive_the_one_that_has_begun_them() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (handle, (near, mut far)) = (scheduler.handle(), pair(&scheduler));
+        let near = Rc::new(near);
+        let received = run(&mut scheduler, async move {
+            let place = Rc::new(RefCell::new(None));
+            let put = Rc::clone(&place);
+            let begins = future::spawn(&handle, async move {
+                let mut unordered = FuturesUnordered::from_iter([waits(&near)]);
+                poll_fn(|cx| {
+                    assert!(unordered.poll_next_unpin(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                put.replace(Some(unordered));
+                pending::<()>().await;
+            });
+            while place.borrow().is_none() {
+                future::next_turn().await;
+            }
+            let mut unordered = place.take().expect("it has been put there");
+            // Polled here before the other one ends.
+            let mut begins = Some(begins);
+            let next = poll_fn(|cx| {
+                let next = unordered.poll_next_unpin(cx);
+                begins.take();
+                next
+            });
+            far.write_all(b"!").expect("room");
+            next.await.expect("there is one")
+        });
+        received.expect("nobody else waits");
+    });
+}
+
+#[test]
+fn a_future_that_is_handed_on_by_a_task_that_waits_for_something_else_too_may_be_awaited_or_dropped_at_once() {
+    within_limit(|| {
+        for is_dropped in [false, true] {
+            let mut scheduler = Scheduler::new();
+            let (handle, (silent, _silent), (near, mut far)) = (scheduler.handle(), pair(&scheduler), pair(&scheduler));
+            let near = Rc::new(near);
+            let place = Rc::new(RefCell::new(Some(waits(&near))));
+            let polled = Rc::clone(&place);
+            scheduler.spawn_service(task(async move {
+                let mut other = readable(&silent);
+                poll_fn(move |cx| {
+                    if let Some(waiting) = polled.borrow_mut().as_mut() {
+                        assert!(other.poll_unpin(cx).is_pending() && waiting.poll_unpin(cx).is_pending());
+                    }
+                    Poll::Pending
+                })
+                .await
+            }));
+            turns(&mut scheduler);
+            let received = run(&mut scheduler, async move {
+                let waiting = place.take().expect("it has been put there");
+                far.write_all(b"!").expect("room");
+                let received = if is_dropped {
+                    drop(waiting);
+                    readable(&*near).await
+                } else {
+                    waiting.await
+                };
+                handle.stop();
+                received
+            });
+            received.expect("nobody else waits any more");
+        }
+    });
+}
+
+/// Gives up the first future at a deadline, and goes on with the second.
+struct Retries(Vec<FutureTask<LocalBoxFuture<'static, io::Result<()>>>>);
+
+impl Task for Retries {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        if cx.timed_out() {
+            self.0.remove(0);
+        }
+        if self.0.len() > 1 {
+            cx.or(Wait::Until(cx.now()));
+        }
+        self.0[0].resume(cx)
+    }
+}
+
+#[test]
+fn a_task_that_gives_up_a_future_and_begins_another_waits_for_that_one() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((silent, _silent), (near, mut far)) = (pair(&scheduler), pair(&scheduler));
+        let futures = [silent, near].map(|socket| task(waits(&Rc::new(socket))));
+        scheduler.spawn(Retries(futures.into()));
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);
+    });
+}
