@@ -161,7 +161,9 @@ where
                 Err(error) => return self.not_accepted(cx, error),
             }
         }
-        for accepted in 0..self.burst {
+        // Whoever takes the last place and asks for one more stands first among those who wait for the next, every time.
+        let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
+        for accepted in 0..burst {
             let permit = match (&self.limit, &self.remote) {
                 (Some(limit), Some(remote)) => match limit.permit(remote, cx.id()) {
                     None => {
