@@ -288,3 +288,17 @@ fn a_second_signal_ends_a_daemon_whose_polls_are_refused_at_once() {
         assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{workers} workers: {:?}", server.stderr.all());
     }
 }
+
+#[test]
+fn a_drain_while_polls_are_refused_does_not_forget_who_is_queued() {
+    for workers in ["1", "3"] {
+        let (server, _clients) = refused_server(&["--drain-timeout", "600", "--workers", workers]);
+        let mut late = asked(&server);
+        server.signal(Signal::TERM);
+        server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot accept"));
+        assert!(!late.hears_something(Duration::from_millis(300)), "there is no descriptor for it yet");
+        server.limit_descriptors(1_000);
+        late.expect_answer(b"Me, too");
+        late.expect_end();
+    }
+}

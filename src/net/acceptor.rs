@@ -55,8 +55,6 @@ pub struct Acceptor<H> {
     /// How long the next pause is for want of a descriptor.
     descriptors_retry: Duration,
     next_report: Option<Instant>,
-    /// While it drains without a descriptor to accept with: the poller is being asked whether anybody waits at all.
-    is_asking: bool,
 }
 
 impl<H, T> Acceptor<H>
@@ -80,7 +78,6 @@ where
             futile: Futile::default(),
             descriptors_retry: DESCRIPTORS_RETRY_FIRST,
             next_report: None,
-            is_asking: false,
         }
     }
 
@@ -104,13 +101,15 @@ where
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
     fn not_accepted(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
         match error.raw_os_error() {
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
+            // Accept says that no descriptor is left even when nobody waits.
+            _ if cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) => Ok(Wait::Done),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 self.report(cx, &error);
                 let pause = self.descriptors_retry;
                 self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
                 Ok(Wait::Until(cx.now() + pause))
             }
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
             // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the network, whose
             // errors Linux hands to whoever accepts next (ENETDOWN and its like). One of these that comes every time leaves
             // everybody unserved, and is paused for and said.
@@ -141,17 +140,8 @@ where
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.listener.as_raw_fd());
-        let was_asking = std::mem::take(&mut self.is_asking);
-        if cx.timed_out() {
-            // After a pause the poller tells whether anybody waits at all: accept says that no descriptor is left even when
-            // nobody does.
-            if cx.is_draining() {
-                if was_asking {
-                    return Ok(Wait::Done);
-                }
-                self.is_asking = true;
-                cx.or(Wait::Until(cx.now()));
-            }
+        if cx.timed_out() && !cx.is_draining() {
+            // After a pause the poller tells whether anybody waits at all.
             return Ok(wait);
         }
         self.is_at_limit = false;
