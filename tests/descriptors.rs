@@ -10,6 +10,7 @@ use faults::{
     Heard, assert_recovers_within, count_heard, descriptors_below, heard, leave_room_for, served, take_answered,
     warm_up,
 };
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The bar for accepting again, once a descriptor has come free.
@@ -286,5 +287,38 @@ fn a_second_signal_ends_a_daemon_whose_polls_are_refused_at_once() {
         // Two different ones, which cannot count as one.
         server.signal(Signal::INT);
         assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{workers} workers: {:?}", server.stderr.all());
+    }
+}
+
+#[test]
+fn a_drain_while_polls_are_refused_does_not_forget_who_is_queued() {
+    for workers in ["1", "3"] {
+        let (server, _clients) = refused_server(&["--drain-timeout", "600", "--workers", workers]);
+        let mut late = asked(&server);
+        server.signal(Signal::TERM);
+        server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot accept"));
+        assert!(!late.hears_something(Duration::from_millis(300)), "there is no descriptor for it yet");
+        server.limit_descriptors(1_000);
+        late.expect_answer(b"Me, too");
+        late.expect_end();
+    }
+}
+
+#[test]
+fn a_client_that_has_sent_something_while_polls_were_refused_is_not_idle() {
+    let server = Server::start(&["--idle-timeout", "1.5"]);
+    let mut clients = served(server.address(), 10);
+    // Soon after something has moved it looks at each client, and receives by the way; the next look is the last.
+    thread::sleep(Duration::from_millis(300));
+    server.limit_descriptors(0);
+    clients[0].send(b"Anybody?");
+    server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot poll"));
+    for client in &mut clients[1..] {
+        client.send(b"Anybody?");
+    }
+    thread::sleep(Duration::from_secs(2));
+    server.limit_descriptors(1_000);
+    for client in &mut clients {
+        client.expect_answer(b"Anybody?");
     }
 }

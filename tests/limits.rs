@@ -207,6 +207,36 @@ fn the_limit_counts_the_clients_of_all_listeners_together() {
 }
 
 #[test]
+fn a_queue_at_one_listener_does_not_keep_the_clients_of_another_waiting() {
+    let server = Server::builder().args(["-l", "127.0.0.1:0", "-l", "127.0.0.1:0", "--max-connections", "1"]).spawn();
+    let addresses = server.addresses(2);
+    let connect = |address| {
+        let mut client = Client::connect(address);
+        client.send(b"Hello");
+        client
+    };
+    let mut queue: Vec<Client> = (0..40).map(|_| connect(addresses[0])).collect();
+    // After so many its acceptor would accept several at a time.
+    for mut client in queue.drain(..20) {
+        client.expect_answer(b"Hello");
+    }
+    let mut other = connect(addresses[1]);
+    let mut served_before = 0;
+    for mut client in queue {
+        eventually("the next client is served", LIMIT, || {
+            client.hears_something(Duration::from_millis(1)) || other.hears_something(Duration::from_millis(1))
+        });
+        if other.hears_something(Duration::from_millis(1)) {
+            break;
+        }
+        client.expect_answer(b"Hello");
+        served_before += 1;
+    }
+    assert!(served_before <= 5, "{served_before} have been served before the one of the other listener");
+    other.expect_answer(b"Hello");
+}
+
+#[test]
 fn a_hundred_clients_pass_through_three_slots() {
     let server = Server::start(&["--quiet", "--max-connections", "3"]);
     let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(server.address())).collect();

@@ -56,8 +56,6 @@ pub struct Acceptor<H> {
     /// How long the next pause is for want of a descriptor.
     descriptors_retry: Duration,
     next_report: Option<Instant>,
-    /// While it drains without a descriptor to accept with: the poller is being asked whether anybody waits at all.
-    is_asking: bool,
 }
 
 impl<H, T> Acceptor<H>
@@ -82,7 +80,6 @@ where
             futile: Futile::default(),
             descriptors_retry: DESCRIPTORS_RETRY_FIRST,
             next_report: None,
-            is_asking: false,
         }
     }
 
@@ -106,13 +103,15 @@ where
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
     fn not_accepted(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
         match error.raw_os_error() {
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
+            // Accept says that no descriptor is left even when nobody waits.
+            _ if cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) => Ok(Wait::Done),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 self.report(cx, &error);
                 let pause = self.descriptors_retry;
                 self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
                 Ok(Wait::Until(cx.now() + pause))
             }
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
             // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the network, whose
             // errors Linux hands to whoever accepts next (ENETDOWN and its like). One of these that comes every time leaves
             // everybody unserved, and is paused for and said.
@@ -143,17 +142,8 @@ where
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.listener.as_raw_fd());
-        let was_asking = std::mem::take(&mut self.is_asking);
-        if cx.timed_out() {
-            // After a pause the poller tells whether anybody waits at all: accept says that no descriptor is left even when
-            // nobody does.
-            if cx.is_draining() {
-                if was_asking {
-                    return Ok(Wait::Done);
-                }
-                self.is_asking = true;
-                cx.or(Wait::Until(cx.now()));
-            }
+        if cx.timed_out() && !cx.is_draining() {
+            // After a pause the poller tells whether anybody waits at all.
             return Ok(wait);
         }
         self.is_at_limit = false;
@@ -163,7 +153,9 @@ where
                 Err(error) => return self.not_accepted(cx, error),
             }
         }
-        for accepted in 0..self.burst {
+        // Whoever takes the last place and asks for one more stands first among those who wait for the next, every time.
+        let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
+        for accepted in 0..burst {
             let permit = match (&self.limit, &self.remote) {
                 (Some(limit), Some(remote)) => match limit.permit(remote, cx.id()) {
                     None => {

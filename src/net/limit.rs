@@ -84,6 +84,11 @@ impl Limit {
         self.0.open.load(Ordering::Relaxed)
     }
 
+    /// How many more may be open now.
+    pub(crate) fn room(&self) -> u32 {
+        u32::try_from(self.0.max.saturating_sub(self.open())).unwrap_or(u32::MAX)
+    }
+
     /// How many may be open.
     pub(crate) fn max(&self) -> usize {
         self.0.max

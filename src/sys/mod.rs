@@ -24,8 +24,8 @@ pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
 pub(crate) use process::{Output, file_identity, raise_descriptor_limit};
 pub(crate) use signal::{receive_signal, signal_source};
 pub(crate) use socket::{
-    accept, bound_address, check_socket, connect_error, listen, recv, recv_queue_bytes, send, send_queue_bytes,
-    set_nonblocking, shutdown_send, start_connect,
+    accept, bound_address, check_socket, connect_error, is_queue_empty, listen, recv, recv_queue_bytes, send,
+    send_queue_bytes, set_nonblocking, shutdown_send, start_connect,
 };
 
 use std::io;

@@ -5,7 +5,7 @@
     reason = "a sockaddr is a view of a sockaddr_storage here, aligned for every address"
 )]
 
-use super::{check, check_len};
+use super::{POLLIN, PollEntry, check, check_len, poll};
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -156,6 +156,11 @@ fn accept_raw(listener: RawFd, address: &mut RawAddress) -> io::Result<RawFd> {
     let len = ptr::from_mut(&mut address.len);
     // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
     check(unsafe { libc::accept(listener, address.as_mut_ptr(), len) })
+}
+
+/// Whether nobody waits to be accepted. A system that refuses to tell has not said so.
+pub(crate) fn is_queue_empty(listener: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollEntry::new(listener.as_raw_fd(), POLLIN)], 0).is_ok_and(|count| count == 0)
 }
 
 /// The address that a socket is bound to: after port 0, the port that the system chose.
