@@ -3,11 +3,39 @@
 //! A poller is handed all three, and says what fired. In almost every case that is one task which waits for nothing else: it
 //! moves from its map to the deque there and then, and nothing is written down in between.
 
-use crate::poller::Fired;
 use crate::ready::ReadyDeque;
 use crate::task::Side;
 use crate::wait_map::WaitMap;
 use std::os::fd::RawFd;
+
+/// A watched side of a descriptor that fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fired {
+    /// It can be received from, or receiving tells why not.
+    Recv(RawFd),
+    /// It can be sent to, or sending tells why not.
+    Send(RawFd),
+    /// The number is not open: whoever waits for this side gets an error.
+    Closed(RawFd, Side),
+}
+
+impl Fired {
+    /// The number of the descriptor.
+    pub fn fd(self) -> RawFd {
+        match self {
+            Fired::Recv(fd) | Fired::Send(fd) | Fired::Closed(fd, _) => fd,
+        }
+    }
+
+    /// The side that fired.
+    pub fn side(self) -> Side {
+        match self {
+            Fired::Recv(_) => Side::Recv,
+            Fired::Send(_) => Side::Send,
+            Fired::Closed(_, side) => side,
+        }
+    }
+}
 
 /// Whom a [`Poller`](crate::poller::Poller) tells what [fired](Waiters::fire).
 #[derive(Default)]

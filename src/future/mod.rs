@@ -54,9 +54,11 @@
 
 mod alarm;
 mod join;
+mod list;
 mod promise;
 mod race;
 mod ready;
+mod request;
 mod socket;
 mod stream;
 mod time;

@@ -1,6 +1,8 @@
 //! A wait for a descriptor, for whichever future asks.
 
-use super::waits::{FREE, LISTED, Mark, NOWHERE, Request, Want};
+use super::list::Want;
+use super::request::Request;
+use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::Mailbox;
 use crate::slots::Reason;
 use crate::task::{Wait, WaitError};

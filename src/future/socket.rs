@@ -1,8 +1,8 @@
 //! Descriptors and sockets, awaited.
 
+use super::list::Want;
 use super::ready::Ready;
 use super::time::sleep;
-use super::waits::Want;
 use crate::handle::{Descriptor, Handle};
 use crate::net::{DESCRIPTORS_RETRY, DESCRIPTORS_RETRY_FIRST, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
 use crate::signals::{Signal, Signals};

@@ -1,6 +1,7 @@
 //! Time, turns and the drain, awaited.
 
-use super::waits::{Request, Want};
+use super::list::Want;
+use super::request::Request;
 use crate::handle::Handle;
 use crate::task::Wait;
 use std::fmt;

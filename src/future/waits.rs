@@ -9,16 +9,15 @@
 //! what the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on:
 //! they poll a future again only when the waker says so that they gave to it.
 
+use super::list::Waits;
 use crate::context::Context;
-use crate::handle::Mailbox;
 use crate::remote::Remote;
 use crate::slots::{Kind, Reason};
 use crate::task::{TaskId, Wait, WaitError};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::ptr;
 use std::rc::Rc;
-use std::task::{self, Poll, Waker};
-use std::time::Instant;
+use std::task;
 
 /// What the scheduler's mailbox holds for futures: above all, what belongs to the task that polls its future right now.
 pub(crate) struct Futures {
@@ -153,7 +152,7 @@ impl Futures {
     pub(super) fn give_back(&self, own: &mut Own) {
         if self.has_others.replace(false) {
             // An empty list would have to be lent each time.
-            own.others = self.others.take().filter(|others| others.used.get() > 0);
+            own.others = self.others.take().filter(|others| !others.is_empty());
         }
     }
 
@@ -167,10 +166,10 @@ impl Futures {
     }
 
     /// The other waits of the task that polls its future right now.
-    fn others(&self) -> Option<Rc<Waits>> {
+    pub(super) fn others(&self) -> Option<Rc<Waits>> {
         let running = self.running()?;
         let waits = self.others.take().unwrap_or_default();
-        waits.task.set(Some(running));
+        waits.belong_to(running);
         self.others.set(Some(Rc::clone(&waits)));
         self.has_others.set(true);
         Some(waits)
@@ -230,21 +229,17 @@ impl Own {
         if self.one == Mark::of(Reason::from(wait)) {
             self.one = Mark::of(why);
         }
-        let fails = |state: &State| state.wait() == Some(wait);
-        self.others.as_ref().is_some_and(|others| others.fulfil_where(Err(error), fails))
+        self.others.as_ref().is_some_and(|others| others.fail(wait, error))
     }
 
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
     pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
         let mut first = self.one.wait();
         let Some(others) = &self.others else { return first };
-        for entry in others.entries.borrow().iter() {
-            let Some(wait) = entry.state.wait() else { continue };
-            match first {
-                None => first = Some(wait),
-                Some(_) => or(wait),
-            }
-        }
+        others.each(|wait| match first {
+            None => first = Some(wait),
+            Some(_) => or(wait),
+        });
         first
     }
 }
@@ -255,257 +250,5 @@ impl Drop for Own {
         if let Some(others) = self.others.take() {
             others.abandon();
         }
-    }
-}
-
-/// Waits of one task, as many as there are.
-#[derive(Default)]
-pub(super) struct Waits {
-    entries: RefCell<Vec<Entry>>,
-    /// How many entries are not free.
-    used: Cell<usize>,
-    /// Whose they are.
-    task: Cell<Option<TaskId>>,
-    /// No entry before this one is free.
-    first_free: Cell<usize>,
-}
-
-struct Entry {
-    state: State,
-    /// Whom to wake when the wait is fulfilled, unless that is the task itself, which is resumed anyway.
-    waker: Option<Waker>,
-}
-
-enum State {
-    /// May be used for another wait.
-    Free,
-    Waiting(Wait),
-    /// Waits for the drain to begin, of which the scheduler tells every task.
-    WaitingForDrain,
-    /// Waits for whichever comes first.
-    WaitingUntilDrain(Wait),
-    Fulfilled(Result<(), WaitError>),
-}
-
-impl State {
-    /// What the scheduler is to be asked for.
-    fn wait(&self) -> Option<Wait> {
-        match self {
-            State::Waiting(wait) | State::WaitingUntilDrain(wait) => Some(*wait),
-            State::WaitingForDrain | State::Free | State::Fulfilled(_) => None,
-        }
-    }
-}
-
-/// What a future may wait for.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Want {
-    Wait(Wait),
-    Drain,
-    UntilDrain(Wait),
-}
-
-impl Waits {
-    #[cold]
-    fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
-        self.fulfil_where(Ok(()), |state| match state {
-            State::Waiting(Wait::Until(at)) => *at <= now,
-            State::Waiting(wait) => Reason::from(*wait) == why,
-            State::WaitingForDrain => is_draining,
-            State::WaitingUntilDrain(wait) => is_draining || Reason::from(*wait) == why,
-            State::Free | State::Fulfilled(_) => false,
-        })
-    }
-
-    fn fulfil_where(&self, outcome: Result<(), WaitError>, is_met: impl Fn(&State) -> bool) -> bool {
-        let mut has_woken = false;
-        let mut index = 0;
-        // A waker may do anything, so the list is not borrowed while one is woken.
-        while index < self.entries.borrow().len() {
-            if let Some(waker) = self.fulfil_at(index, outcome, &is_met) {
-                has_woken = true;
-                waker.wake();
-            }
-            index += 1;
-        }
-        has_woken
-    }
-
-    /// Fulfils one entry if it is met, and returns whom to wake for that.
-    fn fulfil_at(
-        &self,
-        index: usize,
-        outcome: Result<(), WaitError>,
-        is_met: impl Fn(&State) -> bool,
-    ) -> Option<Waker> {
-        let mut entries = self.entries.borrow_mut();
-        let entry = entries.get_mut(index)?;
-        if !is_met(&entry.state) {
-            return None;
-        }
-        entry.state = State::Fulfilled(outcome);
-        entry.waker.take()
-    }
-
-    /// The task has ended: whoever waits by way of it is woken, to wait by way of another.
-    fn abandon(&self) {
-        self.task.set(None);
-        let mut wakers: Vec<Waker> =
-            self.entries.borrow_mut().iter_mut().filter_map(|entry| entry.waker.take()).collect();
-        wakers.drain(..).for_each(Waker::wake);
-    }
-
-    fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
-        self.used.set(self.used.get() + 1);
-        let state = match want {
-            Want::Wait(what) => State::Waiting(what),
-            Want::Drain => State::WaitingForDrain,
-            Want::UntilDrain(what) => State::WaitingUntilDrain(what),
-        };
-        let mut entries = self.entries.borrow_mut();
-        let entry = Entry { state, waker };
-        let begin = self.first_free.get().min(entries.len());
-        let free = entries[begin..].iter().position(|entry| matches!(entry.state, State::Free));
-        let index = free.map_or(entries.len(), |free| begin + free);
-        self.first_free.set(index + 1);
-        if index < entries.len() {
-            entries[index] = entry;
-            index
-        } else {
-            // Most tasks wait for one thing at a time, and there may be many tasks.
-            if entries.is_empty() {
-                entries.reserve_exact(1);
-            }
-            entries.push(entry);
-            index
-        }
-    }
-
-    /// Withdraws the wait, and returns what had become of it.
-    fn remove(&self, index: usize) -> Option<Result<(), WaitError>> {
-        self.used.set(self.used.get() - 1);
-        let (state, waker) = {
-            let mut entries = self.entries.borrow_mut();
-            let entry = &mut entries[index];
-            let removed = (std::mem::replace(&mut entry.state, State::Free), entry.waker.take());
-            self.first_free.set(self.first_free.get().min(index));
-            // Each resume looks at all of them, so a burst must not be remembered.
-            while entries.last().is_some_and(|entry| matches!(entry.state, State::Free)) && entries.len() > 1 {
-                entries.pop();
-            }
-            removed
-        };
-        // Dropping a waker may do anything, so the list is not borrowed any more.
-        drop(waker);
-        match state {
-            State::Fulfilled(outcome) => Some(outcome),
-            _ => None,
-        }
-    }
-
-    fn is_fulfilled(&self, index: usize) -> bool {
-        matches!(self.entries.borrow()[index].state, State::Fulfilled(_))
-    }
-
-    fn set_waker(&self, index: usize, waker: Option<Waker>) {
-        let before = std::mem::replace(&mut self.entries.borrow_mut()[index].waker, waker);
-        drop(before);
-    }
-}
-
-/// One wait of one future: what every future of this module is made of.
-pub(super) struct Request {
-    /// Where the wait stands, once it does.
-    standing: Option<(Rc<Waits>, usize)>,
-}
-
-impl Request {
-    pub(super) const fn new() -> Request {
-        Request { standing: None }
-    }
-
-    /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
-    /// the scheduler whose mailbox this is.
-    #[cold]
-    pub(super) fn poll(
-        &mut self,
-        mailbox: &Mailbox,
-        cx: &task::Context<'_>,
-        want: Want,
-    ) -> Poll<Option<Result<(), WaitError>>> {
-        if let Some((waits, index)) = &self.standing
-            && waits.is_fulfilled(*index)
-        {
-            let outcome = waits.remove(*index);
-            self.standing = None;
-            return Poll::Ready(outcome);
-        }
-        let Some(running) = mailbox.futures.others() else { return Poll::Ready(None) };
-        // Whom to wake, if that is not the task itself.
-        let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
-        match &self.standing {
-            Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
-            // Whoever stands between is shared by several tasks. The one that it was first polled by still waits, and when it is
-            // resumed for that it wakes all of them: to move the wait to each that polls would be to take it from the one before,
-            // which would take it back.
-            Some((waits, index)) if waker.is_some() && waits.task.get().is_some() => waits.set_waker(*index, waker),
-            // Not yet, or the future has been moved to another task.
-            _ => {
-                self.give_up(mailbox);
-                self.withdraw();
-                let index = running.insert(want, waker);
-                self.standing = Some((running, index));
-            }
-        }
-        Poll::Pending
-    }
-
-    /// A task that waits is filed for what is withdrawn next, and has to say anew what it waits for.
-    pub(super) fn give_up(&self, mailbox: &Mailbox) {
-        if let Some((waits, _)) = &self.standing
-            && let Some(task) = waits.task.get()
-            && mailbox.futures.running() != Some(task)
-        {
-            mailbox.give_up(task, Reason::WAKE);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn withdraw(&mut self) {
-        if let Some((waits, index)) = self.standing.take() {
-            waits.remove(index);
-        }
-    }
-}
-
-impl Drop for Request {
-    #[inline]
-    fn drop(&mut self) {
-        if self.standing.is_some() {
-            self.withdraw();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_of_waits_leaves_nothing_behind_and_places_that_are_free_are_used_again() {
-        let waits = Waits::default();
-        let insert = || waits.insert(Want::Wait(Wait::Turn), None);
-        let burst: Vec<usize> = (0..1_000).map(|_| insert()).collect();
-        assert!(burst.into_iter().eq(0..1_000));
-        for index in [3, 500, 2] {
-            waits.remove(index);
-        }
-        assert_eq!([insert(), insert(), insert(), insert()], [2, 3, 500, 1_000]);
-        for index in 0..=1_000 {
-            waits.remove(index);
-        }
-        assert!(waits.entries.borrow().len() <= 1, "each resume looks at all of them");
-        assert_eq!(insert(), 0);
     }
 }

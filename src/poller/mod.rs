@@ -31,7 +31,7 @@ mod sim;
 #[cfg(test)]
 mod suite;
 
-pub use crate::waiters::Waiters;
+pub use crate::waiters::{Fired, Waiters};
 #[cfg(target_os = "linux")]
 pub use parked::Parked;
 pub use poll::Poll;
@@ -95,35 +95,6 @@ impl Patience {
                 let ms = until.saturating_duration_since(now()).as_nanos().div_ceil(1_000_000);
                 i32::try_from(ms).unwrap_or(i32::MAX)
             }
-        }
-    }
-}
-
-/// A watched side of a descriptor that fired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fired {
-    /// It can be received from, or receiving tells why not.
-    Recv(RawFd),
-    /// It can be sent to, or sending tells why not.
-    Send(RawFd),
-    /// The number is not open: whoever waits for this side gets an error.
-    Closed(RawFd, Side),
-}
-
-impl Fired {
-    /// The number of the descriptor.
-    pub fn fd(self) -> RawFd {
-        match self {
-            Fired::Recv(fd) | Fired::Send(fd) | Fired::Closed(fd, _) => fd,
-        }
-    }
-
-    /// The side that fired.
-    pub fn side(self) -> Side {
-        match self {
-            Fired::Recv(_) => Side::Recv,
-            Fired::Send(_) => Side::Send,
-            Fired::Closed(_, side) => side,
         }
     }
 }
