@@ -8,7 +8,7 @@ use fdtask::poller::{self, Poll, Poller};
 use fdtask::{Log, Scheduler, Task, TaskId, Wait, reason, task_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the end of the program waits for the log's last lines to be read.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(80);
@@ -63,21 +63,24 @@ impl Worker {
             drain_timeout: config.drain_timeout,
         });
         self.scheduler.run();
+        let begin = Instant::now();
         self.scheduler.cancel_all();
+        // To cut off thousands of clients takes a part of the time, but never all of it.
+        let patience = FLUSH_TIMEOUT.saturating_sub(begin.elapsed()).max(FLUSH_TIMEOUT / 4);
         if control.is_some() {
-            self.scheduler.spawn(others_flush(fleet));
+            self.scheduler.spawn(others_flush(fleet, patience));
         }
-        self.scheduler.spawn(self.out.flush(FLUSH_TIMEOUT));
-        self.scheduler.spawn(self.diagnostics.flush(FLUSH_TIMEOUT));
+        self.scheduler.spawn(self.out.flush(patience));
+        self.scheduler.spawn(self.diagnostics.flush(patience));
         self.scheduler.run();
     }
 }
 
 /// A task that ends when the other workers have written their last lines, too, which end with the process.
-fn others_flush(fleet: &Fleet) -> impl Task + use<> {
+fn others_flush(fleet: &Fleet, patience: Duration) -> impl Task + use<> {
     let (fleet, mut by) = (fleet.clone(), None);
     task_fn("other workers", move |cx| {
-        let by = *by.get_or_insert(cx.now() + FLUSH_TIMEOUT);
+        let by = *by.get_or_insert(cx.now() + patience);
         if fleet.running() == 0 || cx.now() >= by {
             return Ok(Wait::Done);
         }
