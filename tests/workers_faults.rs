@@ -39,12 +39,13 @@ fn expect_a_line_a_second(server: &Server, begin: Instant, what: &str) {
 }
 
 #[test]
-fn out_of_descriptors_all_workers_together_log_one_line_a_second() {
-    let server = start(&[]);
+fn out_of_descriptors_all_workers_and_listeners_together_log_one_line_a_second() {
+    let server = Server::builder().args(["-w", "3", "-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).spawn();
+    let addresses = server.addresses(2);
     let mut clients = served(server.address(), CROWD);
     leave_room_for(&server, 0);
     let begin = Instant::now();
-    let mut queue: Vec<Client> = (0..CROWD).map(|_| Client::connect(server.address())).collect();
+    let mut queue: Vec<Client> = addresses.iter().cycle().take(2 * CROWD).map(|at| Client::connect(*at)).collect();
     for client in &mut queue {
         client.send(b"Me, too");
     }

@@ -94,8 +94,9 @@ impl Fleet {
         }
     }
 
-    /// Whether this is to be reported now: unless it has been within the last second.
+    /// Whether this is to be reported now: unless it has been within the last second, of this listener or of another.
     pub fn may_report(&self, what: &str) -> bool {
+        let what = what.split(" on ").next().unwrap_or(what);
         let now = Instant::now();
         let mut reports = lock(&self.0.reports);
         reports.retain(|(_, at)| now.duration_since(*at) < REPORT_INTERVAL);
