@@ -102,6 +102,14 @@ fn a_proxy_refuses_a_time_that_is_none() {
 }
 
 #[test]
+fn a_proxy_does_not_forward_to_itself() {
+    let (_socket, address) = refusing();
+    let address = address.to_string();
+    let (code, lines) = outcome("proxy", &[&address, &address]);
+    assert_eq!((code, lines), (1, vec![format!("proxy: cannot listen on {address}: it is the target's address, too")]));
+}
+
+#[test]
 fn echo_async_refuses_a_time_that_no_clock_can_show() {
     for option in ["--idle-timeout", "--drain-timeout"] {
         for time in ["1e19", "4294967296", "-1", "NaN"] {

@@ -65,6 +65,10 @@ async fn forward(
 }
 
 fn serve(address: SocketAddr, target: SocketAddr, patience: Duration) -> io::Result<()> {
+    if address == target {
+        // Its first client would be followed by itself, over and over.
+        return Err(io::Error::other("it is the target's address, too"));
+    }
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
     scheduler.observe(Diagnostics::to_stderr(&handle, "proxy")?);
