@@ -1,4 +1,5 @@
-//! `examples/proxy` and `examples/socks5`: what becomes of a connection when one of its ends is gone and the other is stuck.
+//! `examples/proxy` and `examples/socks5`: what becomes of a connection when one of its ends is gone and the other is
+//! stuck, and when one has said all and the other says nothing.
 
 mod common;
 #[path = "common/examples.rs"]
@@ -24,6 +25,9 @@ const END_BUFFER_BYTES: usize = 256 << 10;
 /// What is lost at most of what an end has sent, when it resets the connection: what its own kernel holds, counted generously.
 const LOST_BYTES_MAX: usize = 4 * END_BUFFER_BYTES;
 
+/// What a slow end reads at a time.
+const READ_BYTES: usize = 16_384;
+
 /// Far more than all the buffers of the kernel on the way hold together.
 const FLOOD_BYTES_MAX: usize = 256 << 20;
 
@@ -39,12 +43,13 @@ struct Stuck {
 
 /// A proxy, and the client and the server of a connection through it.
 #[track_caller]
-fn connected(example: &str) -> (Server, TcpStream, TcpStream) {
+fn connected(example: &str, seconds: Option<&str>) -> (Server, TcpStream, TcpStream) {
     let target = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = target.local_addr().expect("a bound socket has an address");
     let builder = ServerBuilder::of(common::example(example)).args(["127.0.0.1:0"]);
     let is_socks = example == "socks5";
-    let proxy = if is_socks { builder } else { builder.args([address.to_string()]) }.spawn();
+    let builder = if is_socks { builder } else { builder.args([address.to_string()]) };
+    let proxy = builder.args(seconds).spawn();
     let mut client = connect(proxy.address());
     if is_socks {
         let request = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &address.port().to_be_bytes()].concat();
@@ -55,9 +60,21 @@ fn connected(example: &str) -> (Server, TcpStream, TcpStream) {
     (proxy, client, server)
 }
 
+/// A proxy, the end of a connection through it that has said all, and the other one, which has been told so.
+#[track_caller]
+fn half_closed(example: &str, seconds: Option<&str>, is_client_going: bool) -> (Server, TcpStream, TcpStream) {
+    let (proxy, client, server) = connected(example, seconds);
+    let (going, mut staying) = if is_client_going { (client, server) } else { (server, client) };
+    going.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+    going.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    assert_eq!(staying.read(&mut [0]).expect("the end is passed on"), 0);
+    (proxy, going, staying)
+}
+
 impl Stuck {
     fn new(example: &str, is_client_going: bool) -> Stuck {
-        let (proxy, client, server) = connected(example);
+        let (proxy, client, server) = connected(example, None);
         let (mut going, mut staying) = if is_client_going { (client, server) } else { (server, client) };
         flood(&mut staying);
         let sent = flood(&mut going);
@@ -162,11 +179,7 @@ fn a_connection_of_which_one_end_is_gone_and_the_other_takes_nothing_is_given_up
 #[test]
 fn an_end_that_has_reset_the_connection_after_its_last_word_is_called_by_that_name() {
     with_each(|example, is_client_going| {
-        let (proxy, client, server) = connected(example);
-        let (mut staying, going) = if is_client_going { (server, client) } else { (client, server) };
-        going.shutdown(Shutdown::Write).expect("a connection can be half-closed");
-        staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
-        assert_eq!(staying.read(&mut [0]).expect("the end is passed on"), 0);
+        let (proxy, going, staying) = half_closed(example, None, is_client_going);
         // The proxy finds the other end of the stream when there is nobody any more to pass it on to.
         proxy.pause();
         SockRef::from(&going).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
@@ -175,4 +188,89 @@ fn an_end_that_has_reset_the_connection_after_its_last_word_is_called_by_that_na
         let line = proxy.stderr.wait_for_line(LIMIT, |_| true);
         assert!(line.ends_with(": connection reset"), "{line}");
     });
+}
+
+#[test]
+fn a_half_closed_connection_in_which_nothing_moves_is_given_up_after_the_time_that_was_said() {
+    with_each(|example, is_client_going| {
+        let begin = Instant::now();
+        let (proxy, _going, _staying) = half_closed(example, Some("1"), is_client_going);
+        eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
+        assert!(begin.elapsed() >= Duration::from_secs(1), "given up after {:?}", begin.elapsed());
+        proxy.stderr.wait_for_line(LIMIT, |line| line.ends_with(": timed out"));
+    });
+}
+
+#[test]
+fn a_half_closed_connection_in_which_something_moves_now_and_then_lives_on_until_its_end() {
+    with_each(|example, is_client_going| {
+        let (proxy, mut going, mut staying) = half_closed(example, Some("2"), is_client_going);
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(5) {
+            staying.write_all(b"x").expect("the proxy receives");
+            assert_eq!(going.read(&mut [0]).expect("what the other end says"), 1, "after {:?}", begin.elapsed());
+            // This is what makes it rare.
+            thread::sleep(Duration::from_millis(200));
+        }
+        drop(staying);
+        assert_eq!(going.read(&mut [0]).expect("the end, and no reset"), 0);
+        drop(going);
+        eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
+        assert_eq!(proxy.stderr.all(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_half_closed_connection_lives_on_as_long_as_its_last_words_are_taken_from_the_kernel_s_queue() {
+    with_each(|example, is_client_going| {
+        let (proxy, mut going, mut staying) = half_closed(example, Some("2"), is_client_going);
+        // All that stops it is the end that has said all, which reads too little to make room for more.
+        let sent = flood(&mut staying);
+        let (begin, mut received) = (Instant::now(), Vec::new());
+        while begin.elapsed() < Duration::from_secs(6) && received.len() + READ_BYTES < sent {
+            let mut part = [0; READ_BYTES];
+            let len = going.read(&mut part).expect("there is more");
+            assert!(len > 0, "given up after {:?} and {} of {sent} bytes", begin.elapsed(), received.len());
+            received.extend_from_slice(&part[..len]);
+            thread::sleep(Duration::from_millis(50));
+        }
+        drop(staying);
+        going.read_to_end(&mut received).expect("the end, and no reset");
+        assert!(received == words(0, sent), "{} of {sent} bytes", received.len());
+        eventually("nothing is left of it", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS + 1);
+        assert_eq!(proxy.stderr.all(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_silent_connection_that_is_open_both_ways_is_not_given_up() {
+    with_each(|example, _| {
+        let (proxy, client, server) = connected(example, Some("1"));
+        // Nothing must happen, for longer than it takes to give up one that is half-closed.
+        thread::sleep(Duration::from_secs(3));
+        for (mut from, mut to) in [(&client, &server), (&server, &client)] {
+            to.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+            from.write_all(b"x").expect("the proxy receives");
+            assert_eq!(to.read(&mut [0]).expect("what the other end says"), 1);
+        }
+        assert_eq!(proxy.stderr.all(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_socks_client_that_has_come_back_to_the_proxy_over_and_over_leaves_room_for_others() {
+    // Two descriptors for each client, beside the 16 that it keeps for itself.
+    const AT_ONCE: usize = 12;
+    let builder = ServerBuilder::of(common::example("socks5")).args(["127.0.0.1:0", "1"]);
+    let proxy = builder.after("ulimit -n 40").spawn();
+    let mut client = connect(proxy.address());
+    let request = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &proxy.address().port().to_be_bytes()].concat();
+    for _ in 0..AT_ONCE {
+        client.write_all(&request).expect("the proxy receives");
+        client.read_exact(&mut [0; 12]).expect("a method and a reply");
+    }
+    // The proxy is its own client by now, the last one of which waits until another leaves.
+    assert_eq!(proxy.open_sockets(), OWN_SOCKETS + 2 * AT_ONCE);
+    drop(client);
+    eventually("the proxy has closed all connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
 }

@@ -90,6 +90,26 @@ fn a_server_that_is_not_there_is_one_line_and_exit_code_1() {
 }
 
 #[test]
+fn a_proxy_refuses_a_time_that_is_none() {
+    for (name, right) in EXAMPLES.iter().filter(|(name, _)| ["proxy", "socks5"].contains(name)) {
+        for time in ["0", "-1", "1.5", "soon", "", "4294967296"] {
+            let right = right.iter().map(|arg| if *arg == "@" { "127.0.0.1:0" } else { arg });
+            let args: Vec<&str> = right.chain([time]).collect();
+            let (code, lines) = outcome(name, &args);
+            assert_eq!(code, 2, "{name} {time}: {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_does_not_forward_to_itself() {
+    let (_socket, address) = refusing();
+    let address = address.to_string();
+    let (code, lines) = outcome("proxy", &[&address, &address]);
+    assert_eq!((code, lines), (1, vec![format!("proxy: cannot listen on {address}: it is the target's address, too")]));
+}
+
+#[test]
 fn echo_async_refuses_a_time_that_no_clock_can_show() {
     for option in ["--idle-timeout", "--drain-timeout"] {
         for time in ["1e19", "4294967296", "-1", "NaN"] {

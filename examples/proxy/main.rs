@@ -10,9 +10,10 @@
 //!
 //! Both directions of a connection move at once. What one end sends and the other does not take yet stays in the kernel,
 //! but for one buffer per direction, so a slow reader slows down its own sender and nobody else (*backpressure*). When one end
-//! says that it will send no more, the other is told so and can still answer (*half-close*); when one takes no more, for it has
-//! reset the connection, what it had said before still arrives, unless the other end takes nothing of it for some seconds.
-//! Clients beyond the limit wait in the kernel's queue.
+//! says that it will send no more, the other is told so and can still answer (*half-close*), unless nothing moves for ten
+//! minutes; a number of seconds behind the target is another time. When one takes no more, for it has reset the connection, what
+//! it had said before still arrives, unless the other end takes nothing of it for some seconds. Clients beyond the limit wait in
+//! the kernel's queue.
 //!
 //! Connecting is a dialogue of one step after the other, and is written as an `async fn`, in this file; moving bytes is a state
 //! machine by hand, in `tunnel.rs`. The target is a number, because looking up a name may take long; the example `socks5` shows
@@ -25,6 +26,7 @@ use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, channel, reason};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,15 +39,23 @@ const OWN_DESCRIPTORS: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client that was told the end may take to close the connection.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long nothing may move once one end will send no more, unless the last argument says otherwise.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Connects to the target, leaves the rest to a [`Tunnel`], and outlives it: this task is what the limit counts.
-async fn forward(scheduler: Handle, client: Rc<Stream>, name: String, target: SocketAddr) -> io::Result<()> {
+async fn forward(
+    scheduler: Handle,
+    client: Rc<Stream>,
+    name: String,
+    target: SocketAddr,
+    patience: Duration,
+) -> io::Result<()> {
     let connecting = timeout(&scheduler, CONNECT_TIMEOUT, future::connect(&scheduler, target));
     match connecting.await.unwrap_or_else(|late| Err(late.into())) {
         Ok(server) => {
             // Nothing is ever sent: when the tunnel ends, so does the channel.
             let (alive, tunnel) = channel::channel(&scheduler, 1);
-            scheduler.spawn(Tunnel::new(name, Rc::clone(&client), server, alive));
+            scheduler.spawn(Tunnel::new(name, (Rc::clone(&client), server), patience, alive));
             tunnel.recv().await;
         }
         // Whoever runs the proxy is told the reason now, by a task that fails with it.
@@ -54,7 +64,11 @@ async fn forward(scheduler: Handle, client: Rc<Stream>, name: String, target: So
     linger(&client, LINGER_TIMEOUT).await
 }
 
-fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {
+fn serve(address: SocketAddr, target: SocketAddr, patience: Duration) -> io::Result<()> {
+    if address == target {
+        // Its first client would be followed by itself, over and over.
+        return Err(io::Error::other("it is the target's address, too"));
+    }
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
     scheduler.observe(Diagnostics::to_stderr(&handle, "proxy")?);
@@ -63,20 +77,29 @@ fn serve(address: SocketAddr, target: SocketAddr) -> io::Result<()> {
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         let name = format!("tunnel {peer} to {target}");
-        future::task(forward(handle.clone(), Rc::new(client), name.clone(), target)).named(name)
+        future::task(forward(handle.clone(), Rc::new(client), name.clone(), target, patience)).named(name)
     });
     scheduler.spawn(acceptor.with_limit(Some(Limit::new(room.clamp(1, CLIENTS_MAX)))));
     scheduler.run();
     Err(io::Error::other("the listener is broken"))
 }
 
+fn arguments() -> Option<(SocketAddr, SocketAddr, Duration)> {
+    let mut arguments = std::env::args_os().skip(1).map(|text| text.into_string().ok());
+    let (address, target) = (arguments.next()??.parse().ok()?, arguments.next()??.parse().ok()?);
+    let patience = match arguments.next() {
+        Some(seconds) => Duration::from_secs(seconds?.parse::<NonZeroU32>().ok()?.get().into()),
+        None => HALF_CLOSED_TIMEOUT,
+    };
+    arguments.next().is_none().then_some((address, target, patience))
+}
+
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
-    let [Some(address), Some(target)] = arguments[..] else {
-        let _ = writeln!(io::stderr(), "usage: proxy LISTEN_ADDRESS:PORT TARGET_ADDRESS:PORT");
+    let Some((address, target, patience)) = arguments() else {
+        let _ = writeln!(io::stderr(), "usage: proxy LISTEN_ADDRESS:PORT TARGET_ADDRESS:PORT [HALF_CLOSED_SECONDS]");
         return ExitCode::from(2);
     };
-    let Err(error) = serve(address, target) else { return ExitCode::SUCCESS };
+    let Err(error) = serve(address, target, patience) else { return ExitCode::SUCCESS };
     let _ = writeln!(io::stderr(), "proxy: cannot listen on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }
