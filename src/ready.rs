@@ -46,6 +46,12 @@ impl ReadyDeque {
         Some(slot)
     }
 
+    /// What will be taken out when so many more have been; 0 is the next.
+    #[inline]
+    pub(crate) fn ahead(&self, count: usize) -> Option<u32> {
+        self.front.get(self.taken + count).copied()
+    }
+
     /// The slot of the task that was taken out last.
     pub(crate) fn last_taken(&self) -> Option<u32> {
         self.front.get(self.taken.checked_sub(1)?).map(|slot| slot & !OTHERWISE)

@@ -18,6 +18,9 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+/// With more tasks than so many, what the next one needs is in no cache, and is asked for while the one before it runs.
+const MANY: usize = 500;
+
 /// How much memory [`Context::scratch`] lends.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -132,8 +135,12 @@ impl Scheduler {
         }
         self.core.waiters.ready.begin_turn();
         // A panic ends the task that it comes from, and the turn goes on with the next.
-        let is_tracing = self.core.is_tracing;
-        while let Err(message) = catch(|| if is_tracing { self.trace_each() } else { self.resume_each::<false>() }) {
+        let (is_tracing, are_many) = (self.core.is_tracing, self.core.slots.len() > MANY);
+        while let Err(message) = catch(|| match (is_tracing, are_many) {
+            (true, _) => self.trace_each(),
+            (false, true) => self.resume_each::<false, true>(),
+            (false, false) => self.resume_each::<false, false>(),
+        }) {
             self.end_panicked(message);
         }
         !self.core.mailbox.stopped.replace(false)
@@ -143,14 +150,17 @@ impl Scheduler {
     #[cold]
     #[inline(never)]
     fn trace_each(&mut self) {
-        self.resume_each::<true>();
+        self.resume_each::<true, false>();
     }
 
     /// Resumes the tasks of this turn, as far as nobody says that the scheduler is to stop.
     #[expect(clippy::inline_always, reason = "measured: it is called once a turn, from one place")]
     #[inline(always)]
-    fn resume_each<const IS_TRACING: bool>(&mut self) {
+    fn resume_each<const IS_TRACING: bool, const ARE_MANY: bool>(&mut self) {
         while let Some(slot) = self.core.waiters.ready.pop_front() {
+            if ARE_MANY {
+                self.core.look_ahead();
+            }
             if IS_TRACING {
                 self.core.trace_resume(slot & !OTHERWISE);
             }

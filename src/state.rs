@@ -7,6 +7,7 @@ use crate::panics::catch;
 use crate::ready::OTHERWISE;
 use crate::scheduler::SCRATCH_BYTES;
 use crate::slots::{Kind, Slots};
+use crate::sys::prefetch;
 use crate::task::{Side, Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::Waiters;
@@ -94,6 +95,22 @@ impl Core {
             Kind::Recv => self.waiters.get(Side::Recv, slot.reason.fd()) == Some(id.slot()),
             Kind::Send => self.waiters.get(Side::Send, slot.reason.fd()) == Some(id.slot()),
             _ => true,
+        }
+    }
+
+    /// Says which memory the next tasks will need: the next but one its slot, and the next itself, whose slot has come by now.
+    #[inline]
+    pub(crate) fn look_ahead(&mut self) {
+        if let Some(next) = self.waiters.ready.ahead(0)
+            && let Some(slot) = self.slots.at(next)
+            && let Some(task) = &slot.task
+        {
+            prefetch(task.as_ref());
+        }
+        if let Some(next) = self.waiters.ready.ahead(1)
+            && let Some(slot) = self.slots.at(next)
+        {
+            prefetch(slot);
         }
     }
 

@@ -9,6 +9,7 @@
 mod bell;
 mod inherit;
 mod poll;
+mod prefetch;
 mod process;
 mod signal;
 mod socket;
@@ -21,6 +22,7 @@ pub(crate) use bell::{bell, ring, silence};
 pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use inherit::take_passed_listeners;
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
+pub(crate) use prefetch::prefetch;
 pub(crate) use process::{Output, file_identity, raise_descriptor_limit};
 pub(crate) use signal::{receive_signal, signal_source};
 pub(crate) use socket::{
