@@ -33,7 +33,7 @@ pub struct Log(Rc<RefCell<Queue>>);
 
 struct Queue {
     handle: Handle,
-    /// The task that writes, once it has run and until it has failed for good.
+    /// The task that writes, once it has run and until it has ended.
     writer: Option<TaskId>,
     /// The tasks to wake when everything has been written.
     flushing: Vec<TaskId>,
@@ -158,6 +158,9 @@ impl Drop for LogWriter {
     /// The last lines are often the reason why a program ends: writes as much of them as there is room for, without waiting.
     fn drop(&mut self) {
         let Ok(mut queue) = self.log.0.try_borrow_mut() else { return };
+        // Nobody writes what is left after this, so nobody is to wait for it.
+        queue.writer = None;
+        queue.wake_flushing();
         loop {
             if queue.bytes.is_empty() {
                 queue.notice_dropped();
@@ -194,9 +197,7 @@ impl Task for LogWriter {
                 Ok(self.futile.wait(cx, Wait::Send(self.output.as_raw_fd())))
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                queue.writer = None;
                 queue.drop_all();
-                queue.wake_flushing();
                 Err(error)
             }
             Err(_) => {
