@@ -133,9 +133,9 @@ impl From<Wait> for Reason {
     }
 }
 
-/// As long as a cache line, and what a message needs comes first, in 48 bytes: with the 16 that an allocator usually keeps before a
-/// large block, it is one line that a message touches here, when ten thousand tasks take turns. (To ask for that alignment
-/// costs memory: such a block is copied when it grows, and leaves a hole.)
+/// As long as a cache line, and what a message needs comes first, in 48 bytes: with the 16 that an allocator usually keeps
+/// before a large block, it is one line that a message touches here, when ten thousand tasks take turns. (To ask for that
+/// alignment costs memory: such a block is copied when it grows, and leaves a hole.)
 #[repr(C)]
 pub(crate) struct Slot {
     /// The task; absent while it is being resumed, and in a free slot.
