@@ -296,10 +296,8 @@ impl AsRawFd for Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // A scheduler that is gone has no wait to withdraw; the descriptor is closed right here.
-        if let Some(fd) = self.fd.take()
-            && !self.mailbox.orphaned.get()
-        {
+        // A scheduler that is gone has no wait to withdraw, and takes no mail: then the descriptor is closed right here.
+        if let Some(fd) = self.fd.take() {
             self.mailbox.post(|mailbox| mailbox.closing.borrow_mut().push_back(fd));
         }
     }
