@@ -84,6 +84,7 @@ impl Log {
             // A patience that no clock can show has no end.
             let by = *by.get_or_insert_with(|| cx.now().checked_add(patience));
             let mut queue = log.0.borrow_mut();
+            queue.flushing.retain(|task| *task != cx.id());
             let is_written = queue.bytes.is_empty() && queue.dropped_lines == 0;
             if is_written || queue.writer.is_none() || by.is_some_and(|by| cx.now() >= by) {
                 return Ok(Wait::Done);
@@ -91,9 +92,7 @@ impl Log {
             if let Some(by) = by {
                 cx.or(Wait::Until(by));
             }
-            if !queue.flushing.contains(&cx.id()) {
-                queue.flushing.push(cx.id());
-            }
+            queue.flushing.push(cx.id());
             Ok(Wait::Wake)
         })
     }
@@ -219,5 +218,26 @@ impl Task for LogWriter {
             (bytes, 0) => format!("{bytes} bytes queued").into(),
             (bytes, lines) => format!("{bytes} bytes queued, {lines} lines dropped").into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Scheduler;
+
+    #[test]
+    fn whoever_has_waited_long_enough_leaves_nothing_behind() {
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let mut scheduler = Scheduler::new();
+        let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+        scheduler.spawn_service(writer);
+        // More than a pipe has room for.
+        log.line(&"long ".repeat(4 * LOG_QUEUE_BYTES));
+        for _ in 0..3 {
+            scheduler.spawn(log.flush(Duration::from_millis(1)));
+        }
+        scheduler.run();
+        assert!(!log.0.borrow().bytes.is_empty() && log.0.borrow().flushing.is_empty());
     }
 }
