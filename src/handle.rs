@@ -3,7 +3,7 @@
 //! A task runs in the middle of the scheduler's work, so what it says (wake that one, cancel this one, close that
 //! descriptor) is put into a *mailbox*, and the scheduler empties the mailbox as soon as the task has handed back its
 //! wait. This keeps each ordering rule in one place: *unregister, then close* and *cancel, then drop* are both in
-//! `Scheduler::settle`.
+//! `settle.rs`.
 
 use crate::future::Futures;
 use crate::slots::Reason;

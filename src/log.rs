@@ -76,7 +76,7 @@ impl Log {
         self.0.borrow().dropped_lines
     }
 
-    /// A task that ends when everything has been written, at the latest after `patience`.
+    /// A task that ends when everything has been written, or nobody writes any more, at the latest after `patience`.
     pub fn flush(&self, patience: Duration) -> impl Task + use<> {
         let log = self.clone();
         let mut by = None;

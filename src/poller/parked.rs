@@ -145,13 +145,9 @@ impl Parked {
         self.lots.get(fd as usize).is_some_and(|lot| lot.registered != 0)
     }
 
-    fn lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
-        self.lots.get_mut(fd as usize)
-    }
-
     /// The lot of `fd`, if that is parked.
     fn parked_lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
-        self.lot(fd).filter(|lot| lot.registered != 0)
+        self.lots.get_mut(fd as usize).filter(|lot| lot.registered != 0)
     }
 
     /// Makes the registrations what is watched, where they are not.
@@ -378,7 +374,7 @@ impl Poller for Parked {
             lot.watched = 0;
             self.unpark(fd);
         }
-        if let Some(lot) = self.lot(fd) {
+        if let Some(lot) = self.lots.get_mut(fd as usize) {
             *lot = Lot::default();
         }
         self.array.remove(fd);

@@ -70,7 +70,7 @@ impl Poller for Poll {
 pub(super) const INTERRUPTIONS_MAX: u32 = 32;
 
 /// How soon that is.
-pub(super) const INTERRUPTION_GAP: Duration = Duration::from_micros(800);
+const INTERRUPTION_GAP: Duration = Duration::from_micros(800);
 
 /// Tells an interruption, which is nothing, from a failure, which is paused for.
 #[derive(Default)]
