@@ -23,8 +23,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{fs, os::fd::AsRawFd};
 
-/// Fewer, if the system does not allow so many descriptors beside those of the sessions and of the program itself: who
-/// wants to know why there are none left must still get in.
+/// How many clients there may be at a time. Fewer, if the system does not allow so many descriptors beside those of the
+/// sessions and of the program itself: who wants to know why there are none left must still get in.
 const CLIENTS_MAX: usize = 4096;
 const OWN_DESCRIPTORS: usize = 16;
 /// How many sessions there may be at a time on the port.

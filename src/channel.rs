@@ -140,8 +140,8 @@ impl<T> Drop for Sender<T> {
 
 /// The end of a channel that values are received from. When it is dropped, what is in the queue is dropped, too.
 ///
-/// It cannot be cloned, but tasks may share it by an [`Rc`]: each value then goes to one of them. So do as many tasks as are
-/// to work at a time on what is in the queue, such as addresses to connect to. All who wait are woken for each value.
+/// It cannot be cloned, but tasks may share it by an [`Rc`]: each value then goes to one of them. In this way a fixed number of
+/// tasks can work through one queue, such as a queue of addresses to connect to. All who wait are woken for each value.
 pub struct Receiver<T>(Rc<Shared<T>>);
 
 impl<T> Receiver<T> {

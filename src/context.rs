@@ -25,7 +25,7 @@ impl Context<'_> {
     /// Which task this is.
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn id(&self) -> TaskId {
-        self.core.slots.id_at(self.entry & !OTHERWISE).expect("a task that is being resumed is live")
+        self.core.slots.id_at(self.slot()).expect("a task that is being resumed is live")
     }
 
     /// Why the task is resumed: the one of its waits that was fulfilled. [`Wait::Turn`] when it is new, and when a drain
@@ -38,7 +38,7 @@ impl Context<'_> {
     /// [`why`](Context::why), in short.
     #[inline]
     pub(crate) fn reason(&self) -> Reason {
-        self.core.slots.reason_at(self.entry & !OTHERWISE)
+        self.core.slots.reason_at(self.slot())
     }
 
     /// Whether the future that the task waited with has been dropped by another, as far as nobody has asked yet.
@@ -47,6 +47,7 @@ impl Context<'_> {
     }
 
     /// The number of the task's slot.
+    #[inline]
     pub(crate) fn slot(&self) -> u32 {
         self.entry & !OTHERWISE
     }

@@ -56,9 +56,8 @@ impl Scheduler {
     /// Files the task under the descriptors that it named with [`Context::or`](crate::Context::or), too. An `Err` is the
     /// reason to resume it at once instead.
     fn file_alternatives(&mut self, id: TaskId) -> Result<(), Reason> {
-        let mut alternatives = std::mem::take(&mut self.core.or);
+        let alternatives = std::mem::take(&mut self.core.or);
         let filed = alternatives.iter().try_for_each(|wait| self.file_alternative(id, *wait));
-        alternatives.clear();
         self.core.or = alternatives;
         filed
     }

@@ -3,7 +3,7 @@
 //! A task runs in the middle of the scheduler's work, so what it says (wake that one, cancel this one, close that
 //! descriptor) is put into a *mailbox*, and the scheduler empties the mailbox as soon as the task has handed back its
 //! wait. This keeps each ordering rule in one place: *unregister, then close* and *cancel, then drop* are both in
-//! `Scheduler::settle`.
+//! `settle.rs`.
 
 use crate::future::Futures;
 use crate::slots::Reason;
@@ -296,10 +296,8 @@ impl AsRawFd for Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        // A scheduler that is gone has no wait to withdraw; the descriptor is closed right here.
-        if let Some(fd) = self.fd.take()
-            && !self.mailbox.orphaned.get()
-        {
+        // A scheduler that is gone has no wait to withdraw, and takes no mail: then the descriptor is closed right here.
+        if let Some(fd) = self.fd.take() {
             self.mailbox.post(|mailbox| mailbox.closing.borrow_mut().push_back(fd));
         }
     }

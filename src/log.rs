@@ -33,7 +33,7 @@ pub struct Log(Rc<RefCell<Queue>>);
 
 struct Queue {
     handle: Handle,
-    /// The task that writes, once it has run and until it has failed for good.
+    /// The task that writes, once it has run and until it has ended.
     writer: Option<TaskId>,
     /// The tasks to wake when everything has been written.
     flushing: Vec<TaskId>,
@@ -76,7 +76,7 @@ impl Log {
         self.0.borrow().dropped_lines
     }
 
-    /// A task that ends when everything has been written, at the latest after `patience`.
+    /// A task that ends when everything has been written, or nobody writes any more, at the latest after `patience`.
     pub fn flush(&self, patience: Duration) -> impl Task + use<> {
         let log = self.clone();
         let mut by = None;
@@ -84,6 +84,7 @@ impl Log {
             // A patience that no clock can show has no end.
             let by = *by.get_or_insert_with(|| cx.now().checked_add(patience));
             let mut queue = log.0.borrow_mut();
+            queue.flushing.retain(|task| *task != cx.id());
             let is_written = queue.bytes.is_empty() && queue.dropped_lines == 0;
             if is_written || queue.writer.is_none() || by.is_some_and(|by| cx.now() >= by) {
                 return Ok(Wait::Done);
@@ -91,9 +92,7 @@ impl Log {
             if let Some(by) = by {
                 cx.or(Wait::Until(by));
             }
-            if !queue.flushing.contains(&cx.id()) {
-                queue.flushing.push(cx.id());
-            }
+            queue.flushing.push(cx.id());
             Ok(Wait::Wake)
         })
     }
@@ -158,6 +157,9 @@ impl Drop for LogWriter {
     /// The last lines are often the reason why a program ends: writes as much of them as there is room for, without waiting.
     fn drop(&mut self) {
         let Ok(mut queue) = self.log.0.try_borrow_mut() else { return };
+        // Nobody writes what is left after this, so nobody is to wait for it.
+        queue.writer = None;
+        queue.wake_flushing();
         loop {
             if queue.bytes.is_empty() {
                 queue.notice_dropped();
@@ -194,9 +196,7 @@ impl Task for LogWriter {
                 Ok(self.futile.wait(cx, Wait::Send(self.output.as_raw_fd())))
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                queue.writer = None;
                 queue.drop_all();
-                queue.wake_flushing();
                 Err(error)
             }
             Err(_) => {
@@ -218,5 +218,26 @@ impl Task for LogWriter {
             (bytes, 0) => format!("{bytes} bytes queued").into(),
             (bytes, lines) => format!("{bytes} bytes queued, {lines} lines dropped").into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Scheduler;
+
+    #[test]
+    fn whoever_has_waited_long_enough_leaves_nothing_behind() {
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let mut scheduler = Scheduler::new();
+        let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+        scheduler.spawn_service(writer);
+        // More than a pipe has room for.
+        log.line(&"long ".repeat(4 * LOG_QUEUE_BYTES));
+        for _ in 0..3 {
+            scheduler.spawn(log.flush(Duration::from_millis(1)));
+        }
+        scheduler.run();
+        assert!(!log.0.borrow().bytes.is_empty() && log.0.borrow().flushing.is_empty());
     }
 }

@@ -162,7 +162,8 @@ fn check_descriptor_limit(config: &Config, listeners: usize, diagnostics: &Log) 
         && limit < needed
     {
         diagnostics.line(&format!(
-            "fdtask: --max-connections {connections} is more than the descriptor limit of {limit} allows; raise it with 'ulimit -n'"
+            "fdtask: --max-connections {connections} is more than the descriptor limit of {limit} allows; \
+            raise it with 'ulimit -n'"
         ));
     }
 }

@@ -1,9 +1,9 @@
 //! A way into a scheduler from other threads, and how to run something that blocks.
 //!
 //! A scheduler is one thread's, and so is everything in it. What comes from elsewhere comes as a *message*: it is put into a
-//! queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor, and who hears it a service
-//! task that any user of this crate could have written: it waits to receive from that, takes the queue, and passes the messages
-//! on.
+//! queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor, and who hears it a
+//! service task that any user of this crate could have written: it waits to receive from that, takes the queue, and passes
+//! the messages on.
 //!
 //! It is rung once before it is heard, so a million messages cost as many system calls as the scheduler takes looks at them.
 //! None is lost: queue and bell change under the same lock, and a descriptor that can be received from wakes a poll that
@@ -284,8 +284,8 @@ impl Drop for Receiver {
         }
         drop(queue);
         drop(bell);
-        // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf. There may be
-        // no descriptors for that but those that this one has had.
+        // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf. There
+        // may be no descriptors for that but those that this one has had.
         let again = Again { remote: self.remote.clone(), scheduler: scheduler.clone() };
         scheduler.0.drop_after_closing(Box::new(again));
     }

@@ -12,7 +12,8 @@ use std::time::Instant;
 
 impl Scheduler {
     /// Carries out what was said during a resume. The one home of three orders: *cancel, then drop*; *unregister, then
-    /// close*; *close, then say that there is room*. Carrying out one thing may say another: a task that is dropped has descriptors to close.
+    /// close*; *close, then say that there is room*. Carrying out one thing may say another: a task that is dropped has
+    /// descriptors to close.
     #[inline]
     pub(crate) fn settle(&mut self) {
         if self.core.mailbox.notes.get() & MAIL != 0 {
@@ -54,8 +55,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes note of the descriptors that the scheduler has come to own. It is done before the task that has adopted one is filed:
-    /// what was found out about the number before does not count against who waits for it from now on.
+    /// Takes note of the descriptors that the scheduler has come to own. It is done before the task that has adopted one is
+    /// filed: what was found out about the number before does not count against who waits for it from now on.
     pub(crate) fn settle_adopted(&mut self) {
         while let Some(fd) = self.core.mailbox.next_adopted() {
             self.evict_stale(fd, None);

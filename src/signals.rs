@@ -61,8 +61,9 @@ impl fmt::Display for Signal {
 pub struct Signals(Descriptor);
 
 impl Signals {
-    /// Receives these signals from now on, in a task of `scheduler`. Make it before the program starts its first other thread: on Linux a thread that
-    /// is there already would go on taking them in the usual way. They are not given back when this is dropped.
+    /// Receives these signals from now on, in a task of `scheduler`. Make it before the program starts its first other thread:
+    /// on Linux a thread that is there already would go on taking them in the usual way. They are not given back when this is
+    /// dropped.
     ///
     /// # Errors
     /// What the system says: such as that no descriptor is left.

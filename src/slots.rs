@@ -65,27 +65,15 @@ impl Reason {
 
     #[inline]
     pub(crate) fn ready(side: Side, fd: RawFd) -> Reason {
-        let kind = match side {
-            Side::Recv => Kind::Recv,
-            Side::Send => Kind::Send,
-        };
-        Reason::new(kind, fd)
+        Reason::new(if side == Side::Recv { Kind::Recv } else { Kind::Send }, fd)
     }
 
     pub(crate) fn busy(side: Side, fd: RawFd) -> Reason {
-        let kind = match side {
-            Side::Recv => Kind::RecvBusy,
-            Side::Send => Kind::SendBusy,
-        };
-        Reason::new(kind, fd)
+        Reason::new(if side == Side::Recv { Kind::RecvBusy } else { Kind::SendBusy }, fd)
     }
 
     pub(crate) fn closed(side: Side, fd: RawFd) -> Reason {
-        let kind = match side {
-            Side::Recv => Kind::RecvClosed,
-            Side::Send => Kind::SendClosed,
-        };
-        Reason::new(kind, fd)
+        Reason::new(if side == Side::Recv { Kind::RecvClosed } else { Kind::SendClosed }, fd)
     }
 
     /// Why the task cannot wait, if that is the reason.
@@ -133,9 +121,9 @@ impl From<Wait> for Reason {
     }
 }
 
-/// As long as a cache line, and what a message needs comes first, in 48 bytes: with the 16 that an allocator usually keeps before a
-/// large block, it is one line that a message touches here, when ten thousand tasks take turns. (To ask for that alignment
-/// costs memory: such a block is copied when it grows, and leaves a hole.)
+/// As long as a cache line, and what a message needs comes first, in 48 bytes: with the 16 that an allocator usually keeps
+/// before a large block, it is one line that a message touches here, when ten thousand tasks take turns. (To ask for that
+/// alignment costs memory: such a block is copied when it grows, and leaves a hole.)
 #[repr(C)]
 pub(crate) struct Slot {
     /// The task; absent while it is being resumed, and in a free slot.
@@ -207,8 +195,7 @@ impl Slots {
         spawned_by: Option<TaskId>,
         now: Nanos,
     ) -> TaskId {
-        self.last_serial = self.last_serial.wrapping_add(1);
-        let serial = NonZeroU32::new(self.last_serial).unwrap_or(NonZeroU32::MIN);
+        let serial = NonZeroU32::new(self.last_serial.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_serial = serial.get();
         self.live += 1;
         self.services += usize::from(is_service);
@@ -262,18 +249,12 @@ impl Slots {
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        match self.all.get_mut(id.slot() as usize) {
-            Some(slot) if slot.serial == Some(id.serial()) => Some(slot),
-            _ => None,
-        }
+        self.all.get_mut(id.slot() as usize).filter(|slot| slot.serial == Some(id.serial()))
     }
 
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
-        match self.all.get(id.slot() as usize) {
-            Some(slot) if slot.serial == Some(id.serial()) => Some(slot),
-            _ => None,
-        }
+        self.all.get(id.slot() as usize).filter(|slot| slot.serial == Some(id.serial()))
     }
 
     /// What is kept of a task beside its slot, unless the task has ended.
@@ -308,8 +289,7 @@ impl Slots {
 
     /// The live tasks, in the order of their slots.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
-        let id = |(index, slot): (usize, &Slot)| Some(TaskId::new(index as u32, slot.serial?));
-        self.all.iter().enumerate().filter_map(id).collect()
+        (0..self.all.len() as u32).filter_map(|index| self.id_at(index)).collect()
     }
 }
 

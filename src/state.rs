@@ -6,9 +6,9 @@ use crate::observer::Observer;
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
 use crate::scheduler::SCRATCH_BYTES;
-use crate::slots::{Kind, Slots};
+use crate::slots::Slots;
 use crate::sys::prefetch;
-use crate::task::{Side, Task, TaskId, Wait};
+use crate::task::{Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::Waiters;
 use std::rc::Rc;
@@ -91,11 +91,8 @@ impl Core {
     /// Whether a live task waits: it is neither ready nor being resumed.
     pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
-        match slot.reason.kind() {
-            Kind::Recv => self.waiters.get(Side::Recv, slot.reason.fd()) == Some(id.slot()),
-            Kind::Send => self.waiters.get(Side::Send, slot.reason.fd()) == Some(id.slot()),
-            _ => true,
-        }
+        let descriptor = slot.reason.descriptor_wait().and_then(Wait::descriptor);
+        descriptor.is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
     /// Says which memory the next tasks will need: the next but one its slot, and the next itself, whose slot has come by now.

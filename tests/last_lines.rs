@@ -60,3 +60,22 @@ fn of_several_who_wait_until_a_log_is_written_each_is_told() {
     scheduler.run();
     assert!(begin.elapsed() < patience, "somebody has waited for all of his patience");
 }
+
+#[test]
+fn nobody_waits_for_lines_whose_writer_is_gone() {
+    let (mut scheduler, log, _reader) = logging();
+    // More than a pipe has room for.
+    (0..1_000).for_each(|_| log.line(LINE));
+    let writer = scheduler.tasks()[0].id;
+    let mut flush = Some(log.flush(Duration::MAX));
+    scheduler.spawn(task_fn("program", move |cx| {
+        if let Some(flush) = flush.take() {
+            cx.spawn(flush);
+            return Ok(Wait::Turn);
+        }
+        cx.cancel(writer);
+        Ok(Wait::Done)
+    }));
+    scheduler.run();
+    assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks());
+}

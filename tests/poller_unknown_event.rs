@@ -1,6 +1,6 @@
-//! An event of the parked poller's epoll instance that the poller knows nothing of (row 16 of the faults): a registration that others
-//! have left in it, as a child process can that was forked and shares it. It needs a program of its own, in which there is one
-//! epoll instance.
+//! An event of the parked poller's epoll instance that the poller knows nothing of (row 16 of the faults): a registration that
+//! others have left in it, as a child process can that was forked and shares it. It needs a program of its own, in which there
+//! is one epoll instance.
 
 #![cfg(target_os = "linux")]
 

@@ -1,5 +1,5 @@
-//! What other threads say when no descriptor is left. It needs a program of its own, because the limit that it lowers is the whole
-//! process's.
+//! What other threads say when no descriptor is left. It needs a program of its own, because the limit that it lowers is the
+//! whole process's.
 
 #[path = "common/limited.rs"]
 mod limited;

@@ -7,8 +7,8 @@
 //!             wrk -t 1 -c 100 -d 3 http://127.0.0.1:8080/Cargo.toml
 //! ```
 //! The first `curl` shows the headers and the file, the second its first bytes, `# fdtask`; `wrk` says how many requests a second
-//! that makes, and no error (terminal 1 then names those whose answer was on its way when `wrk` hung up). Nothing outside of the directory is served, whatever the path says or links point to, also while
-//! somebody changes them.
+//! that makes, and no error (terminal 1 then names those whose answer was on its way when `wrk` hung up). Nothing outside of the
+//! directory is served, whatever the path says or links point to, also while somebody changes them.
 //!
 //! This file is the connection, `request.rs` knows what a proper request is, `files.rs` finds what is asked for, `conditions.rs`
 //! decides whether that is the version that the client means, and does not have yet, and `response.rs` sends it; the syntax of

@@ -9,8 +9,8 @@
 //! Terminal 3 shows what the server in terminal 1 has to show, twice; the second time the proxy has looked up the name.
 //!
 //! The system looks up names by a call that blocks (`getaddrinfo`), for seconds if the network is slow. So each look-up has a
-//! thread of its own, which wakes the task that waits for it ([`future::blocking`]), and everybody else is served meanwhile. There
-//! are as many threads as look-ups at a time, at most one for each of [`CLIENTS_MAX`].
+//! thread of its own, which wakes the task that waits for it ([`future::blocking`]), and everybody else is served meanwhile.
+//! There are as many threads as look-ups at a time, at most one for each of [`CLIENTS_MAX`].
 //!
 //! `request.rs` is what a client asks for and is answered, `relay.rs` moves the bytes afterwards. When one end says that it will
 //! send no more, the other is told so and can still answer, unless nothing moves for ten minutes; a number of seconds behind the

@@ -96,13 +96,13 @@ impl Fleet {
 
     /// Whether this is to be reported now: unless it has been within the last second, of this listener or of another.
     pub fn may_report(&self, what: &str) -> bool {
-        let what = what.split(" on ").next().unwrap_or(what);
+        let what = trouble(what);
         let now = Instant::now();
         let mut reports = lock(&self.0.reports);
         reports.retain(|(_, at)| now.duration_since(*at) < REPORT_INTERVAL);
-        let is_new = !reports.iter().any(|(before, _)| before == what);
+        let is_new = !reports.iter().any(|(before, _)| *before == what);
         if is_new {
-            reports.push((what.to_owned(), now));
+            reports.push((what, now));
         }
         is_new
     }
@@ -120,4 +120,25 @@ impl Fleet {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is the matter, whichever listener has it.
+fn trouble(report: &str) -> String {
+    match (report.split_once(" on "), report.split_once(": ")) {
+        (Some((what, _)), Some((_, reason))) => format!("{what}: {reason}"),
+        _ => report.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_listeners_have_the_same_trouble_if_the_reason_is_the_same() {
+        let first = trouble("cannot accept on 127.0.0.1:1: no descriptor is left; clients wait");
+        assert_eq!(trouble("cannot accept on [::1]:2: no descriptor is left; clients wait"), first);
+        assert_ne!(trouble("cannot accept on [::1]:2: network is down; clients wait"), first);
+        assert_ne!(trouble("cannot poll: no descriptor is left; retrying"), first);
+    }
 }

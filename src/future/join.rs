@@ -20,8 +20,8 @@ use std::thread;
 /// [detach](JoinHandle::detach) it. So a task that is cancelled, or gives up at a timeout, takes those with it that it has
 /// spawned for itself.
 ///
-/// An `Err` that the future returns is a result like any other: whoever joins the task has it, and the observer is not told. For a
-/// task whose result nobody needs, say `handle.spawn(future::task(…))` ([`Handle::spawn`], [`task()`]): then it is told.
+/// An `Err` that the future returns is a result like any other: whoever joins the task has it, and the observer is not told.
+/// For a task whose result nobody needs, say `handle.spawn(future::task(…))` ([`Handle::spawn`], [`task()`]): then it is told.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};

@@ -24,6 +24,7 @@ struct Entry {
     waker: Option<Waker>,
 }
 
+/// Not made of a [`Want`]: it would be larger, and there may be one for each connection.
 enum State {
     /// May be used for another wait.
     Free,
@@ -142,15 +143,14 @@ impl Waits {
         self.first_free.set(index + 1);
         if index < entries.len() {
             entries[index] = entry;
-            index
         } else {
             // Most tasks wait for one thing at a time, and there may be many tasks.
             if entries.is_empty() {
                 entries.reserve_exact(1);
             }
             entries.push(entry);
-            index
         }
+        index
     }
 
     /// Withdraws the wait, and returns what had become of it.

@@ -101,6 +101,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
         }
         assert_eq!(slot.deadline == NEVER, record.until.is_none(), "{id} has the deadline that it asked for");
         assert!(slot.queued <= slot.deadline, "{id} is queued too late");
+        assert!(core.timers.soonest() <= slot.queued, "{id} is due before what is thought to be the soonest");
     }
     assert_eq!(core.waiters.waiting(), entries, "an entry names somebody who does not wait for it");
 }

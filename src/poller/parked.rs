@@ -39,7 +39,7 @@
 //! descriptor could take the last number that the process has, which a client was waiting for.
 
 use super::array::{self, Array, bit};
-use super::poll::{Failures, Interruptions};
+use super::poll::Failures;
 use super::{Patience, Poller, Side, Waiters};
 use crate::sys::{self, Epoll, EpollEvent};
 use std::io;
@@ -115,7 +115,8 @@ pub struct Parked {
     /// The last look at the parked found many that fired.
     looks_first: bool,
     /// Of looking at the parked.
-    interruptions: Interruptions,
+    look_failures: Failures,
+    /// Of `poll`.
     failures: Failures,
 }
 
@@ -134,7 +135,7 @@ impl Parked {
             distrust_until: None,
             is_tainted: false,
             looks_first: false,
-            interruptions: Interruptions::default(),
+            look_failures: Failures::default(),
             failures: Failures::default(),
         }
     }
@@ -144,13 +145,9 @@ impl Parked {
         self.lots.get(fd as usize).is_some_and(|lot| lot.registered != 0)
     }
 
-    fn lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
-        self.lots.get_mut(fd as usize)
-    }
-
     /// The lot of `fd`, if that is parked.
     fn parked_lot(&mut self, fd: RawFd) -> Option<&mut Lot> {
-        self.lot(fd).filter(|lot| lot.registered != 0)
+        self.lots.get_mut(fd as usize).filter(|lot| lot.registered != 0)
     }
 
     /// Makes the registrations what is watched, where they are not.
@@ -268,14 +265,14 @@ impl Parked {
             let count = match epoll.look(&mut events) {
                 Ok(count) => count,
                 // A signal, or a stop: the next wait looks again.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted && !self.interruptions.are_too_many() => break,
+                Err(error) if self.look_failures.is_interruption(&error) => break,
                 Err(_) => {
                     self.evacuate();
                     self.distrust_until = Some(self.waits.wrapping_add(DISTRUST_WAITS));
                     break;
                 }
             };
-            self.interruptions.end();
+            self.look_failures.end();
             for event in &events[..count] {
                 fired += usize::from(self.take_event(*event, waiters));
             }
@@ -377,7 +374,7 @@ impl Poller for Parked {
             lot.watched = 0;
             self.unpark(fd);
         }
-        if let Some(lot) = self.lot(fd) {
+        if let Some(lot) = self.lots.get_mut(fd as usize) {
             *lot = Lot::default();
         }
         self.array.remove(fd);

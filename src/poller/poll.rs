@@ -65,10 +65,19 @@ impl Poller for Poll {
     }
 }
 
+/// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often,
+/// a profiler's a thousand times a second.
+pub(super) const INTERRUPTIONS_MAX: u32 = 32;
+
+/// How soon that is.
+const INTERRUPTION_GAP: Duration = Duration::from_micros(800);
+
 /// Tells an interruption, which is nothing, from a failure, which is paused for.
 #[derive(Default)]
 pub(super) struct Failures {
-    interruptions: Interruptions,
+    /// How many calls in a row were interrupted, and when the last of them was.
+    interruptions: u32,
+    last: Option<Instant>,
 }
 
 impl Failures {
@@ -77,7 +86,7 @@ impl Failures {
     pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         match result {
             Ok(count) => {
-                self.interruptions.end();
+                self.end();
                 Ok(count)
             }
             Err(error) => self.judge_error(error),
@@ -86,39 +95,27 @@ impl Failures {
 
     #[cold]
     fn judge_error(&mut self, error: io::Error) -> io::Result<usize> {
-        if error.kind() == io::ErrorKind::Interrupted && !self.interruptions.are_too_many() {
+        if self.is_interruption(&error) {
             return Ok(0);
         }
         thread::sleep(FAILURE_PAUSE);
         Err(error)
     }
-}
 
-/// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often,
-/// a profiler's a thousand times a second.
-pub(super) const INTERRUPTIONS_MAX: u32 = 32;
-
-/// How soon that is.
-pub(super) const INTERRUPTION_GAP: Duration = Duration::from_micros(800);
-
-/// Calls in a row that were interrupted.
-#[derive(Default)]
-pub(super) struct Interruptions {
-    count: u32,
-    last: Option<Instant>,
-}
-
-impl Interruptions {
-    /// Counts one more; whether it is one too many.
-    pub(super) fn are_too_many(&mut self) -> bool {
+    /// Whether this is an interruption, and not one too many.
+    pub(super) fn is_interruption(&mut self, error: &io::Error) -> bool {
+        if error.kind() != io::ErrorKind::Interrupted {
+            return false;
+        }
         let before = self.last.replace(Instant::now());
         let is_soon = before.is_some_and(|before| before.elapsed() <= INTERRUPTION_GAP);
-        self.count = if is_soon { self.count + 1 } else { 1 };
-        self.count > INTERRUPTIONS_MAX
+        self.interruptions = if is_soon { self.interruptions + 1 } else { 1 };
+        self.interruptions <= INTERRUPTIONS_MAX
     }
 
-    /// A call was not interrupted.
+    /// A call has not failed.
+    #[inline]
     pub(super) fn end(&mut self) {
-        self.count = 0;
+        self.interruptions = 0;
     }
 }
