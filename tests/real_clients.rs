@@ -4,9 +4,21 @@
 
 mod common;
 
-use common::{LIMIT, Lines, Server};
+use common::{Echo, LIMIT, Lines, over_echoes};
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
+
+over_echoes! {
+    all_three:
+        #[ignore = "needs nc"]
+        nc_shows_what_the_seed_shows
+        #[ignore = "needs telnet"]
+        telnet_shows_what_the_seed_shows
+        #[ignore = "needs socat"]
+        socat_shows_what_the_seed_shows
+        #[ignore = "needs a Python that still has telnetlib (up to 3.12)"]
+        python_s_telnetlib_shows_what_the_seed_shows;
+}
 
 /// A client program, which is ended with this guard.
 struct Program(Child);
@@ -22,8 +34,8 @@ impl Drop for Program {
 /// Types the seed's session into `command`, which must connect to the address behind `@`, and expects that what the program
 /// prints is what the seed prints, behind what the program itself says (such as telnet's `Trying 127.0.0.1...`).
 #[track_caller]
-fn hold_the_session_of_the_seed(command: &[&str]) {
-    let server = Server::start(&[]);
+fn hold_the_session_of_the_seed(echo: Echo, command: &[&str]) {
+    let server = echo.start(&[]);
     let address = server.address();
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
     let args = command[1..].iter().map(|arg| arg.replace("@IP", &ip).replace("@PORT", &port));
@@ -40,32 +52,27 @@ fn hold_the_session_of_the_seed(command: &[&str]) {
     assert_eq!(answers, 2, "{:?}", screen.all());
     drop(keyboard);
     drop(program);
+    if echo != Echo::Daemon {
+        return;
+    }
     // The server has seen one client come and go.
     let lines = server.stdout.wait_until("the client is gone", LIMIT, |lines| lines.len() >= 4);
     assert!(lines[1].starts_with("Connection from 127.0.0.1:"), "{lines:?}");
     assert_eq!(lines[2..], ["Connection closed", "Task done"]);
 }
 
-#[test]
-#[ignore = "needs nc"]
-fn nc_shows_what_the_seed_shows() {
-    hold_the_session_of_the_seed(&["nc", "@IP", "@PORT"]);
+fn nc_shows_what_the_seed_shows(echo: Echo) {
+    hold_the_session_of_the_seed(echo, &["nc", "@IP", "@PORT"]);
 }
 
-#[test]
-#[ignore = "needs telnet"]
-fn telnet_shows_what_the_seed_shows() {
-    hold_the_session_of_the_seed(&["telnet", "@IP", "@PORT"]);
+fn telnet_shows_what_the_seed_shows(echo: Echo) {
+    hold_the_session_of_the_seed(echo, &["telnet", "@IP", "@PORT"]);
 }
 
-#[test]
-#[ignore = "needs socat"]
-fn socat_shows_what_the_seed_shows() {
-    hold_the_session_of_the_seed(&["socat", "STDIO", "TCP4:@IP:@PORT"]);
+fn socat_shows_what_the_seed_shows(echo: Echo) {
+    hold_the_session_of_the_seed(echo, &["socat", "STDIO", "TCP4:@IP:@PORT"]);
 }
 
-#[test]
-#[ignore = "needs a Python that still has telnetlib (up to 3.12)"]
-fn python_s_telnetlib_shows_what_the_seed_shows() {
-    hold_the_session_of_the_seed(&["python3", "-m", "telnetlib", "@IP", "@PORT"]);
+fn python_s_telnetlib_shows_what_the_seed_shows(echo: Echo) {
+    hold_the_session_of_the_seed(echo, &["python3", "-m", "telnetlib", "@IP", "@PORT"]);
 }
