@@ -146,6 +146,7 @@ pub(crate) struct Slot {
     pub(crate) queued: Nanos,
 }
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// What is kept of a task beside its [`Slot`], because it is seldom looked at.

@@ -69,6 +69,7 @@ fn collect_any(fd: RawFd, events: i16, revents: i16, waiters: &mut Waiters) {
 
 impl<T> Array<T> {
     /// How many descriptors have an entry, without the first.
+    #[cfg(target_os = "linux")]
     pub(super) fn len(&self) -> usize {
         self.entries.len() - 1
     }

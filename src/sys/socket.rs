@@ -55,7 +55,13 @@ pub(crate) fn send_queue_bytes(fd: BorrowedFd<'_>) -> usize {
     }
 }
 
-fn queue_bytes(fd: BorrowedFd<'_>, request: libc::c_ulong) -> usize {
+/// What a request is to `ioctl`: POSIX says `int`, and most systems do not follow.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_ulong;
+
+fn queue_bytes(fd: BorrowedFd<'_>, request: Request) -> usize {
     let mut count: libc::c_int = 0;
     // SAFETY: both requests write one `int` through the pointer, which is to a live `int`.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, ptr::from_mut(&mut count)) };
