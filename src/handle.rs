@@ -59,6 +59,14 @@ pub(crate) struct Spawned {
     pub(crate) task: Box<dyn Task>,
     pub(crate) is_service: bool,
     pub(crate) by: Option<TaskId>,
+    /// Who wants to know which task it is, as soon as it is one.
+    pub(crate) joins: Option<Rc<dyn Joins>>,
+}
+
+/// Somebody who has an interest in a task that is to be spawned.
+pub(crate) trait Joins {
+    /// The task is this one.
+    fn is_spawned(&self, id: TaskId);
 }
 
 impl Mailbox {
@@ -126,10 +134,10 @@ impl Mailbox {
         self.spawned.borrow_mut().pop_front()
     }
 
-    fn spawn(&self, task: Box<dyn Task>, is_service: bool) {
+    pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, joins: Option<Rc<dyn Joins>>) {
         // A scheduler that is gone will never take it out again, and the task may well hold the mailbox that holds it.
         if !self.ending.get() {
-            let spawned = Spawned { task, is_service, by: self.futures.running() };
+            let spawned = Spawned { task, is_service, by: self.futures.running(), joins };
             self.post(|mailbox| mailbox.spawned.borrow_mut().push_back(spawned));
         }
     }
@@ -176,12 +184,12 @@ impl Handle {
 
     /// Makes a task; it runs in the next turn. For a scheduler that is gone, the task is dropped.
     pub fn spawn(&self, task: impl Task + 'static) {
-        self.0.spawn(Box::new(task), false);
+        self.0.spawn(Box::new(task), false, None);
     }
 
     /// Makes a task that does not keep the scheduler running: `run` returns when only services are left.
     pub fn spawn_service(&self, task: impl Task + 'static) {
-        self.0.spawn(Box::new(task), true);
+        self.0.spawn(Box::new(task), true, None);
     }
 
     /// The time, as it was when this turn began, by the scheduler's clock. While no turn is taken it is out of date: it is then

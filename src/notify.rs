@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::handle::Handle;
+use crate::panics::wake;
 use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -106,7 +107,7 @@ impl Notify {
         for waiter in waiters.into_iter().flatten() {
             match waiter {
                 Waiter::Task(task) => self.0.scheduler.wake(task),
-                Waiter::Waker(waker) => waker.wake(),
+                Waiter::Waker(waker) => wake(waker),
             }
         }
     }

@@ -3,10 +3,16 @@
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 /// Does `what` that is not our own code; an `Err` is what its panic said.
 pub(crate) fn catch<R>(what: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(what)).map_err(message)
+}
+
+/// Wakes with somebody else's waker. If that panics, it is no fault of whoever wakes, nor of the others who are to be woken.
+pub(crate) fn wake(waker: Waker) {
+    let _ = catch(|| waker.wake());
 }
 
 #[cold]

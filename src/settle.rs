@@ -26,9 +26,7 @@ impl Scheduler {
         while self.core.mailbox.forget(MAIL) {
             let mailbox = Rc::clone(&self.core.mailbox);
             self.settle_adopted();
-            while let Some(new) = mailbox.next_spawned() {
-                self.core.spawn(new.task, new.is_service, new.by);
-            }
+            self.settle_spawned();
             while let Some(id) = mailbox.next_cancelled() {
                 self.end_waiting(id, End::Cancelled);
             }
@@ -69,11 +67,22 @@ impl Scheduler {
         }
     }
 
+    fn settle_spawned(&mut self) {
+        while let Some(new) = self.core.mailbox.next_spawned() {
+            let id = self.core.spawn(new.task, new.is_service, new.by);
+            if let Some(joins) = new.joins {
+                joins.is_spawned(id);
+            }
+        }
+    }
+
     /// Ends those who have been cancelled, with all whom they take with them, and withdraws what those wait for whose future was
     /// dropped, before the task that has said so is filed: it may wait for the same. What concerns that task itself, which is
     /// `running`, is done when it has been filed.
     pub(crate) fn settle_ended(&mut self, running: TaskId) {
         let mailbox = Rc::clone(&self.core.mailbox);
+        // Some of them may be given up already.
+        self.settle_spawned();
         let mut is_cancelled = false;
         while let Some(id) = mailbox.next_cancelled() {
             if id == running {

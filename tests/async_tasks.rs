@@ -207,6 +207,36 @@ fn dropping_a_join_handle_cancels_the_task_and_detaching_does_not() {
 }
 
 #[test]
+fn a_task_that_is_given_up_before_it_has_run_is_gone_with_all_that_it_owns_before_anybody_waits_for_the_same() {
+    within_limit(|| {
+        for turns_between in 0..3 {
+            let mut scheduler = Scheduler::new();
+            let (handle, (near, mut far)) = (scheduler.handle(), pair(&scheduler));
+            let (near, received) = (Rc::new(near), Rc::new(Cell::new(false)));
+            let has_received = Rc::clone(&received);
+            scheduler.spawn(task(async move {
+                let same = Rc::clone(&near);
+                let reading = future::spawn(&handle, async move { readable(&*same).await });
+                for _ in 0..3 {
+                    future::next_turn().await;
+                }
+                let supervising = future::spawn(&handle, reading);
+                for _ in 0..turns_between {
+                    future::next_turn().await;
+                }
+                drop(supervising);
+                far.write_all(b"!").expect("room");
+                readable(&*near).await?;
+                has_received.set(true);
+                Ok(())
+            }));
+            scheduler.run();
+            assert!(received.get(), "after {turns_between} turns somebody else still waits");
+        }
+    });
+}
+
+#[test]
 fn a_hand_written_task_joins_a_future() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

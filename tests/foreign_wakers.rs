@@ -5,15 +5,18 @@ mod futures;
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::Scheduler;
-use fdtask::future::{self, task};
-use futures::{LONG, run};
+use fdtask::future::{self, readable, task};
+use fdtask::{Notify, Scheduler};
+use futures::{LONG, pair, run, turns};
+use futures_util::future::FutureExt;
 use limited::within_limit;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Instant;
 
@@ -114,5 +117,52 @@ fn of_a_million_wakes_from_another_thread_none_is_lost() {
         let (answered, asked) = thread.join().expect("the thread ends");
         assert_eq!(answered, asked, "the wake for {asked} was lost");
         assert!(ended && !shared.is_over.load(Ordering::Acquire));
+    });
+}
+
+/// Cannot wake anybody.
+struct Broken;
+
+impl Wake for Broken {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_ends_no_turn_and_keeps_nobody_else_asleep() {
+    within_limit(|| {
+        for panics in [false, true] {
+            let mut scheduler = Scheduler::new();
+            let (notify, (near, _far)) = (Notify::new(&scheduler.handle()), pair(&scheduler));
+            let woken = Rc::new(Cell::new(0));
+            let (between, change) = (Rc::new(RefCell::new(None)), notify.clone());
+            let place = Rc::clone(&between);
+            scheduler.spawn(task(async move {
+                let broken = Waker::from(Arc::new(Broken));
+                let receives = async move { readable(&near).await.is_ok() };
+                let mut waits = [receives.boxed_local(), notify.notified().map(|()| true).boxed_local()];
+                for waiting in &mut waits {
+                    assert!(waiting.as_mut().poll(&mut Context::from_waker(&broken)).is_pending());
+                }
+                // They outlive the task by way of which they wait.
+                place.replace(Some(waits));
+                assert!(!panics, "on purpose");
+                Ok(())
+            }));
+            for _ in 0..2 {
+                let (happens, counted) = (change.notified(), Rc::clone(&woken));
+                scheduler.spawn(task(async move {
+                    happens.await;
+                    counted.set(counted.get() + 1);
+                    Ok(())
+                }));
+            }
+            turns(&mut scheduler);
+            change.notify();
+            turns(&mut scheduler);
+            assert_eq!(woken.get(), 2);
+            assert!(between.take().is_some() && scheduler.tasks().is_empty());
+        }
     });
 }

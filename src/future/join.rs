@@ -2,7 +2,7 @@
 
 use super::{FutureTask, task};
 use crate::context::Context;
-use crate::handle::Handle;
+use crate::handle::{Handle, Joins};
 use crate::notify::Notify;
 use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
@@ -49,7 +49,8 @@ where
     });
     let running = RunningTask { shared: Rc::clone(&shared) };
     let name = std::any::type_name::<F>();
-    scheduler.spawn(joined(running, future).named(super::function_name(name)));
+    let task = joined(running, future).named(super::function_name(name));
+    scheduler.0.spawn(Box::new(task), false, Some(Rc::clone(&shared) as Rc<dyn Joins>));
     JoinHandle { shared, is_detached: false, place: None }
 }
 
@@ -59,12 +60,8 @@ where
     F: Future<Output = T> + 'static,
 {
     task(async move {
-        let shared = &running.shared;
-        shared.task.set(shared.scheduler.0.futures.running());
-        if !shared.is_abandoned.get() {
-            let output = future.await;
-            shared.end(Ok(output));
-        }
+        let output = future.await;
+        running.shared.end(Ok(output));
         Ok(())
     })
 }
@@ -72,9 +69,9 @@ where
 struct Shared<T> {
     outcome: RefCell<Option<Result<T, JoinError>>>,
     ended: Notify,
-    /// Which task it is, once it runs.
+    /// Which task it is, once it is one.
     task: Cell<Option<TaskId>>,
-    /// Nobody wants the result any more.
+    /// Nobody has wanted the result any more before it was one.
     is_abandoned: Cell<bool>,
     scheduler: Handle,
 }
@@ -84,6 +81,15 @@ impl<T> Shared<T> {
         let before = self.outcome.borrow_mut().replace(outcome);
         drop(before);
         self.ended.notify();
+    }
+}
+
+impl<T> Joins for Shared<T> {
+    fn is_spawned(&self, id: TaskId) {
+        self.task.set(Some(id));
+        if self.is_abandoned.get() {
+            self.scheduler.cancel(id);
+        }
     }
 }
 
@@ -123,9 +129,9 @@ impl<T> JoinHandle<T> {
     /// Cancels the task; the handle can then be awaited until it is gone, and yields [`JoinError::Cancelled`] unless the task
     /// had ended already.
     pub fn cancel(&self) {
-        self.shared.is_abandoned.set(true);
-        if let Some(task) = self.shared.task.get() {
-            self.shared.scheduler.cancel(task);
+        match self.shared.task.get() {
+            Some(task) => self.shared.scheduler.cancel(task),
+            None => self.shared.is_abandoned.set(true),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A list of waits of one task, as many as there are.
 
+use crate::panics::wake;
 use crate::slots::Reason;
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::{Cell, RefCell};
@@ -97,7 +98,7 @@ impl Waits {
         while index < self.entries.borrow().len() {
             if let Some(waker) = self.fulfil_at(index, outcome, &is_met) {
                 has_woken = true;
-                waker.wake();
+                wake(waker);
             }
             index += 1;
         }
@@ -125,7 +126,7 @@ impl Waits {
         self.task.set(None);
         let mut wakers: Vec<Waker> =
             self.entries.borrow_mut().iter_mut().filter_map(|entry| entry.waker.take()).collect();
-        wakers.drain(..).for_each(Waker::wake);
+        wakers.drain(..).for_each(wake);
     }
 
     pub(super) fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
