@@ -6,7 +6,7 @@ mod futures;
 mod limited;
 
 use fdtask::future::{self, FutureTask, JoinHandle, readable, sleep, task};
-use fdtask::{Context, Descriptor, Handle, Scheduler, Task, Wait};
+use fdtask::{Context, Descriptor, Handle, Notify, Scheduler, Task, Wait};
 use futures::{pair, run, turns};
 use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -14,6 +14,7 @@ use limited::within_limit;
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -169,6 +170,63 @@ fn a_task_that_gives_up_a_future_and_begins_another_waits_for_that_one() {
         scheduler.spawn(Retries(futures.into()));
         turns(&mut scheduler);
         far.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);
+    });
+}
+
+/// Waits with its future until that has been resumed twice, and hands it to another task, which gets its slot.
+struct Gives(Option<FutureTask<LocalBoxFuture<'static, io::Result<()>>>>, Option<Descriptor>, u32);
+
+impl Task for Gives {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        self.2 += 1;
+        if self.2 > 2
+            && let (Some(future), Some(own)) = (self.0.take(), self.1.take())
+        {
+            cx.handle().spawn(Takes(future, own, false));
+        }
+        self.0.as_mut().map_or(Ok(Wait::Done), |future| future.resume(cx))
+    }
+}
+
+/// Waits for a descriptor of its own, and goes on with the future then.
+struct Takes(FutureTask<LocalBoxFuture<'static, io::Result<()>>>, Descriptor, bool);
+
+impl Task for Takes {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let has_waited = std::mem::replace(&mut self.2, true);
+        if !has_waited {
+            return Ok(Wait::Recv(self.1.as_raw_fd()));
+        }
+        self.0.resume(cx)
+    }
+}
+
+#[test]
+fn a_future_that_is_handed_to_a_task_in_the_same_slot_hears_of_what_it_waits_for_there() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((near, mut far), (own, mut wakes)) = (pair(&scheduler), pair(&scheduler));
+        let notify = Notify::new(&scheduler.handle());
+        let notified = notify.clone();
+        let future = async move {
+            for _ in 0..2 {
+                readable(&near).await?;
+                rustix::io::read(&near, &mut [0; 8])?;
+            }
+            notified.notified().await;
+            Ok(())
+        };
+        scheduler.spawn(Gives(Some(task(future.boxed_local())), Some(own), 0));
+        for _ in 0..2 {
+            turns(&mut scheduler);
+            far.write_all(b"!").expect("room");
+        }
+        turns(&mut scheduler);
+        wakes.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        notify.notify();
         turns(&mut scheduler);
         assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);
     });

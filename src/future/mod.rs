@@ -201,6 +201,11 @@ impl Polled {
     #[expect(clippy::unnecessary_wraps, reason = "what `resume` returns is written where its caller wants it")]
     fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
         cx.core.mailbox.futures.give_back(&mut self.own);
+        if !self.own.is_of(cx.id()) {
+            // It was taken for the task that was in this slot before, which whoever holds a waker would wake: begin anew.
+            self.plain = NEVER_PLAIN;
+            return Ok(Wait::Turn);
+        }
         let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };
         let mut has_several = has_wakers || was_woken;
         let wait = self.own.wait(|wait| {
