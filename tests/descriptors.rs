@@ -306,17 +306,18 @@ fn a_drain_while_polls_are_refused_does_not_forget_who_is_queued() {
 
 #[test]
 fn a_client_that_has_sent_something_while_polls_were_refused_is_not_idle() {
-    let server = Server::start(&["--idle-timeout", "1.5"]);
+    let server = Server::start(&["--idle-timeout", "4"]);
     let mut clients = served(server.address(), 10);
     // Soon after something has moved it looks at each client, and receives by the way; the next look is the last.
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(500));
     server.limit_descriptors(0);
     clients[0].send(b"Anybody?");
     server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot poll"));
     for client in &mut clients[1..] {
         client.send(b"Anybody?");
     }
-    thread::sleep(Duration::from_secs(2));
+    // Longer than the timeout.
+    thread::sleep(Duration::from_millis(4_500));
     server.limit_descriptors(1_000);
     for client in &mut clients {
         client.expect_answer(b"Anybody?");

@@ -7,7 +7,7 @@ use crate::task::WaitError;
 use std::rc::Rc;
 use std::task::{self, Poll};
 
-/// One wait of one future: what every future of this module is made of.
+/// See the module's text.
 pub(super) struct Request {
     /// Where the wait stands, once it does.
     standing: Option<(Rc<Waits>, usize)>,
