@@ -25,7 +25,7 @@
 //!    in the next turn.
 //! 2. File each by the reason it gave.
 //! 3. Poll: sleep until something *fires* or the next *deadline* if nothing is ready; look without sleeping if something
-//!    is.
+//!    is. (Tasks that are new, if nobody else is ready, say first what they wait for; but every other turn polls.)
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!

@@ -62,7 +62,6 @@ impl ReadyDeque {
     }
 
     /// What is in the deque, from its front to its back.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.front[self.taken..].iter().chain(&self.back).map(|slot| slot & !OTHERWISE)
     }

@@ -98,6 +98,7 @@ impl Scheduler {
 
     /// Takes turns until there is nothing left to do, which returns false, or only one.
     fn take_turns(&mut self, only_one: bool) -> bool {
+        let mut has_polled = true;
         loop {
             self.settle();
             let is_last = mem::take(&mut self.is_overdue);
@@ -111,7 +112,13 @@ impl Scheduler {
                 }
                 return false;
             }
-            // 3. Sleep until something fires or the next deadline; if something is ready, only look.
+            // 3. Sleep until something fires or the next deadline; if something is ready, only look. If that is nothing but tasks
+            // that are new, they run first: then one poll tells of what was there before and of what they wait for. But not
+            // twice in a row, or whoever spawns a successor each time would keep everybody else waiting.
+            has_polled = !(has_polled && !only_one && self.core.are_new());
+            if !has_polled {
+                continue;
+            }
             self.poll();
             // 4. Whoever waited for what fired is ready: the poller has told the waiters, which leave what is not simple. So is
             // whoever waited for a deadline that has passed.

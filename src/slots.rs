@@ -276,6 +276,11 @@ impl Slots {
         self.all.get_mut(index as usize)
     }
 
+    /// Whether the task in the slot of this number has not been resumed yet.
+    pub(crate) fn is_new(&self, index: u32) -> bool {
+        self.all.get(index as usize).is_some_and(|slot| slot.resumes == 0)
+    }
+
     /// What the task in the slot of this number waits for, or is resumed for.
     #[inline]
     pub(crate) fn reason_at(&self, index: u32) -> Reason {

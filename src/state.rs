@@ -95,6 +95,12 @@ impl Core {
         descriptor.is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
+    /// Whether there are tasks that are ready, and all of them are new.
+    #[inline]
+    pub(crate) fn are_new(&self) -> bool {
+        !self.waiters.ready.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
+    }
+
     /// Says which memory the next tasks will need: the next but one its slot, and the next itself, whose slot has come by now.
     #[inline]
     pub(crate) fn look_ahead(&mut self) {

@@ -5,9 +5,9 @@ mod scripted;
 
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
 use fdtask::poller::{Happening, Patience, Poll, Poller, Sim, SimScript, Waiters};
-use fdtask::{Context, Scheduler, Side, Wait, task_fn};
+use fdtask::{Context, Handle, Scheduler, Side, Task, Wait, task_fn};
 use scripted::ms;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::net::TcpStream;
@@ -232,4 +232,48 @@ fn who_waits_for_both_sides_is_not_in_its_own_way_when_another_thread_changes_th
     scheduler.turn();
     let table: Vec<String> = scheduler.tasks().into_iter().map(|info| info.state).collect();
     assert_eq!(table, ["recv fd 7 or send fd 7"]);
+}
+
+#[test]
+fn tasks_that_are_all_new_run_before_the_poller_is_asked_but_not_their_successors() {
+    // One that spawns the next, until the last stops; each notes how often the poller has been asked.
+    fn generation(script: SimScript, handle: Handle, asked: Rc<RefCell<Vec<usize>>>) -> impl Task + 'static {
+        task_fn("generation", move |cx| {
+            asked.borrow_mut().push(script.waits());
+            match asked.borrow().len() {
+                6 => handle.stop(),
+                _ => drop(cx.spawn(generation(script.clone(), handle.clone(), Rc::clone(&asked)))),
+            }
+            Ok(Wait::Done)
+        })
+    }
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    let asked = Rc::default();
+    scheduler.spawn(generation(script, scheduler.handle(), Rc::clone(&asked)));
+    scheduler.run();
+    assert_eq!(*asked.borrow(), [0, 0, 1, 1, 2, 2], "once for every two generations, and never more than two without");
+}
+
+#[test]
+fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked() {
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    let asked = Rc::new(Cell::new(None));
+    let seen = Rc::clone(&asked);
+    let mut resumes = 0;
+    scheduler.spawn(task_fn("parent", move |cx| {
+        resumes += 1;
+        if resumes > 1 {
+            return Ok(Wait::Done);
+        }
+        let (script, seen) = (script.clone(), Rc::clone(&seen));
+        cx.spawn(task_fn("child", move |_| {
+            seen.set(Some(script.waits()));
+            Ok(Wait::Done)
+        }));
+        Ok(Wait::Turn)
+    }));
+    scheduler.run();
+    assert_eq!(asked.get(), Some(1));
 }
