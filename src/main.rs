@@ -79,7 +79,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
         diagnostics: first.diagnostics.clone(),
         manager,
         fleet: fleet.clone(),
-        is_told_to_end: false,
+        told_to_end: None,
+        has_explained: false,
         is_asked_for_tables: false,
         tables: None,
     });

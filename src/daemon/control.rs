@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// How long a worker may take to show its tasks. One that is in the middle of something takes until it has done that.
 const TABLES_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A drain that takes longer than this is explained: whoever has typed Ctrl-C, or has to restart the daemon at night, would
+/// wonder.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Waits for signals, and does what they stand for.
 pub struct Control {
     pub signals: Signals,
@@ -20,8 +24,10 @@ pub struct Control {
     pub diagnostics: Log,
     pub manager: Manager,
     pub fleet: Fleet,
-    /// A signal to end has come. A drain may have begun without: the daemon ends by itself when a listener is broken.
-    pub is_told_to_end: bool,
+    /// When a signal to end has come. A drain may have begun without: the daemon ends by itself when a listener is broken.
+    pub told_to_end: Option<Instant>,
+    /// Why the drain takes long has been said.
+    pub has_explained: bool,
     /// The task tables have been asked for, and nobody has begun to collect them.
     pub is_asked_for_tables: bool,
     pub tables: Option<Tables>,
@@ -43,11 +49,24 @@ pub fn signals(scheduler: &Handle) -> io::Result<Signals> {
 
 impl Control {
     fn drain(&mut self, cx: &mut Context<'_>) {
-        self.is_told_to_end = true;
+        self.told_to_end = Some(cx.now());
         self.fleet.drain(&cx.handle(), cx.now() + self.drain_timeout);
         if let Err(error) = self.manager.stopping() {
             cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
         }
+    }
+
+    /// Says what is waited for, once, when it takes long.
+    fn explain_drain(&mut self, cx: &mut Context<'_>) {
+        let Some(begin) = self.told_to_end.filter(|_| !self.has_explained) else { return };
+        if cx.now() < begin + DRAIN_PATIENCE {
+            return cx.or(Wait::Until(begin + DRAIN_PATIENCE));
+        }
+        self.has_explained = true;
+        let left = (begin + self.drain_timeout).saturating_duration_since(cx.now()).as_secs_f64().ceil();
+        self.diagnostics.line(&format!(
+            "fdtask: waiting for clients to hang up, {left} s at most; SIGUSR1 lists them, another signal to end cuts them off"
+        ));
     }
 
     /// Asks all workers for their tables.
@@ -96,13 +115,14 @@ impl Task for Control {
                 Signal::User1 => self.is_asked_for_tables = true,
                 // The log has noticed by itself that it could not write.
                 Signal::FileSize => {}
-                _ if self.is_told_to_end => {
+                _ if self.told_to_end.is_some() => {
                     self.fleet.stop_others();
                     cx.stop();
                 }
                 _ => self.drain(cx),
             }
         }
+        self.explain_drain(cx);
         self.show_tables(cx);
         // One collection at a time: each message to a worker is a task of its, and a table tells of all of them.
         if self.is_asked_for_tables && self.tables.is_none() {
