@@ -142,6 +142,9 @@ impl Scheduler {
             (false, false) => self.resume_each::<false, false>(),
         }) {
             self.end_panicked(message);
+            if self.core.mailbox.stopped.get() {
+                break;
+            }
         }
         !self.core.mailbox.stopped.replace(false)
     }
