@@ -9,7 +9,8 @@ use std::io;
 /// [`Handle`](crate::Handle) to wake a task that does something about it.
 #[expect(unused_variables, reason = "an observer overrides what it wants to hear")]
 pub trait Observer {
-    /// A task has been spawned, by the task `by` or, without one, from outside. It runs in the next turn.
+    /// A task has been spawned, by the task `by` or, without one, from outside (see
+    /// [`TaskInfo::spawned_by`](crate::TaskInfo::spawned_by)). It runs in the next turn.
     fn spawned(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task) {}
 
     /// Whether `resumed` and `waiting` are to be called, which happens for every message. Asked once.

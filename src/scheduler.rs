@@ -33,7 +33,7 @@ pub struct Scheduler {
     /// Where to begin in the list of what fired and concerns several waits, and in which direction to go: a number that has no
     /// rhythm.
     random: u64,
-    /// The deadline of a drain has passed, so this turn is the last, whatever has been spawned since.
+    /// A drain is over, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,
 }
 
@@ -106,11 +106,12 @@ impl Scheduler {
                 return false;
             }
             if self.is_finished() {
-                if self.core.timers.drain_by() != NEVER {
-                    // Whoever is left could wait for the drain's deadline, but for nothing else.
-                    self.cancel_all();
+                if self.core.timers.drain_by() == NEVER {
+                    return false;
                 }
-                return false;
+                // Whoever is left could wait for the drain's deadline, but for nothing else.
+                self.end_drain();
+                continue;
             }
             // 3. Sleep until something fires or the next deadline; if something is ready, only look. If that is nothing but tasks
             // that are new, they run first: then one poll tells of what was there before and of what they wait for. But not
@@ -149,6 +150,9 @@ impl Scheduler {
             (false, false) => self.resume_each::<false, false>(),
         }) {
             self.end_panicked(message);
+            if self.core.mailbox.stopped.get() {
+                break;
+            }
         }
         !self.core.mailbox.stopped.replace(false)
     }
@@ -353,9 +357,14 @@ impl Scheduler {
             }
         }
         if self.core.timers.drain_by() <= self.core.clock {
-            self.cancel_all();
-            self.is_overdue = true;
+            self.end_drain();
         }
+    }
+
+    /// Ends whoever is left when a drain is over. What they have spawned meanwhile has one turn.
+    fn end_drain(&mut self) {
+        self.cancel_all();
+        self.is_overdue = true;
     }
 
     /// Whether no task is left but services, or nothing can ever be resumed again.

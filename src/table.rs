@@ -22,7 +22,8 @@ pub struct TaskInfo {
     pub since: Duration,
     /// How often it has been resumed.
     pub resumes: u64,
-    /// Which task spawned it.
+    /// Which task spawned it. Of a hand-written one this is known only if it did so by its [`Context`], not by a
+    /// [`Handle`](crate::Handle).
     pub spawned_by: Option<TaskId>,
     /// Whether it is a service.
     pub is_service: bool,
@@ -100,7 +101,7 @@ impl Context<'_> {
 
 /// Shows tasks as a table with aligned columns, a line each, the first line naming the columns:
 /// - `ID`: the task's number, counted from 1.
-/// - `BY`: the number of the task that spawned it; `-` if none did.
+/// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or that is not known.
 /// - `RESUMES`: how often it has been resumed.
 /// - `SINCE`: for how long it has been in the state of the last column.
 /// - `TASK`: its [`name`](Task::name); `(this task)` is the one that asks.

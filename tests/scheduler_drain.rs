@@ -234,3 +234,42 @@ fn what_is_spawned_when_the_deadline_of_a_drain_ends_somebody_does_not_keep_it_g
     assert_eq!(world.script.elapsed(), ms(10));
     assert_eq!(world.table(), ["successor: recv fd 4"]);
 }
+
+#[test]
+fn what_is_spawned_when_a_drain_ends_those_who_could_wait_for_nothing_else_has_its_turn() {
+    let mut world = World::new();
+    let (handle, trace) = (world.scheduler.handle(), world.trace.clone());
+    let asleep = Scripted::new("asleep", &world.trace, |_, _| Ok(Wait::Wake));
+    world.scheduler.spawn(asleep.on_drop(move || handle.spawn(waits_in_turn("goodbye", &trace, []))));
+    world.turns(1);
+    world.trace.take();
+    world.scheduler.handle().drain(std::time::Instant::now() + ms(100_000));
+    world.run();
+    assert_eq!(
+        world.trace.take(),
+        [
+            "asleep drains",
+            "asleep ended: cancelled",
+            "asleep dropped",
+            "goodbye: ready",
+            "goodbye ended: done",
+            "goodbye dropped"
+        ]
+    );
+    assert_eq!(world.script.elapsed(), ms(0), "nobody waits for the deadline");
+    world.assert_empty();
+}
+
+#[test]
+fn a_stop_that_is_said_when_a_drain_ends_is_of_no_effect_on_the_next_run() {
+    let mut world = World::new();
+    let handle = world.scheduler.handle();
+    let asleep = Scripted::new("asleep", &world.trace, |_, _| Ok(Wait::Wake));
+    world.scheduler.spawn(asleep.on_drop(move || handle.stop()));
+    world.scheduler.handle().drain(std::time::Instant::now() + ms(100_000));
+    world.run();
+    world.trace.take();
+    world.spawn_waits("next", []);
+    world.run();
+    assert_eq!(world.trace.take()[0], "next: ready");
+}

@@ -121,6 +121,32 @@ fn an_observer_may_wake_and_cancel() {
 }
 
 #[test]
+fn an_observer_may_stop_the_run_for_whatever_ends_badly_before_another_task_is_resumed() {
+    struct FailsFast(fdtask::Handle);
+    impl Observer for FailsFast {
+        fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, _task: &dyn Task, end: &End) {
+            if matches!(end, End::Failed(_) | End::Panicked(_)) {
+                self.0.stop();
+            }
+        }
+    }
+    let ends: [fn() -> io::Result<Wait>; 2] = [|| Err(io::Error::other("no")), || panic!("no")];
+    for ends in ends {
+        let mut world = World::new();
+        world.scheduler.observe(FailsFast(world.scheduler.handle()));
+        world.spawn("bad", move |_, _| ends());
+        world.spawn_waits("first", [Wait::Turn]);
+        world.spawn_waits("second", [Wait::Turn]);
+        world.run();
+        assert_eq!(world.trace.take(), ["bad: ready", "bad dropped"]);
+        // They have their turn in the next run.
+        world.run();
+        assert_eq!(world.trace.take()[..2], ["first: ready", "second: ready"]);
+        world.assert_empty();
+    }
+}
+
+#[test]
 fn a_scheduler_that_is_dropped_drops_every_task_wherever_it_is() {
     let mut world = World::new();
     world.spawn_waits("receives", [Wait::Recv(3)]);
