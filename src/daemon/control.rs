@@ -63,7 +63,8 @@ impl Control {
             return cx.or(Wait::Until(begin + DRAIN_PATIENCE));
         }
         self.has_explained = true;
-        let left = (begin + self.drain_timeout).saturating_duration_since(cx.now()).as_secs_f64().ceil();
+        // Whole seconds, rounded up.
+        let left = (begin + self.drain_timeout + Duration::from_secs(1)).saturating_duration_since(cx.now()).as_secs();
         self.diagnostics.line(&format!(
             "fdtask: waiting for clients to hang up, {left} s at most; SIGUSR1 lists them, another signal to end cuts them off"
         ));
