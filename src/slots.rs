@@ -97,14 +97,21 @@ impl Reason {
         }
     }
 
+    /// The side of a descriptor that this is about: that is ready, is waited for, or cannot be waited for.
+    pub(crate) fn descriptor(self) -> Option<(RawFd, Side)> {
+        match self.kind() {
+            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Some((self.fd(), Side::Recv)),
+            Kind::Send | Kind::SendBusy | Kind::SendClosed => Some((self.fd(), Side::Send)),
+            Kind::Until | Kind::Turn | Kind::Wake | Kind::GivenUp => None,
+        }
+    }
+
     /// The wait that this is, or was meant to be; `deadline` stands for the instant.
     pub(crate) fn wait(self, deadline: impl FnOnce() -> Instant) -> Wait {
         match self.kind() {
-            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Wait::Recv(self.fd()),
-            Kind::Send | Kind::SendBusy | Kind::SendClosed => Wait::Send(self.fd()),
             Kind::Until => Wait::Until(deadline()),
             Kind::Turn => Wait::Turn,
-            Kind::Wake | Kind::GivenUp => Wait::Wake,
+            _ => self.descriptor().map_or(Wait::Wake, |(fd, side)| side.of(fd)),
         }
     }
 }
@@ -162,6 +169,11 @@ impl Aside {
     /// What the task waits for beside its `reason`.
     pub(crate) fn also(&self) -> &[Wait] {
         self.also.as_ref().map_or(&[], |also| also.as_slice())
+    }
+
+    /// Takes one of these out.
+    pub(crate) fn pop(&mut self) -> Option<(RawFd, Side)> {
+        self.also.as_mut()?.pop()?.descriptor()
     }
 }
 

@@ -91,8 +91,7 @@ impl Core {
     /// Whether a live task waits: it is neither ready nor being resumed.
     pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
-        let descriptor = slot.reason.descriptor_wait().and_then(Wait::descriptor);
-        descriptor.is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
+        slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
     /// Says which memory the next tasks will need: the next but one its slot, and the next itself, whose slot has come by now.
