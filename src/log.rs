@@ -5,8 +5,8 @@
 //! a line for which the queue has no room is dropped, and how many were dropped is said when there is room again.
 
 use crate::context::Context;
+use crate::futile::Futile;
 use crate::handle::Handle;
-use crate::net::Futile;
 use crate::sys::Output;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;

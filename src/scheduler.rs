@@ -21,9 +21,6 @@ use std::rc::Rc;
 /// With more tasks than so many, what the next one needs is in no cache, and is asked for while the one before it runs.
 const MANY: usize = 500;
 
-/// How much memory [`Context::scratch`] lends.
-pub const SCRATCH_BYTES: usize = 64 * 1024;
-
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
     pub(crate) core: Core,

@@ -5,7 +5,6 @@ use crate::handle::{Mailbox, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
-use crate::scheduler::SCRATCH_BYTES;
 use crate::slots::Slots;
 use crate::sys::prefetch;
 use crate::task::{Task, TaskId, Wait};
@@ -13,6 +12,9 @@ use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::Waiters;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// How much memory [`Context::scratch`] lends.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// How exactly the task table tells for how long a task has waited.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
