@@ -107,14 +107,15 @@ pub struct LogWriter {
 }
 
 impl Queue {
-    /// The next bytes to write: whole lines, if one fits.
-    fn next_chunk(&mut self) -> &[u8] {
+    /// The next bytes to write: whole lines, if one fits. None if everything has been written, and no line is missing.
+    fn next_chunk(&mut self) -> Option<&[u8]> {
+        if self.bytes.is_empty() {
+            self.notice_dropped();
+        }
         let bytes = self.bytes.make_contiguous();
         let chunk = &bytes[..bytes.len().min(WRITE_BYTES)];
-        match chunk.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => &chunk[..=end],
-            None => chunk,
-        }
+        let end = chunk.iter().rposition(|byte| *byte == b'\n').map_or(chunk.len(), |end| end + 1);
+        (end > 0).then_some(&chunk[..end])
     }
 
     /// The queue is empty: says how many lines are missing, if any are.
@@ -160,14 +161,8 @@ impl Drop for LogWriter {
         // Nobody writes what is left after this, so nobody is to wait for it.
         queue.writer = None;
         queue.wake_flushing();
-        loop {
-            if queue.bytes.is_empty() {
-                queue.notice_dropped();
-            }
-            if queue.bytes.is_empty() {
-                return;
-            }
-            match self.output.write(queue.next_chunk()) {
+        while let Some(chunk) = queue.next_chunk() {
+            match self.output.write(chunk) {
                 Ok(written) if written > 0 => queue.written(written),
                 Ok(_) | Err(_) => return,
             }
@@ -179,14 +174,11 @@ impl Task for LogWriter {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let mut queue = self.log.0.borrow_mut();
         queue.writer = Some(cx.id());
-        if queue.bytes.is_empty() {
-            queue.notice_dropped();
-        }
-        if queue.bytes.is_empty() {
+        let Some(chunk) = queue.next_chunk() else {
             queue.wake_flushing();
             return Ok(Wait::Wake);
-        }
-        match self.output.write(queue.next_chunk()) {
+        };
+        match self.output.write(chunk) {
             Ok(written) => {
                 queue.written(written);
                 self.futile.reset();
