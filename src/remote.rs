@@ -129,19 +129,11 @@ impl Remote {
     }
 
     /// Calls `what` on the scheduler's thread, in a task of its own: if it panics, that ends nothing else. There it may use
-    /// what no other thread may: a [`Handle`], the [task table](Context::tasks). It cannot bring along what is the scheduler's,
-    /// such as a [channel](mod@crate::channel)'s end, which must not leave the thread.
+    /// what no other thread may: a [`Handle`], the [task table](Context::tasks). It may [spawn](Context::spawn) tasks, which need
+    /// not be [`Send`] if they are made there. It cannot bring along what is the scheduler's, such as a
+    /// [channel](mod@crate::channel)'s end, which must not leave the thread.
     pub fn call(&self, what: impl FnOnce(&mut Context<'_>) + Send + 'static) {
         self.post(Message::Call(Box::new(what)));
-    }
-
-    /// Spawns the task that `make` makes. It is made on the scheduler's thread, so it need not be [`Send`]: only what it is
-    /// made of.
-    pub fn spawn_with<T: Task + 'static>(&self, make: impl FnOnce(&mut Context<'_>) -> T + Send + 'static) {
-        self.call(move |cx| {
-            let task = make(cx);
-            cx.spawn(task);
-        });
     }
 
     /// Whether the scheduler is gone.
