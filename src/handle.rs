@@ -19,7 +19,8 @@ use std::time::Instant;
 /// Something is in the mailbox.
 pub(crate) const MAIL: u8 = 1;
 
-/// What the task that runs now says is not all that it says, or somebody wants to hear of it.
+/// The task that runs now has said more with [`Context::or`](crate::Context::or) than a deadline, or an observer wants to hear
+/// what it waits for: so its wait cannot just be renewed.
 pub(crate) const SPECIAL: u8 = 2;
 
 /// The task that runs now has said a deadline for the wait that it is about to return.
@@ -82,11 +83,11 @@ pub(crate) struct Spawned {
     pub(crate) task: Box<dyn Task>,
     pub(crate) is_service: bool,
     pub(crate) by: Option<TaskId>,
-    /// Who wants to know which task it is, as soon as it is one.
+    /// Who is told the number of the task as soon as it has one.
     pub(crate) joins: Option<Rc<dyn Joins>>,
 }
 
-/// Somebody who has an interest in a task that is to be spawned.
+/// Somebody who waits for the end of a task that is to be spawned, and has to know its number for that.
 pub(crate) trait Joins {
     /// The task is this one.
     fn is_spawned(&self, id: TaskId);

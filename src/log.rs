@@ -39,7 +39,8 @@ struct Queue {
     flushing: Vec<TaskId>,
     bytes: VecDeque<u8>,
     dropped_lines: u64,
-    /// How many dropped lines the notice tells of that is first in the queue; if it cannot be written, they still count.
+    /// How many dropped lines the notice tells of that is at the front of the queue, or 0 without a notice. If it cannot be
+    /// written either, they count as dropped again.
     noticed_lines: u64,
 }
 

@@ -18,7 +18,8 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// With more tasks than so many, what the next one needs is in no cache, and is asked for while the one before it runs.
+/// With more tasks than this, what the next one needs is in no cache any more when its turn comes, so the processor is told to
+/// fetch it while the one before it runs.
 const MANY: usize = 500;
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
@@ -27,8 +28,7 @@ pub struct Scheduler {
     pub(crate) poller: Box<dyn Poller>,
     /// The task that is being resumed. Here and not on the stack, so that a panic does not drop it on its way.
     running: Option<Box<dyn Task>>,
-    /// Where to begin in the list of what fired and concerns several waits, and in which direction to go: a number that has no
-    /// rhythm.
+    /// The last of the random numbers by which [`wake_unclaimed`](Scheduler::wake_unclaimed) is fair.
     random: u64,
     /// The deadline of a drain has passed, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,

@@ -76,9 +76,9 @@ impl Scheduler {
         }
     }
 
-    /// Ends those who have been cancelled, with all whom they take with them, and withdraws what those wait for whose future was
-    /// dropped, before the task that has said so is filed: it may wait for the same. What concerns that task itself, which is
-    /// `running`, is done when it has been filed.
+    /// Ends those who have been cancelled, with all whom they cancel in turn, and withdraws the waits of those whose future has
+    /// been dropped. This is done before `running`, the task that has said so, is filed, because it may wait for the same
+    /// descriptor next. What it has said of itself stays in the mailbox until it is filed.
     pub(crate) fn settle_ended(&mut self, running: TaskId) {
         let mailbox = Rc::clone(&self.core.mailbox);
         // Some of them may be given up already.

@@ -11,7 +11,7 @@ use std::time::Instant;
 /// deadline, or a [`WaitError`].
 ///
 /// The kind and the number of the descriptor, which is 0 where the kind has none, are in one word, because futures compare
-/// and move it for each message. Its highest bits are free.
+/// and move it for each message. Its highest bits are free for what a future has to note beside it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reason(pub(crate) u64);
 
@@ -128,9 +128,10 @@ impl From<Wait> for Reason {
     }
 }
 
-/// As long as a cache line, and what a message needs comes first, in 48 bytes: with the 16 that an allocator usually keeps
-/// before a large block, it is one line that a message touches here, when ten thousand tasks take turns. (To ask for that
-/// alignment costs memory: such a block is copied when it grows, and leaves a hole.)
+/// It is as long as a cache line. An allocator usually puts a large block 16 bytes behind the beginning of a line, so a slot lies
+/// in two of them: 48 bytes in the first, the rest in the second. What each message needs comes first and takes no more than
+/// these 48, so that a message touches one line here, when ten thousand tasks take turns. (To ask for an alignment to whole
+/// lines costs memory: such a block is copied when it grows, and leaves a hole.)
 #[repr(C)]
 pub(crate) struct Slot {
     /// The task; absent while it is being resumed, and in a free slot.

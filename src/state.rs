@@ -80,7 +80,8 @@ impl Core {
         }
     }
 
-    /// A turn has begun at this instant. Counting it costs more than all the rest, so that is done only if somebody can tell.
+    /// A turn has begun at this instant. To make a count of an instant costs more than all the rest here, so the clock is
+    /// brought up to date only if a deadline is held against it, or it is a whole step behind.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.mailbox.now.set(Some(now));

@@ -104,7 +104,7 @@ impl Task for Control {
             }
         }
         self.show_tables(cx);
-        // One collection at a time: each message to a worker is a task of its, and a table tells of all of them.
+        // One collection at a time: a worker makes a task of each call, and a busy one would show all of these in its table.
         if self.is_asked_for_tables && self.tables.is_none() {
             self.is_asked_for_tables = false;
             self.collect_tables(cx)?;

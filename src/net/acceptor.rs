@@ -143,7 +143,8 @@ where
             return Ok(wait);
         }
         self.is_at_limit = false;
-        // Whoever takes the last place and asks for one more stands first among those who wait for the next, every time.
+        // No more than there is room for: an acceptor that took the last place and asked for one more in the same resume would be
+        // the first on the list of those who wait for the next place, every time, whatever the others do.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
         for accepted in 0..burst {
             let permit = match &self.limit {
