@@ -5,7 +5,7 @@ use crate::ready::OTHERWISE;
 use crate::scheduler::Scheduler;
 use crate::slots::{Aside, Reason};
 use crate::task::{Side, Task, TaskId, Wait};
-use crate::timers::{Entry, NEVER, Nanos};
+use crate::timers::{NEVER, Nanos};
 use crate::wait_map::Identity;
 use std::os::fd::RawFd;
 
@@ -143,9 +143,7 @@ impl Scheduler {
         if let Some(slot) = core.slots.get_mut(id) {
             slot.queued = deadline;
             core.timers.push(deadline, id);
-            let slots = &core.slots;
-            let is_live = |entry: Entry| slots.get(entry.task()).is_some_and(|slot| slot.queued == entry.at);
-            core.timers.tidy(slots.len(), is_live);
+            core.timers.tidy(core.slots.len(), |entry| core.slots.of_entry(entry).is_some());
         }
     }
 

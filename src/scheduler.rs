@@ -333,7 +333,7 @@ impl Scheduler {
     fn wake_due(&mut self) {
         while let Some(entry) = self.core.timers.pop_due(self.core.clock) {
             let id = entry.task();
-            let Some(slot) = self.core.slots.get_mut(id).filter(|slot| slot.queued == entry.at) else { continue };
+            let Some(slot) = self.core.slots.of_entry(entry) else { continue };
             slot.queued = NEVER;
             let deadline = slot.deadline;
             if deadline <= self.core.clock {
@@ -365,13 +365,12 @@ impl Scheduler {
     /// Makes the soonest deadline that is queued one that somebody still has: nobody is to be woken for another.
     fn discard_stale_deadlines(&mut self) {
         let core = &mut self.core;
-        core.timers.discard_while(|entry| match core.slots.get_mut(entry.task()) {
-            Some(slot) if slot.queued == entry.at && slot.deadline == NEVER => {
+        core.timers.discard_while(|entry| match core.slots.of_entry(entry) {
+            Some(slot) if slot.deadline == NEVER => {
                 slot.queued = NEVER;
                 true
             }
-            Some(slot) => slot.queued != entry.at,
-            None => true,
+            slot => slot.is_none(),
         });
     }
 

@@ -1,7 +1,7 @@
 //! The table of live tasks: one slot a task, used again when the task has ended.
 
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
-use crate::timers::{NEVER, Nanos};
+use crate::timers::{Entry, NEVER, Nanos};
 use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::os::fd::RawFd;
@@ -269,6 +269,11 @@ impl Slots {
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
         self.all.get(id.slot() as usize).filter(|slot| slot.serial == Some(id.serial()))
+    }
+
+    /// The slot of the task whose deadline this is; none if the entry is stale.
+    pub(crate) fn of_entry(&mut self, entry: Entry) -> Option<&mut Slot> {
+        self.get_mut(entry.task()).filter(|slot| slot.queued == entry.at)
     }
 
     /// What is kept of a task beside its slot, unless the task has ended.
