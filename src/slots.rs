@@ -147,7 +147,7 @@ pub(crate) struct Slot {
     /// has fired which is all that it waits for. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// [`Reason::GIVEN_UP`], for a task that was ready for another reason already. Whoever has heard it takes it back.
+    /// [`Reason::GIVEN_UP`] has come while the task was ready for another reason already. Whoever asks takes it back.
     pub(crate) has_given_up: Cell<bool>,
     pub(crate) reason: Reason,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
@@ -253,8 +253,8 @@ impl Slots {
         }
     }
 
-    /// The ready deque does not name this slot any more, whose task has ended. There is nothing to be done after that, which
-    /// is what this returns.
+    /// Frees the slot of a task that had ended while the ready deque still named it, which it does no more. Returns true: that
+    /// there is nothing more to be done, as from `Scheduler::resume`.
     #[cold]
     pub(crate) fn reclaim(&mut self, index: u32) -> bool {
         self.free.push(index);

@@ -97,7 +97,8 @@ impl Core {
         slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
-    /// Says which memory the next tasks will need: the next but one its slot, and the next itself, whose slot has come by now.
+    /// Tells the processor which memory the next two tasks will need: of the first the task itself, whose slot has been fetched
+    /// by now; of the second its slot.
     #[inline]
     pub(crate) fn look_ahead(&mut self) {
         if let Some(next) = self.waiters.ready.ahead(0)

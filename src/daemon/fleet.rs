@@ -28,7 +28,7 @@ struct Shared {
 #[derive(Clone, Copy, Default)]
 struct Told {
     drain_by: Option<Instant>,
-    /// This is for the workers but the first.
+    /// To end at once. The first worker, which has the signals, tells this to the others, and needs no telling.
     stop: bool,
 }
 

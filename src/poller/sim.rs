@@ -15,7 +15,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// So many sleeps for ever in a row are one too many.
+/// When so many waits in a row would have slept for ever, whoever polls will go on doing so, and the test fails.
 const SLEEPS_MAX: usize = 100;
 
 /// A poller whose clock is virtual and whose descriptors are only numbers. See [`SimScript`].
