@@ -41,7 +41,7 @@ impl Context<'_> {
         self.core.slots.reason_at(self.slot())
     }
 
-    /// Whether the future that the task waited with has been dropped by another, as far as nobody has asked yet.
+    /// Whether the future that the task waited with has been dropped by another task since this was last asked.
     pub(crate) fn take_given_up(&self) -> bool {
         self.core.slots.get(self.id()).is_some_and(|slot| slot.has_given_up.take())
     }

@@ -3,9 +3,9 @@
 
 use crate::ready::OTHERWISE;
 use crate::scheduler::Scheduler;
-use crate::slots::Reason;
+use crate::slots::{Aside, Reason};
 use crate::task::{Side, Task, TaskId, Wait};
-use crate::timers::{Entry, NEVER, Nanos};
+use crate::timers::{NEVER, Nanos};
 use crate::wait_map::Identity;
 use std::os::fd::RawFd;
 
@@ -33,14 +33,15 @@ impl Scheduler {
 
     /// What the task was last resumed for is not watched any more, unless it, or somebody else, waits for that again.
     pub(crate) fn lapse(&mut self, id: TaskId, why: Reason) {
-        if let Some((fd, side)) = why.wait(|| self.core.now).descriptor()
+        if let Some((fd, side)) = why.descriptor()
             && self.core.waiters.map(side).lapse(fd, id.slot())
         {
             self.poller.unwatch(fd, side);
         }
     }
 
-    /// Files the task under everything that it waits for. An `Err` is the reason to resume it at once instead.
+    /// Files the task under everything that it waits for: what it has returned, and what it has said with
+    /// [`Context::or`](crate::Context::or) before. An `Err` is the reason to resume it at once instead.
     fn file_all(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
         match wait {
             Wait::Recv(fd) => self.file_descriptor(id, Side::Recv, fd, self.core.or.is_empty())?,
@@ -50,23 +51,12 @@ impl Scheduler {
             Wait::Wake | Wait::Done => {}
         }
         self.set_deadline(id, self.core.until);
-        if self.core.or.is_empty() { Ok(()) } else { self.file_alternatives(id) }
-    }
-
-    /// Files the task under the descriptors that it named with [`Context::or`](crate::Context::or), too. An `Err` is the
-    /// reason to resume it at once instead.
-    fn file_alternatives(&mut self, id: TaskId) -> Result<(), Reason> {
-        let alternatives = std::mem::take(&mut self.core.or);
-        let filed = alternatives.iter().try_for_each(|wait| self.file_alternative(id, *wait));
-        self.core.or = alternatives;
-        filed
-    }
-
-    fn file_alternative(&mut self, id: TaskId, wait: Wait) -> Result<(), Reason> {
-        let Some((fd, side)) = wait.descriptor() else { return Err(Reason::TURN) };
-        self.file_descriptor(id, side, fd, false)?;
-        if let Some(aside) = self.core.slots.aside_mut(id) {
-            aside.also.get_or_insert_default().push(wait);
+        for index in 0..self.core.or.len() {
+            let Some((fd, side)) = self.core.or[index].descriptor() else { return Err(Reason::TURN) };
+            self.file_descriptor(id, side, fd, false)?;
+            if let Some(aside) = self.core.slots.aside_mut(id) {
+                aside.also.get_or_insert_default().push(side.of(fd));
+            }
         }
         Ok(())
     }
@@ -153,9 +143,7 @@ impl Scheduler {
         if let Some(slot) = core.slots.get_mut(id) {
             slot.queued = deadline;
             core.timers.push(deadline, id);
-            let slots = &core.slots;
-            let is_live = |entry: Entry| slots.get(entry.task()).is_some_and(|slot| slot.queued == entry.at);
-            core.timers.tidy(slots.len(), is_live);
+            core.timers.tidy(core.slots.len(), |entry| core.slots.of_entry(entry).is_some());
         }
     }
 
@@ -182,17 +170,11 @@ impl Scheduler {
     /// Takes a task out of the wait maps and the poller, wherever it waits.
     pub(crate) fn withdraw(&mut self, id: TaskId) {
         let Some(first) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
-        let also = self.core.slots.aside_mut(id).and_then(|aside| aside.also.take_if(|also| !also.is_empty()));
-        if let Some((fd, side)) = first.wait(|| self.core.now).descriptor() {
+        if let Some((fd, side)) = first.descriptor() {
             self.withdraw_descriptor(id, side, fd);
         }
-        if let Some(mut also) = also {
-            for (fd, side) in also.drain(..).filter_map(Wait::descriptor) {
-                self.withdraw_descriptor(id, side, fd);
-            }
-            if let Some(aside) = self.core.slots.aside_mut(id) {
-                aside.also = Some(also);
-            }
+        while let Some((fd, side)) = self.core.slots.aside_mut(id).and_then(Aside::pop) {
+            self.withdraw_descriptor(id, side, fd);
         }
     }
 

@@ -19,7 +19,8 @@ use std::time::Instant;
 /// Something is in the mailbox.
 pub(crate) const MAIL: u8 = 1;
 
-/// What the task that runs now says is not all that it says, or somebody wants to hear of it.
+/// The task that runs now has said more with [`Context::or`](crate::Context::or) than a deadline, or an observer wants to hear
+/// what it waits for: so its wait cannot just be renewed.
 pub(crate) const SPECIAL: u8 = 2;
 
 /// The task that runs now has said a deadline for the wait that it is about to return.
@@ -42,16 +43,39 @@ pub(crate) struct Mailbox {
     /// The time, as it was when this turn began.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) stopped: Cell<bool>,
-    adopted: RefCell<VecDeque<RawFd>>,
-    closing: RefCell<VecDeque<OwnedFd>>,
+    pub(crate) adopted: Tray<RawFd>,
+    pub(crate) closing: Tray<OwnedFd>,
     /// What is to be dropped only when everything in `closing` is closed.
-    after_closing: RefCell<Vec<Box<dyn Any>>>,
-    woken: RefCell<VecDeque<TaskId>>,
-    given_up: RefCell<VecDeque<(TaskId, Reason)>>,
-    cancelled: RefCell<VecDeque<TaskId>>,
-    spawned: RefCell<VecDeque<Spawned>>,
+    pub(crate) after_closing: Tray<Box<dyn Any>>,
+    pub(crate) woken: Tray<TaskId>,
+    pub(crate) given_up: Tray<(TaskId, Reason)>,
+    pub(crate) cancelled: Tray<TaskId>,
+    pub(crate) spawned: Tray<Spawned>,
     /// What futures leave here for the tasks that poll them.
     pub(crate) futures: Futures,
+}
+
+/// Mail of one kind, in the order in which it came. What is taken out is no longer borrowed, so to carry it out may add more.
+pub(crate) struct Tray<T>(RefCell<VecDeque<T>>);
+
+impl<T> Default for Tray<T> {
+    fn default() -> Tray<T> {
+        Tray(RefCell::default())
+    }
+}
+
+impl<T> Tray<T> {
+    fn put(&self, what: T) {
+        self.0.borrow_mut().push_back(what);
+    }
+
+    pub(crate) fn next(&self) -> Option<T> {
+        self.0.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
 }
 
 /// A task that is to be spawned, whether as a service, and by whom.
@@ -59,11 +83,11 @@ pub(crate) struct Spawned {
     pub(crate) task: Box<dyn Task>,
     pub(crate) is_service: bool,
     pub(crate) by: Option<TaskId>,
-    /// Who wants to know which task it is, as soon as it is one.
+    /// Who is told the number of the task as soon as it has one.
     pub(crate) joins: Option<Rc<dyn Joins>>,
 }
 
-/// Somebody who has an interest in a task that is to be spawned.
+/// Somebody who waits for the end of a task that is to be spawned, and has to know its number for that.
 pub(crate) trait Joins {
     /// The task is this one.
     fn is_spawned(&self, id: TaskId);
@@ -88,57 +112,21 @@ impl Mailbox {
         notes & what != 0
     }
 
-    pub(crate) fn next_adopted(&self) -> Option<RawFd> {
-        self.adopted.borrow_mut().pop_front()
-    }
-
-    pub(crate) fn next_closing(&self) -> Option<OwnedFd> {
-        self.closing.borrow_mut().pop_front()
-    }
-
     /// Drops `what` when the descriptors that are dropped together with it have been closed.
     pub(crate) fn drop_after_closing(&self, what: Box<dyn Any>) {
-        self.post(|mailbox| mailbox.after_closing.borrow_mut().push(what));
-    }
-
-    pub(crate) fn next_after_closing(&self) -> Option<Box<dyn Any>> {
-        self.after_closing.borrow_mut().pop()
-    }
-
-    pub(crate) fn wake(&self, task: TaskId) {
-        self.post(|mailbox| mailbox.woken.borrow_mut().push_back(task));
-    }
-
-    pub(crate) fn next_woken(&self) -> Option<TaskId> {
-        self.woken.borrow_mut().pop_front()
+        self.post(|mailbox| mailbox.after_closing.put(what));
     }
 
     /// A future that this task waits with was dropped, or taken from it: with [`Reason::GIVEN_UP`] if that was its one wait.
     pub(crate) fn give_up(&self, task: TaskId, reason: Reason) {
-        self.post(|mailbox| mailbox.given_up.borrow_mut().push_back((task, reason)));
-    }
-
-    pub(crate) fn next_given_up(&self) -> Option<(TaskId, Reason)> {
-        self.given_up.borrow_mut().pop_front()
-    }
-
-    pub(crate) fn given_up_len(&self) -> usize {
-        self.given_up.borrow().len()
-    }
-
-    pub(crate) fn next_cancelled(&self) -> Option<TaskId> {
-        self.cancelled.borrow_mut().pop_front()
-    }
-
-    pub(crate) fn next_spawned(&self) -> Option<Spawned> {
-        self.spawned.borrow_mut().pop_front()
+        self.post(|mailbox| mailbox.given_up.put((task, reason)));
     }
 
     pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, joins: Option<Rc<dyn Joins>>) {
         // A scheduler that is gone will never take it out again, and the task may well hold the mailbox that holds it.
         if !self.ending.get() {
             let spawned = Spawned { task, is_service, by: self.futures.running(), joins };
-            self.post(|mailbox| mailbox.spawned.borrow_mut().push_back(spawned));
+            self.post(|mailbox| mailbox.spawned.put(spawned));
         }
     }
 }
@@ -172,14 +160,14 @@ impl Handle {
     /// Resumes a task that waits, whatever it waits for, with [`Wait::Wake`](crate::Wait::Wake) as the reason. A task
     /// that is ready anyway is resumed once, not twice; a task that wakes itself is resumed in the next turn.
     pub fn wake(&self, task: TaskId) {
-        self.0.wake(task);
+        self.0.post(|mailbox| mailbox.woken.put(task));
     }
 
     /// Ends a task: what it waits for is withdrawn, then it is dropped, and what it owned is closed. A task may cancel
     /// itself: a wait that it returns from that `resume` is ignored; [`Wait::Done`](crate::Wait::Done) or an error ends it as
     /// usual.
     pub fn cancel(&self, task: TaskId) {
-        self.0.post(|mailbox| mailbox.cancelled.borrow_mut().push_back(task));
+        self.0.post(|mailbox| mailbox.cancelled.put(task));
     }
 
     /// Makes a task; it runs in the next turn. For a scheduler that is gone, the task is dropped.
@@ -265,7 +253,7 @@ impl Descriptor {
     fn new(fd: OwnedFd, mailbox: Rc<Mailbox>) -> Descriptor {
         let number = fd.as_raw_fd();
         mailbox.owned.borrow_mut().insert(number);
-        mailbox.post(|mailbox| mailbox.adopted.borrow_mut().push_back(number));
+        mailbox.post(|mailbox| mailbox.adopted.put(number));
         Descriptor { fd: Some(fd), mailbox }
     }
 
@@ -306,7 +294,7 @@ impl Drop for Descriptor {
     fn drop(&mut self) {
         // A scheduler that is gone has no wait to withdraw, and takes no mail: then the descriptor is closed right here.
         if let Some(fd) = self.fd.take() {
-            self.mailbox.post(|mailbox| mailbox.closing.borrow_mut().push_back(fd));
+            self.mailbox.post(|mailbox| mailbox.closing.put(fd));
         }
     }
 }

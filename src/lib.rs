@@ -87,6 +87,7 @@
 //! future/         an `async` block as a task; what it can await
 //! guide.rs        from the seed's generator to `async`
 //! log.rs          a log that never stalls
+//! futile.rs       a pause for a task whose descriptor says that it is ready, and never is
 //! signals.rs      signals as something to receive
 //! poller/         the contract; the array; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
@@ -101,6 +102,7 @@ pub mod channel;
 mod context;
 mod diagnostics;
 mod filing;
+mod futile;
 pub mod future;
 pub mod guide;
 mod handle;
@@ -133,8 +135,9 @@ pub use log::{LOG_QUEUE_BYTES, Log, LogWriter};
 pub use notify::{Notified, Notify};
 pub use observer::{Observer, reason};
 pub use remote::Remote;
-pub use scheduler::{SCRATCH_BYTES, Scheduler};
+pub use scheduler::Scheduler;
 pub use signals::{Signal, Signals};
+pub use state::SCRATCH_BYTES;
 pub use table::{TaskInfo, TaskTable};
 pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
 

@@ -5,8 +5,8 @@
 //! a line for which the queue has no room is dropped, and how many were dropped is said when there is room again.
 
 use crate::context::Context;
+use crate::futile::Futile;
 use crate::handle::Handle;
-use crate::net::Futile;
 use crate::sys::Output;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
@@ -39,7 +39,8 @@ struct Queue {
     flushing: Vec<TaskId>,
     bytes: VecDeque<u8>,
     dropped_lines: u64,
-    /// How many dropped lines the notice tells of that is first in the queue; if it cannot be written, they still count.
+    /// How many dropped lines the notice tells of that is at the front of the queue, or 0 without a notice. If it cannot be
+    /// written either, they count as dropped again.
     noticed_lines: u64,
 }
 
@@ -107,14 +108,15 @@ pub struct LogWriter {
 }
 
 impl Queue {
-    /// The next bytes to write: whole lines, if one fits.
-    fn next_chunk(&mut self) -> &[u8] {
+    /// The next bytes to write: whole lines, if one fits. None if everything has been written, and no line is missing.
+    fn next_chunk(&mut self) -> Option<&[u8]> {
+        if self.bytes.is_empty() {
+            self.notice_dropped();
+        }
         let bytes = self.bytes.make_contiguous();
         let chunk = &bytes[..bytes.len().min(WRITE_BYTES)];
-        match chunk.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => &chunk[..=end],
-            None => chunk,
-        }
+        let end = chunk.iter().rposition(|byte| *byte == b'\n').map_or(chunk.len(), |end| end + 1);
+        (end > 0).then_some(&chunk[..end])
     }
 
     /// The queue is empty: says how many lines are missing, if any are.
@@ -160,14 +162,8 @@ impl Drop for LogWriter {
         // Nobody writes what is left after this, so nobody is to wait for it.
         queue.writer = None;
         queue.wake_flushing();
-        loop {
-            if queue.bytes.is_empty() {
-                queue.notice_dropped();
-            }
-            if queue.bytes.is_empty() {
-                return;
-            }
-            match self.output.write(queue.next_chunk()) {
+        while let Some(chunk) = queue.next_chunk() {
+            match self.output.write(chunk) {
                 Ok(written) if written > 0 => queue.written(written),
                 Ok(_) | Err(_) => return,
             }
@@ -179,14 +175,11 @@ impl Task for LogWriter {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let mut queue = self.log.0.borrow_mut();
         queue.writer = Some(cx.id());
-        if queue.bytes.is_empty() {
-            queue.notice_dropped();
-        }
-        if queue.bytes.is_empty() {
+        let Some(chunk) = queue.next_chunk() else {
             queue.wake_flushing();
             return Ok(Wait::Wake);
-        }
-        match self.output.write(queue.next_chunk()) {
+        };
+        match self.output.write(chunk) {
             Ok(written) => {
                 queue.written(written);
                 self.futile.reset();

@@ -66,7 +66,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
         wait_for_others(&mut first, &fleet)?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
     }
-    // Nothing that follows can keep it from beginning; what a log has been told, it writes though the daemon may end.
+    // Only now: nothing that follows can keep it from serving.
     for address in addresses {
         first.out.line(&format!("Listening on {address}"));
     }
@@ -119,7 +119,7 @@ fn start_others(
     fleet: &Fleet,
 ) -> Result<(), String> {
     let have_tried = Arc::new(Barrier::new(listeners.len() + 1));
-    // The first one is all that is told.
+    // Of several failures only the first is told.
     let failure = Arc::new(OnceLock::new());
     for own in listeners {
         let (config, limit, fleet) = (config.clone(), limit.cloned(), fleet.clone());

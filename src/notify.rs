@@ -127,8 +127,8 @@ impl Notify {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
     }
 
-    /// Whoever polls with `cx`. Cloning a waker may do anything, such as notify: so look only then whether there is anything
-    /// to wait for, and [`add`](Notify::add) this next.
+    /// Whoever polls with `cx`. Ask this before looking whether there is anything to wait for: it may clone a waker, and a
+    /// foreign one may do anything then, such as notify. Then [`add`](Notify::add) it.
     pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
         match self.0.scheduler.0.futures.running_behind(cx) {
             Some(id) => Waiter::Task(id),

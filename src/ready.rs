@@ -6,7 +6,8 @@
 /// This bit beside the number of a slot says that the task in it is resumed for anything but the most common reason, which
 /// is that the one descriptor has fired that was all it waited for. What the reason is stands in the slot.
 ///
-/// Such a number is no slot's, so whoever looks it up finds out without asking.
+/// With this bit a number is larger than any slot's. So the usual look-up of the slot fails, and nothing has to be asked first in
+/// the most common case.
 pub(crate) const OTHERWISE: u32 = 1 << 31;
 
 /// See the module's text.

@@ -87,26 +87,22 @@ struct Queue {
 }
 
 enum Message {
-    Word(Word),
-    Call(Call),
-}
-
-/// What a [`Handle`] can be told as well.
-#[derive(Clone, Copy, PartialEq)]
-enum Word {
     Wake(TaskId),
     Cancel(TaskId),
     Drain(Instant),
     Stop,
+    Call(Call),
 }
 
-impl Word {
-    fn pass_on(self, cx: &Context<'_>) {
+impl Message {
+    /// Does on the scheduler's thread what another one has said.
+    fn carry_out(self, cx: &mut Context<'_>) {
         match self {
-            Word::Wake(task) => cx.wake(task),
-            Word::Cancel(task) => cx.cancel(task),
-            Word::Drain(by) => cx.drain(by),
-            Word::Stop => cx.stop(),
+            Message::Wake(task) => cx.wake(task),
+            Message::Cancel(task) => cx.cancel(task),
+            Message::Drain(by) => cx.drain(by),
+            Message::Stop => cx.stop(),
+            Message::Call(call) => call(cx),
         }
     }
 }
@@ -114,38 +110,30 @@ impl Word {
 impl Remote {
     /// [`Handle::wake`].
     pub fn wake(&self, task: TaskId) {
-        self.post(Message::Word(Word::Wake(task)));
+        self.post(Message::Wake(task));
     }
 
     /// [`Handle::cancel`].
     pub fn cancel(&self, task: TaskId) {
-        self.post(Message::Word(Word::Cancel(task)));
+        self.post(Message::Cancel(task));
     }
 
     /// [`Handle::drain`].
     pub fn drain(&self, by: Instant) {
-        self.post(Message::Word(Word::Drain(by)));
+        self.post(Message::Drain(by));
     }
 
     /// [`Handle::stop`].
     pub fn stop(&self) {
-        self.post(Message::Word(Word::Stop));
+        self.post(Message::Stop);
     }
 
     /// Calls `what` on the scheduler's thread, in a task of its own: if it panics, that ends nothing else. There it may use
-    /// what no other thread may: a [`Handle`], the [task table](Context::tasks). It cannot bring along what is the scheduler's,
-    /// such as a [channel](mod@crate::channel)'s end, which must not leave the thread.
+    /// what no other thread may: a [`Handle`], the [task table](Context::tasks). It may [spawn](Context::spawn) tasks, which need
+    /// not be [`Send`] if they are made there. It cannot bring along what is the scheduler's, such as a
+    /// [channel](mod@crate::channel)'s end, which must not leave the thread.
     pub fn call(&self, what: impl FnOnce(&mut Context<'_>) + Send + 'static) {
         self.post(Message::Call(Box::new(what)));
-    }
-
-    /// Spawns the task that `make` makes. It is made on the scheduler's thread, so it need not be [`Send`]: only what it is
-    /// made of.
-    pub fn spawn_with<T: Task + 'static>(&self, make: impl FnOnce(&mut Context<'_>) -> T + Send + 'static) {
-        self.call(move |cx| {
-            let task = make(cx);
-            cx.spawn(task);
-        });
     }
 
     /// Whether the scheduler is gone.
@@ -171,8 +159,8 @@ impl Remote {
             return;
         }
         // A task that is woken over and over while the scheduler is busy is woken once.
-        if let (Message::Word(word @ Word::Wake(_)), Some(Message::Word(last))) = (&message, queue.messages.last())
-            && word == last
+        if let (Message::Wake(task), Some(Message::Wake(last))) = (&message, queue.messages.last())
+            && task == last
         {
             return;
         }
@@ -240,26 +228,19 @@ impl Task for Receiver {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let mut has_called = false;
         for message in self.take()? {
-            match message {
-                // What was to be called before is a task of the next turn, and this is said after it.
-                Message::Word(word) if has_called => {
-                    cx.spawn(task_fn("word from another thread", move |cx| {
-                        word.pass_on(cx);
-                        Ok(Wait::Done)
-                    }));
-                }
-                Message::Word(word) => word.pass_on(cx),
-                Message::Call(call) => {
-                    has_called = true;
-                    let mut call = Some(call);
-                    cx.spawn(task_fn("call from another thread", move |cx| {
-                        if let Some(call) = call.take() {
-                            call(cx);
-                        }
-                        Ok(Wait::Done)
-                    }));
-                }
+            has_called |= matches!(message, Message::Call(_));
+            if !has_called {
+                message.carry_out(cx);
+                continue;
             }
+            // A call is a task of the next turn, so whatever is said behind it is one, too.
+            let mut message = Some(message);
+            cx.spawn(task_fn("call from another thread", move |cx| {
+                if let Some(message) = message.take() {
+                    message.carry_out(cx);
+                }
+                Ok(Wait::Done)
+            }));
         }
         Ok(Wait::Recv(self.listener.as_raw_fd()))
     }

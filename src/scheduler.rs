@@ -18,11 +18,9 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// With more tasks than so many, what the next one needs is in no cache, and is asked for while the one before it runs.
+/// With more tasks than this, what the next one needs is in no cache any more when its turn comes, so the processor is told to
+/// fetch it while the one before it runs.
 const MANY: usize = 500;
-
-/// How much memory [`Context::scratch`] lends.
-pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
@@ -30,8 +28,7 @@ pub struct Scheduler {
     pub(crate) poller: Box<dyn Poller>,
     /// The task that is being resumed. Here and not on the stack, so that a panic does not drop it on its way.
     running: Option<Box<dyn Task>>,
-    /// Where to begin in the list of what fired and concerns several waits, and in which direction to go: a number that has no
-    /// rhythm.
+    /// The last of the random numbers by which [`wake_unclaimed`](Scheduler::wake_unclaimed) is fair.
     random: u64,
     /// A drain is over, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,
@@ -347,7 +344,7 @@ impl Scheduler {
     fn wake_due(&mut self) {
         while let Some(entry) = self.core.timers.pop_due(self.core.clock) {
             let id = entry.task();
-            let Some(slot) = self.core.slots.get_mut(id).filter(|slot| slot.queued == entry.at) else { continue };
+            let Some(slot) = self.core.slots.of_entry(entry) else { continue };
             slot.queued = NEVER;
             let deadline = slot.deadline;
             if deadline <= self.core.clock {
@@ -384,13 +381,12 @@ impl Scheduler {
     /// Makes the soonest deadline that is queued one that somebody still has: nobody is to be woken for another.
     fn discard_stale_deadlines(&mut self) {
         let core = &mut self.core;
-        core.timers.discard_while(|entry| match core.slots.get_mut(entry.task()) {
-            Some(slot) if slot.queued == entry.at && slot.deadline == NEVER => {
+        core.timers.discard_while(|entry| match core.slots.of_entry(entry) {
+            Some(slot) if slot.deadline == NEVER => {
                 slot.queued = NEVER;
                 true
             }
-            Some(slot) => slot.queued != entry.at,
-            None => true,
+            slot => slot.is_none(),
         });
     }
 

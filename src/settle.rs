@@ -27,10 +27,10 @@ impl Scheduler {
             let mailbox = Rc::clone(&self.core.mailbox);
             self.settle_adopted();
             self.settle_spawned();
-            while let Some(id) = mailbox.next_cancelled() {
+            while let Some(id) = mailbox.cancelled.next() {
                 self.end_waiting(id, End::Cancelled);
             }
-            while let Some(fd) = mailbox.next_closing() {
+            while let Some(fd) = mailbox.closing.next() {
                 let number = fd.as_raw_fd();
                 self.evict(Side::Recv, number);
                 self.evict(Side::Send, number);
@@ -38,13 +38,13 @@ impl Scheduler {
                 mailbox.owned.borrow_mut().remove(number);
                 drop(fd);
             }
-            while let Some(what) = mailbox.next_after_closing() {
+            while let Some(what) = mailbox.after_closing.next() {
                 drop(what);
             }
-            while let Some((id, reason)) = mailbox.next_given_up() {
+            while let Some((id, reason)) = mailbox.given_up.next() {
                 self.give_up(id, reason);
             }
-            while let Some(id) = mailbox.next_woken() {
+            while let Some(id) = mailbox.woken.next() {
                 self.make_ready(id, Reason::WAKE);
             }
             if let Some(by) = mailbox.drain_by.take() {
@@ -56,7 +56,7 @@ impl Scheduler {
     /// Takes note of the descriptors that the scheduler has come to own. It is done before the task that has adopted one is
     /// filed: what was found out about the number before does not count against who waits for it from now on.
     pub(crate) fn settle_adopted(&mut self) {
-        while let Some(fd) = self.core.mailbox.next_adopted() {
+        while let Some(fd) = self.core.mailbox.adopted.next() {
             self.evict_stale(fd, None);
             for side in [Side::Recv, Side::Send] {
                 let map = self.core.waiters.map(side);
@@ -68,7 +68,7 @@ impl Scheduler {
     }
 
     fn settle_spawned(&mut self) {
-        while let Some(new) = self.core.mailbox.next_spawned() {
+        while let Some(new) = self.core.mailbox.spawned.next() {
             let id = self.core.spawn(new.task, new.is_service, new.by);
             if let Some(joins) = new.joins {
                 joins.is_spawned(id);
@@ -76,15 +76,15 @@ impl Scheduler {
         }
     }
 
-    /// Ends those who have been cancelled, with all whom they take with them, and withdraws what those wait for whose future was
-    /// dropped, before the task that has said so is filed: it may wait for the same. What concerns that task itself, which is
-    /// `running`, is done when it has been filed.
+    /// Ends those who have been cancelled, with all whom they cancel in turn, and withdraws the waits of those whose future has
+    /// been dropped. This is done before `running`, the task that has said so, is filed, because it may wait for the same
+    /// descriptor next. What it has said of itself stays in the mailbox until it is filed.
     pub(crate) fn settle_ended(&mut self, running: TaskId) {
         let mailbox = Rc::clone(&self.core.mailbox);
         // Some of them may be given up already.
         self.settle_spawned();
         let mut is_cancelled = false;
-        while let Some(id) = mailbox.next_cancelled() {
+        while let Some(id) = mailbox.cancelled.next() {
             if id == running {
                 is_cancelled = true;
             } else {
@@ -94,8 +94,8 @@ impl Scheduler {
         if is_cancelled {
             self.handle().cancel(running);
         }
-        for _ in 0..mailbox.given_up_len() {
-            match mailbox.next_given_up() {
+        for _ in 0..mailbox.given_up.len() {
+            match mailbox.given_up.next() {
                 Some((id, reason)) if id == running => mailbox.give_up(id, reason),
                 Some((id, reason)) => self.give_up(id, reason),
                 None => {}

@@ -9,36 +9,26 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 /// A signal that a program may want to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[repr(i32)]
 pub enum Signal {
     /// `SIGHUP`: the terminal is gone; by custom, read your configuration again.
-    Hangup,
+    Hangup = libc::SIGHUP,
     /// `SIGINT`: Ctrl-C.
-    Interrupt,
+    Interrupt = libc::SIGINT,
     /// `SIGTERM`: please end.
-    Terminate,
+    Terminate = libc::SIGTERM,
     /// `SIGUSR1`: whatever the program says it is for.
-    User1,
+    User1 = libc::SIGUSR1,
     /// `SIGUSR2`: whatever the program says it is for.
-    User2,
+    User2 = libc::SIGUSR2,
     /// `SIGXFSZ`: a file has reached the size that the process may give it. The write fails anyway; the signal would end the
     /// program.
-    FileSize,
+    FileSize = libc::SIGXFSZ,
 }
 
 impl Signal {
     const ALL: [Signal; 6] =
         [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2, Signal::FileSize];
-
-    const fn number(self) -> libc::c_int {
-        match self {
-            Signal::Hangup => libc::SIGHUP,
-            Signal::Interrupt => libc::SIGINT,
-            Signal::Terminate => libc::SIGTERM,
-            Signal::User1 => libc::SIGUSR1,
-            Signal::User2 => libc::SIGUSR2,
-            Signal::FileSize => libc::SIGXFSZ,
-        }
-    }
 }
 
 impl fmt::Display for Signal {
@@ -68,7 +58,7 @@ impl Signals {
     /// # Errors
     /// What the system says: such as that no descriptor is left.
     pub fn new(scheduler: &Handle, signals: &[Signal]) -> io::Result<Signals> {
-        let numbers: Vec<libc::c_int> = signals.iter().map(|signal| signal.number()).collect();
+        let numbers: Vec<libc::c_int> = signals.iter().map(|signal| *signal as libc::c_int).collect();
         Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
     }
 
@@ -82,7 +72,7 @@ impl Signals {
     /// What `read(2)` says, other than that there is nothing to read.
     pub fn receive(&self) -> io::Result<Option<Signal>> {
         match sys::receive_signal(self.as_fd()) {
-            Ok(number) => Ok(Signal::ALL.into_iter().find(|signal| signal.number() == number)),
+            Ok(number) => Ok(Signal::ALL.into_iter().find(|signal| *signal as libc::c_int == number)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,7 +1,7 @@
 //! The table of live tasks: one slot a task, used again when the task has ended.
 
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
-use crate::timers::{NEVER, Nanos};
+use crate::timers::{Entry, NEVER, Nanos};
 use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::os::fd::RawFd;
@@ -11,7 +11,7 @@ use std::time::Instant;
 /// deadline, or a [`WaitError`].
 ///
 /// The kind and the number of the descriptor, which is 0 where the kind has none, are in one word, because futures compare
-/// and move it for each message. Its highest bits are free.
+/// and move it for each message. Its highest bits are free for what a future has to note beside it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reason(pub(crate) u64);
 
@@ -97,14 +97,21 @@ impl Reason {
         }
     }
 
+    /// The side of a descriptor that this is about: that is ready, is waited for, or cannot be waited for.
+    pub(crate) fn descriptor(self) -> Option<(RawFd, Side)> {
+        match self.kind() {
+            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Some((self.fd(), Side::Recv)),
+            Kind::Send | Kind::SendBusy | Kind::SendClosed => Some((self.fd(), Side::Send)),
+            Kind::Until | Kind::Turn | Kind::Wake | Kind::GivenUp => None,
+        }
+    }
+
     /// The wait that this is, or was meant to be; `deadline` stands for the instant.
     pub(crate) fn wait(self, deadline: impl FnOnce() -> Instant) -> Wait {
         match self.kind() {
-            Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Wait::Recv(self.fd()),
-            Kind::Send | Kind::SendBusy | Kind::SendClosed => Wait::Send(self.fd()),
             Kind::Until => Wait::Until(deadline()),
             Kind::Turn => Wait::Turn,
-            Kind::Wake | Kind::GivenUp => Wait::Wake,
+            _ => self.descriptor().map_or(Wait::Wake, |(fd, side)| side.of(fd)),
         }
     }
 }
@@ -121,9 +128,10 @@ impl From<Wait> for Reason {
     }
 }
 
-/// As long as a cache line, and what a message needs comes first, in 48 bytes: with the 16 that an allocator usually keeps
-/// before a large block, it is one line that a message touches here, when ten thousand tasks take turns. (To ask for that
-/// alignment costs memory: such a block is copied when it grows, and leaves a hole.)
+/// It is as long as a cache line. An allocator usually puts a large block 16 bytes behind the beginning of a line, so a slot lies
+/// in two of them: 48 bytes in the first, the rest in the second. What each message needs comes first and takes no more than
+/// these 48, so that a message touches one line here, when ten thousand tasks take turns. (To ask for an alignment to whole
+/// lines costs memory: such a block is copied when it grows, and leaves a hole.)
 #[repr(C)]
 pub(crate) struct Slot {
     /// The task; absent while it is being resumed, and in a free slot.
@@ -139,7 +147,7 @@ pub(crate) struct Slot {
     /// has fired which is all that it waits for. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// [`Reason::GIVEN_UP`], for a task that was ready for another reason already. Whoever has heard it takes it back.
+    /// [`Reason::GIVEN_UP`] has come while the task was ready for another reason already. Whoever asks takes it back.
     pub(crate) has_given_up: Cell<bool>,
     pub(crate) reason: Reason,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
@@ -162,6 +170,11 @@ impl Aside {
     /// What the task waits for beside its `reason`.
     pub(crate) fn also(&self) -> &[Wait] {
         self.also.as_ref().map_or(&[], |also| also.as_slice())
+    }
+
+    /// Takes one of these out.
+    pub(crate) fn pop(&mut self) -> Option<(RawFd, Side)> {
+        self.also.as_mut()?.pop()?.descriptor()
     }
 }
 
@@ -240,8 +253,8 @@ impl Slots {
         }
     }
 
-    /// The ready deque does not name this slot any more, whose task has ended. There is nothing to be done after that, which
-    /// is what this returns.
+    /// Frees the slot of a task that had ended while the ready deque still named it, which it does no more. Returns true: that
+    /// there is nothing more to be done, as from `Scheduler::resume`.
     #[cold]
     pub(crate) fn reclaim(&mut self, index: u32) -> bool {
         self.free.push(index);
@@ -256,6 +269,11 @@ impl Slots {
     /// The slot of a task, unless the task has ended.
     pub(crate) fn get(&self, id: TaskId) -> Option<&Slot> {
         self.all.get(id.slot() as usize).filter(|slot| slot.serial == Some(id.serial()))
+    }
+
+    /// The slot of the task whose deadline this is; none if the entry is stale.
+    pub(crate) fn of_entry(&mut self, entry: Entry) -> Option<&mut Slot> {
+        self.get_mut(entry.task()).filter(|slot| slot.queued == entry.at)
     }
 
     /// What is kept of a task beside its slot, unless the task has ended.

@@ -5,7 +5,6 @@ use crate::handle::{Mailbox, SPECIAL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
-use crate::scheduler::SCRATCH_BYTES;
 use crate::slots::Slots;
 use crate::sys::prefetch;
 use crate::task::{Task, TaskId, Wait};
@@ -13,6 +12,9 @@ use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::Waiters;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// How much memory [`Context::scratch`] lends.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// How exactly the task table tells for how long a task has waited.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
@@ -78,7 +80,8 @@ impl Core {
         }
     }
 
-    /// A turn has begun at this instant. Counting it costs more than all the rest, so that is done only if somebody can tell.
+    /// A turn has begun at this instant. To make a count of an instant costs more than all the rest here, so the clock is
+    /// brought up to date only if a deadline is held against it, or it is a whole step behind.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.mailbox.now.set(Some(now));
@@ -91,8 +94,7 @@ impl Core {
     /// Whether a live task waits: it is neither ready nor being resumed.
     pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
-        let descriptor = slot.reason.descriptor_wait().and_then(Wait::descriptor);
-        descriptor.is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
+        slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
     /// Whether there are tasks that are ready, and all of them are new.
@@ -101,7 +103,8 @@ impl Core {
         !self.waiters.ready.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
     }
 
-    /// Says which memory the next tasks will need: the next but one its slot, and the next itself, whose slot has come by now.
+    /// Tells the processor which memory the next two tasks will need: of the first the task itself, whose slot has been fetched
+    /// by now; of the second its slot.
     #[inline]
     pub(crate) fn look_ahead(&mut self) {
         if let Some(next) = self.waiters.ready.ahead(0)

@@ -223,7 +223,7 @@ impl TaskId {
         TaskId(NonZeroU64::from(serial) | u64::from(slot) << 32)
     }
 
-    /// Both of its numbers in one, whose highest bit is free: there are not so many slots.
+    /// Both of its numbers in one word. The highest bit of that is free, because there are never so many slots.
     pub(crate) fn number(self) -> u64 {
         self.0.get()
     }

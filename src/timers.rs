@@ -116,7 +116,7 @@ impl Timers {
 
     /// Throws out the entries that `is_live` disowns, once they could be the greater part. Entries go stale when a task
     /// ends before its deadline, or is given a sooner one.
-    pub(crate) fn tidy(&mut self, live_tasks: usize, is_live: impl Fn(Entry) -> bool) {
+    pub(crate) fn tidy(&mut self, live_tasks: usize, mut is_live: impl FnMut(Entry) -> bool) {
         if self.queue.len() > 2 * live_tasks + STALE_ENTRIES_MAX {
             self.queue.retain(|Reverse(entry)| is_live(*entry));
             self.find_soonest();

@@ -23,9 +23,9 @@ const SEVERAL: u32 = 1 << 31;
 /// Which open file a number names.
 pub(crate) type Identity = (u64, u64);
 
-/// Almost every wait is the one before it over again, so what has fired leaves a trace in its entry: *renewing* it undoes
-/// that, and touches neither the poller, which goes on watching, nor anything else. To everybody but the task itself an
-/// entry that has fired is free.
+/// Almost every wait is the one before it over again. So a task that is resumed stays in its entry, which is only marked as
+/// [`FIRED`]; to wait for the same again is to take off the mark. This is called *renewing*, and touches neither the poller,
+/// which goes on watching, nor anything else. To everybody but that task an entry with the mark is free.
 #[derive(Default)]
 pub(crate) struct WaitMap {
     /// The slot of the task that waits, with [`FIRED`] and [`SEVERAL`], or [`NOBODY`]; by descriptor.

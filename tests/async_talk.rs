@@ -148,14 +148,14 @@ fn another_thread_can_spawn_cancel_drain_and_stop() {
             move || {
                 let (ids, id) = mpsc::channel();
                 // A task that is not `Send`, made where it runs.
-                remote.spawn_with(move |cx| {
+                remote.call(move |cx| {
                     let (handle, me) = (cx.handle(), Rc::new(cx.id()));
-                    task(async move {
+                    cx.spawn(task(async move {
                         future::next_turn().await;
                         ids.send(*me).map_err(io::Error::other)?;
                         drop(handle);
                         Ok(())
-                    })
+                    }));
                 });
                 id.recv_timeout(LONG).expect("it runs");
                 remote.call(|_| panic!("this ends nothing else"));

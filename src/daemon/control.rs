@@ -1,13 +1,13 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, lock};
 use super::manager::Manager;
 use fdtask::{Context, Handle, Log, Remote, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a worker may take to show its tasks. One that is in the middle of something takes until it has done that.
@@ -80,7 +80,7 @@ impl Control {
             let (home, control, parts) = (cx.remote()?, cx.id(), Arc::clone(&parts));
             other.call(move |cx| {
                 let table = TaskTable(&cx.tasks()).to_string();
-                parts.lock().unwrap_or_else(PoisonError::into_inner)[index + 1] = Some(table);
+                lock(&parts)[index + 1] = Some(table);
                 home.wake(control);
             });
         }
@@ -91,7 +91,7 @@ impl Control {
     /// Shows the tables, when all are there or no more time is left.
     fn show_tables(&mut self, cx: &mut Context<'_>) {
         let Some(tables) = self.tables.take() else { return };
-        let parts = tables.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let parts = lock(&tables.parts).clone();
         if parts.contains(&None) && cx.now() < tables.by {
             cx.or(Wait::Until(tables.by));
             self.tables = Some(tables);
@@ -125,7 +125,7 @@ impl Task for Control {
         }
         self.explain_drain(cx);
         self.show_tables(cx);
-        // One collection at a time: each message to a worker is a task of its, and a table tells of all of them.
+        // One collection at a time: a worker makes a task of each call, and a busy one would show all of these in its table.
         if self.is_asked_for_tables && self.tables.is_none() {
             self.is_asked_for_tables = false;
             self.collect_tables(cx)?;

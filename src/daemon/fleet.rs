@@ -28,7 +28,7 @@ struct Shared {
 #[derive(Clone, Copy, Default)]
 struct Told {
     drain_by: Option<Instant>,
-    /// This is for the workers but the first.
+    /// To end at once. The first worker, which has the signals, tells this to the others, and needs no telling.
     stop: bool,
 }
 
@@ -118,7 +118,8 @@ impl Fleet {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Nothing is left half-done under any of these locks, whoever panics.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -10,10 +10,8 @@ pub struct Journal {
     pub out: Log,
     pub diagnostics: Log,
     pub quiet: bool,
-    /// The tasks whose children are connections.
+    /// The tasks that spawn one for each connection.
     pub acceptors: Vec<TaskId>,
-    /// The tasks without which the daemon cannot go on: the acceptors, and the one that receives signals.
-    pub essential: Vec<TaskId>,
     /// The task that receives the signals, if this worker has it.
     pub control: Option<TaskId>,
     pub fleet: Fleet,
@@ -32,22 +30,27 @@ impl Journal {
                 self.out.line("Connection closed");
                 self.out.line("Task done");
             }
-            End::Failed(error) if !self.quiet => self.diagnose(&format!("{}: {}", task.name(), reason(error))),
-            End::Done | End::Cancelled | End::Failed(_) => {}
-            End::Panicked(message) => self.diagnose(&format!("{} panicked: {message}", task.name())),
+            End::Failed(_) if self.quiet => {}
+            _ => self.diagnose_end(task, end),
         }
     }
 
     /// Without a listener or the signals the daemon is deaf; it serves those who are connected, and ends.
     fn part_ended(&self, task: &dyn Task, end: &End) {
-        let what = match end {
-            End::Done | End::Cancelled => return,
-            End::Failed(error) => format!("{}: {}", task.name(), reason(error)),
-            End::Panicked(message) => format!("{} panicked: {message}", task.name()),
-        };
-        self.diagnose(&what);
-        self.fleet.set_broken();
-        self.fleet.drain(&self.scheduler, Instant::now() + self.drain_timeout);
+        if matches!(end, End::Failed(_) | End::Panicked(_)) {
+            self.diagnose_end(task, end);
+            self.fleet.set_broken();
+            self.fleet.drain(&self.scheduler, Instant::now() + self.drain_timeout);
+        }
+    }
+
+    /// Says how a task has failed, if it has.
+    fn diagnose_end(&self, task: &dyn Task, end: &End) {
+        match end {
+            End::Done | End::Cancelled => {}
+            End::Failed(error) => self.diagnose(&format!("{}: {}", task.name(), reason(error))),
+            End::Panicked(message) => self.diagnose(&format!("{} panicked: {message}", task.name())),
+        }
     }
 }
 
@@ -61,7 +64,7 @@ impl Observer for Journal {
     fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {
         match by {
             Some(by) if self.acceptors.contains(&by) => self.connection_ended(task, end),
-            _ if self.essential.contains(&id) => self.part_ended(task, end),
+            _ if self.acceptors.contains(&id) || self.control == Some(id) => self.part_ended(task, end),
             _ => {}
         }
     }

@@ -55,7 +55,6 @@ impl Worker {
             out: self.out.clone(),
             diagnostics: self.diagnostics.clone(),
             quiet: config.quiet,
-            essential: self.acceptors.iter().copied().chain(control).collect(),
             control,
             acceptors: self.acceptors,
             fleet: fleet.clone(),

@@ -88,7 +88,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
         let is_due = !ledger.stopped.get() && record.until.is_some_and(|at| at <= core.now);
         assert!(!record.is_ready && !is_due, "{id} waits, although it is ready");
         assert!(!ledger.woken.borrow().contains(&id), "{id} waits, although it was woken");
-        let first = slot.reason.wait(|| core.now).descriptor();
+        let first = slot.reason.descriptor();
         let aside = core.slots.aside(id).expect("it is live");
         let also = aside.also().iter().filter_map(|wait| wait.descriptor());
         let waits: BTreeSet<_> = first.into_iter().chain(also).collect();
@@ -109,7 +109,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
 /// Whether a ready task may still renew the wait that it is ready for.
 fn has_fired(core: &Core, id: TaskId) -> bool {
     let reason = core.slots.get(id).map_or(Reason::TURN, |slot| slot.reason);
-    reason.wait(|| core.now).descriptor().is_some_and(|(fd, side)| {
+    reason.descriptor().is_some_and(|(fd, side)| {
         let map = if side == Side::Recv { &core.waiters.recv_wait } else { &core.waiters.send_wait };
         map.has_fired(fd, id.slot())
     })

@@ -5,7 +5,6 @@ use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::net::limit::{Permit, Permitted};
 use crate::observer::reason;
-use crate::remote::Remote;
 use crate::sys;
 use crate::task::{Task, Wait};
 use std::borrow::Cow;
@@ -46,8 +45,6 @@ pub struct Acceptor<H> {
     limit: Option<Limit>,
     /// The limit has no room, and that is all that is waited for.
     is_at_limit: bool,
-    /// How the limit, which other threads may share, reaches this task.
-    remote: Option<Remote>,
     /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
     /// as accepting one, and asking the poller costs less, so this follows how many there usually are, slowly.
     burst: u32,
@@ -74,7 +71,6 @@ where
             handler,
             limit: None,
             is_at_limit: false,
-            remote: None,
             burst: 1,
             full_bursts: 0,
             futile: Futile::default(),
@@ -147,24 +143,21 @@ where
             return Ok(wait);
         }
         self.is_at_limit = false;
-        if self.limit.is_some() && self.remote.is_none() {
-            match cx.remote() {
-                Ok(remote) => self.remote = Some(remote),
-                Err(error) => return self.not_accepted(cx, error),
-            }
-        }
-        // Whoever takes the last place and asks for one more stands first among those who wait for the next, every time.
+        // No more than there is room for: an acceptor that took the last place and asked for one more in the same resume would be
+        // the first on the list of those who wait for the next place, every time, whatever the others do.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
         for accepted in 0..burst {
-            let permit = match (&self.limit, &self.remote) {
-                (Some(limit), Some(remote)) => match limit.permit(remote, cx.id()) {
-                    None => {
+            let permit = match &self.limit {
+                // The limit may be shared by other threads, so that is how it reaches this task.
+                Some(limit) => match cx.remote().map(|remote| limit.permit(&remote, cx.id())) {
+                    Ok(Some(permit)) => Some(permit),
+                    Ok(None) => {
                         self.is_at_limit = true;
                         return Ok(Wait::Wake);
                     }
-                    permit => permit,
+                    Err(error) => return self.not_accepted(cx, error),
                 },
-                _ => None,
+                None => None,
             };
             match sys::accept(self.listener.as_fd()) {
                 Ok((socket, peer)) => self.serve(cx, socket, peer, permit),

@@ -130,7 +130,7 @@ impl Echo {
         if cx.timed_out()
             && let Some(idle) = self.beside.as_mut().and_then(|beside| beside.idle.as_mut())
             && idle.has_expired(cx.now(), &self.stream)
-            // While polls are refused nobody tells what has come.
+            // While the system cannot poll, nobody tells that something has come, so it has to be looked for.
             && (self.has_unsent() || self.stream.recv_queue_bytes() == 0)
         {
             return Ok(Wait::Done);

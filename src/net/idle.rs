@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 /// client sends, what it is sent, and also what it takes out of the kernel's send queue, which no descriptor reports.
 pub(crate) struct Idle {
     timeout: Duration,
-    /// When something last moved, as far as is known. The task that counts has not run yet if it is none.
+    /// When something last moved, as far as is known. `None` until the connection's task has run.
     since: Option<Instant>,
-    /// When to look whether it is over, unless something moves. Never if it is none.
+    /// When to look whether the timeout is over, unless something moves. `None` is never: no clock shows that instant.
     deadline: Option<Instant>,
-    /// How much was in the send queue when that was last looked at; none since something last moved. Looking is a system
+    /// How much was in the send queue at the last look. `None` if nobody has looked since something moved: looking is a system
     /// call, so it is not done with each message.
     queued: Option<usize>,
 }
 
-/// As long as something is in the send queue, it is looked at in so many steps per timeout. What is taken out between two
-/// looks counts from the second, so the timeout is that much too long at most, and never too short.
+/// How many times per timeout the send queue is looked at, as long as something is in it. What the client takes out between two
+/// looks counts from the second one, so the connection may live for one such step longer than the timeout, and never shorter.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
-/// The first look comes sooner: most queues are empty by then, and that much is then all that the timeout is too long.
+/// The first look comes after this part of the timeout: most queues are empty by then, and such a connection lives no longer than
+/// that beyond the timeout.
 const FIRST_LOOK_PART: u32 = 16;
 
 impl Idle {

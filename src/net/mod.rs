@@ -4,21 +4,20 @@
 
 mod acceptor;
 mod echo;
-mod futile;
 mod idle;
 mod limit;
 mod lines;
 mod listener;
 mod stream;
 
+pub use crate::futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
 pub(crate) use acceptor::DESCRIPTORS_RETRY_FIRST;
 pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
 pub use echo::{DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
-pub use futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
 pub use limit::{Limit, raise_descriptor_limit};
 pub use lines::Lines;
 pub use listener::Listener;
 pub use stream::Stream;
 
-pub(crate) use futile::{Futile, try_again};
+pub(crate) use crate::futile::{Futile, try_again};
 pub(crate) use idle::Idle;

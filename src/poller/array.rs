@@ -12,7 +12,7 @@ use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
 use std::io;
 use std::os::fd::RawFd;
 
-/// The position of a descriptor that has no entry: that of the first entry, which is none's.
+/// The position that is written down for a descriptor without an entry: that of the first entry, which is not for a watched one.
 const ABSENT: u32 = 0;
 
 pub(super) struct Array<T> {

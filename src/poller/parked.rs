@@ -49,22 +49,22 @@ use std::time::Instant;
 /// An entry of the array that has not fired for so many waits is parked.
 pub const IDLE_WAITS: u32 = 32;
 
-/// A parked descriptor that fires again after at most so many waits is busy, …
+/// A parked descriptor is busy when it fires within so many waits of the last time.
 pub const BUSY_GAP: u32 = 4;
 
-/// … and goes back to the array when it has done so as often as this in a row.
+/// A parked descriptor that was busy so many times in a row goes back to the array.
 pub const BUSY_FIRES: u8 = 8;
 
 /// If no more than so many descriptors are watched, none is parked. When half as many are left, nothing stays parked.
 pub const FEW: usize = 8;
 
-/// Looking for idle entries, and whether the instance is still needed, is done once in so many waits, …
+/// Once in so many waits the poller looks for idle entries in a part of the array, and whether the instance is still needed.
 pub const TIDY_WAITS: u32 = 8;
 
-/// … in one of so many parts of the array.
+/// How many such parts the array has: so many looks go through the whole of it.
 const SCAN_PARTS: usize = 8;
 
-/// If so many of the parked fired, they are looked at first in the next wait.
+/// When so many of the parked have fired in one wait, the next wait asks epoll before it calls `poll`.
 const LOOK_FIRST_FIRED: usize = 4;
 
 /// How many events are asked for at a time.
@@ -102,7 +102,7 @@ pub struct Parked {
     /// How many descriptors are registered in it.
     registered: usize,
     /// Parked descriptors whose registration may not be what is watched.
-    unsettled: Vec<RawFd>,
+    outdated: Vec<RawFd>,
     events: Vec<EpollEvent>,
     /// Counts the waits. Wraps; only differences are used.
     waits: u32,
@@ -114,9 +114,9 @@ pub struct Parked {
     is_tainted: bool,
     /// The last look at the parked found many that fired.
     looks_first: bool,
-    /// Of looking at the parked.
+    /// How often in a row `epoll_wait` was interrupted.
     look_failures: Failures,
-    /// Of `poll`.
+    /// How often `poll` was.
     failures: Failures,
 }
 
@@ -128,7 +128,7 @@ impl Parked {
             lots: Vec::new(),
             epoll: Epoll::new().ok(),
             registered: 0,
-            unsettled: Vec::new(),
+            outdated: Vec::new(),
             events: Vec::new(),
             waits: 0,
             hand: 0,
@@ -151,8 +151,8 @@ impl Parked {
     }
 
     /// Makes the registrations what is watched, where they are not.
-    fn settle(&mut self) {
-        while let Some(fd) = self.unsettled.pop() {
+    fn update_registrations(&mut self) {
+        while let Some(fd) = self.outdated.pop() {
             let Some(lot) = self.parked_lot(fd).copied() else { continue };
             if lot.watched == lot.registered {
                 continue;
@@ -284,7 +284,7 @@ impl Parked {
         fired
     }
 
-    /// Returns whether it is news of somebody who is known.
+    /// Tells `waiters` of one event of epoll's. Returns whether it was for a parked descriptor that had not fired in this wait.
     fn take_event(&mut self, event: EpollEvent, waiters: &mut Waiters) -> bool {
         let fd = event.fd();
         let waits = self.waits;
@@ -345,7 +345,7 @@ impl Poller for Parked {
         if let Some(lot) = self.parked_lot(fd) {
             lot.watched |= bits as Bits;
             if lot.watched & !lot.registered != 0 {
-                self.unsettled.push(fd);
+                self.outdated.push(fd);
             }
             return;
         }
@@ -363,7 +363,7 @@ impl Poller for Parked {
         let bits = bit(side);
         if let Some(lot) = self.parked_lot(fd) {
             lot.watched &= !(bits as Bits);
-            self.unsettled.push(fd);
+            self.outdated.push(fd);
         } else {
             self.array.unwatch(fd, bits);
         }
@@ -382,7 +382,7 @@ impl Poller for Parked {
 
     fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
-        self.settle();
+        self.update_registrations();
         if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
             self.tidy();
         }

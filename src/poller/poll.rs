@@ -65,11 +65,11 @@ impl Poller for Poll {
     }
 }
 
-/// So many calls in a row that were interrupted, each soon after the one before, are a failure, too: no signal comes that often,
-/// a profiler's a thousand times a second.
+/// More calls in a row than this that were interrupted, each soon after the one before, are taken for a failure: even a
+/// profiler's signals come only a thousand times a second.
 pub(super) const INTERRUPTIONS_MAX: u32 = 32;
 
-/// How soon that is.
+/// How soon after another an interruption must come to count as one in a row.
 const INTERRUPTION_GAP: Duration = Duration::from_micros(800);
 
 /// Tells an interruption, which is nothing, from a failure, which is paused for.

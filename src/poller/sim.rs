@@ -15,7 +15,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// So many sleeps for ever in a row are one too many.
+/// When so many waits in a row would have slept for ever, whoever polls will go on doing so, and the test fails.
 const SLEEPS_MAX: usize = 100;
 
 /// A poller whose clock is virtual and whose descriptors are only numbers. See [`SimScript`].
@@ -239,22 +239,18 @@ impl Poller for Sim {
                 break;
             }
             let next = state.agenda.first_key_value().map(|((at, _), _)| *at);
-            match (next, patience) {
-                (Some(next), Patience::Until(until)) if next > until => {
-                    state.now = state.now.max(until);
-                    break;
-                }
-                (Some(next), _) => state.now = next,
-                (None, Patience::Until(until)) => {
-                    state.now = state.now.max(until);
-                    break;
-                }
-                (None, _) => {
-                    state.sleeps += 1;
-                    assert!(state.sleeps < SLEEPS_MAX, "the scheduler sleeps for ever: watched is {:?}", state.watched);
-                    return Ok(());
-                }
+            if let Patience::Until(until) = patience
+                && next.is_none_or(|next| next > until)
+            {
+                state.now = state.now.max(until);
+                break;
             }
+            let Some(next) = next else {
+                state.sleeps += 1;
+                assert!(state.sleeps < SLEEPS_MAX, "the scheduler sleeps for ever: watched is {:?}", state.watched);
+                return Ok(());
+            };
+            state.now = next;
         }
         state.sleeps = 0;
         Ok(())

@@ -1,10 +1,10 @@
 //! Signals as something that can be received.
 
-use super::{check, check_len};
+use super::check_len;
 use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// A descriptor in which `signals` wait, in this thread and in those that it starts from now on, instead of having their
 /// usual effect.
@@ -14,6 +14,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// the program is about to end does not change how it ends.
 #[cfg(target_os = "linux")]
 pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
+    use super::check;
+    use std::os::fd::FromRawFd;
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is to writable room for one `sigset_t`, which the call fills.
     check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
@@ -66,18 +68,10 @@ extern "C" fn note_signal(signal: libc::c_int) {
 /// A descriptor in which `signals` wait, on systems without `signalfd`: the self-pipe.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
-    let mut ends: [libc::c_int; 2] = [-1; 2];
-    // SAFETY: the pointer is to room for two descriptors.
-    check(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
-    for end in ends {
-        // SAFETY: no pointer is passed.
-        check(unsafe { libc::fcntl(end, libc::F_SETFL, libc::O_NONBLOCK) })?;
-        // SAFETY: no pointer is passed.
-        check(unsafe { libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    }
-    // SAFETY: `pipe` has just returned this end to us; the other one lives as long as the process, like the handler.
-    let receiver = unsafe { OwnedFd::from_raw_fd(ends[0]) };
-    SIGNAL_PIPE.store(ends[1], std::sync::atomic::Ordering::Relaxed);
+    use std::os::fd::IntoRawFd;
+    // Here a bell is a pipe. The end that is rung lives as long as the process, like the handler.
+    let (sender, receiver) = super::bell()?;
+    SIGNAL_PIPE.store(sender.into_raw_fd(), std::sync::atomic::Ordering::Relaxed);
     for signal in signals {
         let handler = note_signal as extern "C" fn(libc::c_int);
         // SAFETY: the handler calls nothing but `write`, which is safe in a signal handler.
