@@ -48,7 +48,10 @@ fn count_primes(limit: usize) -> usize {
         .filter(|&number| {
             let is_prime = !is_composite[number];
             if is_prime {
-                (number * number..=limit).step_by(number).for_each(|multiple| is_composite[multiple] = true);
+                // Where a `usize` has 32 bits, it has no room for many a square, which is beyond the limit.
+                (number.saturating_mul(number)..=limit)
+                    .step_by(number)
+                    .for_each(|multiple| is_composite[multiple] = true);
             }
             is_prime
         })

@@ -6,7 +6,7 @@ mod examples;
 mod http;
 
 use common::LIMIT;
-use examples::{connect, curl, curl_text, read_to_end, read_until};
+use examples::{connect, converse, curl, curl_text, read_to_end, read_until};
 use http::{Answer, PAGE, SECRET, Site};
 use std::fs;
 use std::io::Write;
@@ -228,6 +228,23 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
     // A person with `nc` is served.
     assert_eq!(site.ask("GET /page.txt HTTP/1.0\n\n").body.as_bytes(), PAGE);
     site.assert_serves();
+}
+
+#[test]
+fn how_long_a_request_may_be_does_not_depend_on_how_it_arrives() {
+    let site = Site::new();
+    let request = |len: usize| {
+        let start = "GET /page.txt HTTP/1.1\r\nHost: here\r\nConnection: close\r\nX: ";
+        format!("{start}{}\r\n\r\n", "x".repeat(len - start.len() - 4))
+    };
+    assert_eq!(site.ask(&request(8 * 1024)).status, 200);
+    for len in [8 * 1024 + 1, 9000] {
+        // All at once, and behind another request, which moves it on.
+        assert_eq!(site.ask(&request(len)).status, 431, "{len}");
+        let both = format!("HEAD /page.txt HTTP/1.1\r\nHost: here\r\n\r\n{}", request(len));
+        let answers = converse(site.server.address(), both.as_bytes());
+        assert!(String::from_utf8_lossy(&answers).contains("HTTP/1.1 431 "), "{len}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod examples;
 use examples::{example, refusing};
 use std::ffi::OsStr;
 use std::fmt::Debug;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
@@ -103,10 +103,13 @@ fn a_proxy_refuses_a_time_that_is_none() {
 
 #[test]
 fn a_proxy_does_not_forward_to_itself() {
-    let (_socket, address) = refusing();
-    let address = address.to_string();
-    let (code, lines) = outcome("proxy", &[&address, &address]);
-    assert_eq!((code, lines), (1, vec![format!("proxy: cannot listen on {address}: it is the target's address, too")]));
+    let (_socket, target) = refusing();
+    // All addresses of this machine are the target's, too.
+    for address in [target, (Ipv4Addr::UNSPECIFIED, target.port()).into()].map(|address| address.to_string()) {
+        let (code, lines) = outcome("proxy", &[&address, &target.to_string()]);
+        let expected = format!("proxy: cannot listen on {address}: it is the target's address, too");
+        assert_eq!((code, lines), (1, vec![expected]));
+    }
 }
 
 #[test]

@@ -246,3 +246,29 @@ fn what_a_line_has_announced_is_received_behind_it_whether_it_came_with_it_or_la
     scheduler.run();
     assert!(is_over.get());
 }
+
+#[test]
+fn a_line_that_is_kept_takes_no_more_memory_than_it_is_long() {
+    let (mut socket, near) = UnixStream::pair().expect("a pair of sockets");
+    // More lines than are received at once, then an empty one and one without an end.
+    socket.write_all(b"set key 1\n".repeat(CHUNK_BYTES / 10 + 1).as_slice()).expect("room");
+    let mut scheduler = Scheduler::new();
+    let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    let kept = future::spawn(&scheduler.handle(), async move {
+        let (mut lines, mut kept) = (Lines::new(1000), Vec::new());
+        while let Some(line) = lines.recv(&stream).await? {
+            kept.push(line);
+        }
+        io::Result::Ok(kept)
+    });
+    scheduler.turn();
+    scheduler.turn();
+    socket.write_all(b"\nlast").expect("room");
+    drop(socket);
+    scheduler.run();
+    let kept = kept.try_join().expect("it has ended").expect("it has not panicked").expect("nothing failed");
+    let (len, room) = kept.iter().fold((0, 0), |(len, room), line| (len + line.len(), room + line.capacity()));
+    assert_eq!(len, (CHUNK_BYTES / 10 + 1) * 10 + 5);
+    // An allocator may round up.
+    assert!(room <= 2 * len, "{room} bytes for lines of {len}");
+}

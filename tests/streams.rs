@@ -6,11 +6,11 @@ use common::{LIMIT, eventually};
 use fdtask::future::{self, copy, linger, recv_exact, recv_more, send_all};
 use fdtask::net::{Acceptor, Lines, Listener, Stream};
 use fdtask::{Handle, Scheduler, Wait, task_fn};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -363,4 +363,18 @@ fn a_stream_of_what_is_no_socket_is_refused_at_once() {
     let (near, _far) = io::pipe().expect("a pipe");
     let error = Stream::new(&scheduler.handle(), near).expect_err("a pipe is no socket");
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NOTSOCK.raw_os_error()));
+}
+
+#[test]
+fn a_socket_that_has_met_itself_is_not_connected() {
+    let scheduler = Scheduler::new();
+    let itself = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    itself.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    itself.connect(&itself.local_addr().expect("it is bound")).expect("TCP lets a socket connect to itself");
+    let itself = Stream::new(&scheduler.handle(), itself).expect("a socket can be non-blocking");
+    assert_eq!(itself.connected().map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
+    // Those that have no addresses are two all the same.
+    let (near, _far) = UnixStream::pair().expect("a pair of sockets");
+    let near = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    assert!(near.connected().is_ok());
 }

@@ -17,7 +17,8 @@ pub fn header(request: &Request<'_, '_>, name: &str) -> Option<String> {
 /// Reads a request, and says how long it is; `None` if it is not there as a whole.
 pub fn parse<'input>(request: &mut Request<'_, 'input>, input: &'input [u8]) -> Result<Option<usize>, Status> {
     match request.parse(input) {
-        Ok(httparse::Status::Complete(len)) => Ok(Some(len)),
+        // However it has come: a part of it may have been longer than that before its end was there.
+        Ok(httparse::Status::Complete(len)) if len <= REQUEST_BYTES_MAX => Ok(Some(len)),
         Ok(httparse::Status::Partial) if input.len() <= REQUEST_BYTES_MAX => Ok(None),
         Ok(_) | Err(Error::TooManyHeaders) => Err("431 Request Header Fields Too Large"),
         Err(Error::Version) => Err("505 HTTP Version Not Supported"),

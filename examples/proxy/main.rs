@@ -25,7 +25,7 @@ use fdtask::future::{self, linger, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, channel, reason};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -64,8 +64,16 @@ async fn forward(
     linger(&client, LINGER_TIMEOUT).await
 }
 
+/// Whether whoever connects to `target` comes to who listens on `address`: it is the same, or one of this machine's (which can be
+/// bound to) where `address` stands for all of them.
+fn is_same(address: SocketAddr, target: SocketAddr) -> bool {
+    let (here, there) = (address.ip(), target.ip());
+    let is_covered = || here.is_unspecified() && here.is_ipv4() == there.is_ipv4();
+    address.port() == target.port() && (here == there || is_covered() && UdpSocket::bind((there, 0)).is_ok())
+}
+
 fn serve(address: SocketAddr, target: SocketAddr, patience: Duration) -> io::Result<()> {
-    if address == target {
+    if is_same(address, target) {
         // Its first client would be followed by itself, over and over.
         return Err(io::Error::other("it is the target's address, too"));
     }

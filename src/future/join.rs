@@ -211,6 +211,13 @@ impl<T> Drop for JoinHandle<T> {
     }
 }
 
+// Of whatever result: so `try_join` can be unwrapped.
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").finish_non_exhaustive()
+    }
+}
+
 /// Why a task, or work on another thread, has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

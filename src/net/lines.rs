@@ -192,7 +192,11 @@ impl Lines {
             return None;
         };
         self.searched = 0;
-        let rest = self.bytes.split_off(end.min(self.line_bytes_max));
-        Some(std::mem::replace(&mut self.bytes, rest))
+        let end = end.min(self.line_bytes_max);
+        let is_all = end == self.bytes.len();
+        let mut line = if is_all { std::mem::take(&mut self.bytes) } else { self.bytes.drain(..end).collect() };
+        // Whoever keeps it does not keep the room of all that was received with it.
+        line.shrink_to_fit();
+        Some(line)
     }
 }

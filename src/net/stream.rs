@@ -7,6 +7,25 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A connected stream socket, non-blocking, closed by way of the scheduler (see [`Descriptor`]).
+///
+/// One that comes from a [`Listener`](super::Listener), or [connects](Stream::connect), has `TCP_NODELAY` set (an answer
+/// is not held back for the acknowledgement of the one before it), `SO_KEEPALIVE` (a peer that has vanished is noticed, if late)
+/// and `SO_OOBINLINE` (an urgent byte stays in the stream). Other options, and the addresses of its ends, are reached by way of a
+/// duplicate. Drop that soon: the connection is closed with the last of the two.
+/// ```
+/// use fdtask::net::Stream;
+/// use std::{io, net::TcpStream, os::fd::AsFd};
+///
+/// fn describe(stream: &Stream) -> io::Result<String> {
+///     let socket = TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+///     Ok(format!("{} to {}", socket.local_addr()?, socket.peer_addr()?))
+/// }
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let scheduler = fdtask::Scheduler::new();
+/// # let stream = Stream::new(&scheduler.handle(), TcpStream::connect(server.local_addr()?)?)?;
+/// # assert!(describe(&stream)?.ends_with(&format!(" to {}", server.local_addr()?)));
+/// # io::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Stream(Descriptor);
 
@@ -61,7 +80,8 @@ impl Stream {
     /// failure is told only the first time.
     ///
     /// # Errors
-    /// Why the attempt failed: such as that the connection was refused.
+    /// Why the attempt failed: such as that the connection was refused. It is called so, too, when a socket has met itself: that
+    /// happens now and then to who tries again and again to connect to a port of this machine on which nobody listens.
     pub fn connected(&self) -> io::Result<()> {
         sys::connect_error(self.as_fd())
     }

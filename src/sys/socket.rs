@@ -115,8 +115,17 @@ pub(crate) fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// How an attempt to connect ended (`SO_ERROR`), once the socket can be sent to.
+///
+/// Where nobody listens on a port of this machine, the system may choose that very port for the socket that connects to it. By
+/// the letter of TCP it is then connected with itself: it would be told what it says, and for as long as that lasts nobody else
+/// could listen there.
 pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let is_itself = || match (bound_address(fd), address(fd, libc::getpeername)) {
+        (Ok(own), Ok(peer)) => own.port() != 0 && (own.ip(), own.port()) == (peer.ip(), peer.port()),
+        _ => false,
+    };
     match socket_option(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
+        0 if is_itself() => Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)),
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
     }
@@ -171,10 +180,17 @@ pub(crate) fn is_queue_empty(listener: BorrowedFd<'_>) -> bool {
 
 /// The address that a socket is bound to: after port 0, the port that the system chose.
 pub(crate) fn bound_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    address(fd, libc::getsockname)
+}
+
+/// `getsockname`, or `getpeername`.
+type AskAddress = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address(fd: BorrowedFd<'_>, ask: AskAddress) -> io::Result<SocketAddr> {
     let mut address = RawAddress::empty();
     let len = ptr::from_mut(&mut address.len);
     // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
-    check(unsafe { libc::getsockname(fd.as_raw_fd(), address.as_mut_ptr(), len) })?;
+    check(unsafe { ask(fd.as_raw_fd(), address.as_mut_ptr(), len) })?;
     Ok(address.decode())
 }
 
