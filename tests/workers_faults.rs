@@ -8,7 +8,7 @@ mod faults;
 mod strace;
 
 use common::{Client, LIMIT, Lines, Server, Signal, assert_idle, assert_idle_but_for, eventually};
-use faults::{Bystander, Heard, count_heard, leave_room_for, listening_address, served};
+use faults::{Bystander, Heard, count_heard, leave_room_for, listening_address, served, terminal};
 use std::time::{Duration, Instant};
 use strace::Strace;
 
@@ -138,6 +138,35 @@ fn a_pipe_that_cannot_be_opened_again_stalls_no_worker() {
         for client in &mut more {
             client.ask(b"Is the log in your way?");
         }
+        for client in &mut clients {
+            client.ask(b"Is the log in your way?");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_that_cannot_be_opened_again_stalls_no_worker() {
+    // All workers wait for room, for which one line is enough, and hear of it at the same moment.
+    let (ours, theirs) = terminal();
+    rustix::fs::fchmod(&theirs, rustix::fs::Mode::empty()).expect("a terminal has a mode");
+    let args = ["--listen", "127.0.0.1:0", "--workers", "3"];
+    let mut server = Server::builder().args(args).after(faults::WITHOUT_OVERRIDE).stdout(theirs).spawn();
+    let address = listening_address(&mut server);
+    rustix::io::ioctl_fionbio(&ours, true).expect("a terminal can be made non-blocking");
+    let mut clients = served(address, 30);
+    for _ in 0..300 {
+        drop(Client::connect(address));
+    }
+    for _ in 0..120 {
+        // There is room for some 4 KiB at a time, which these lines fill again.
+        for _ in 0..80 {
+            drop(Client::connect(address));
+        }
+        let mut read = 0;
+        eventually("so much of the log has come", LIMIT, || {
+            read += rustix::io::read(&ours, &mut [0; 512]).unwrap_or(0);
+            read >= 4096
+        });
         for client in &mut clients {
             client.ask(b"Is the log in your way?");
         }
