@@ -9,6 +9,7 @@ mod strace;
 
 use common::{Client, LIMIT, Lines, Server, Signal, assert_idle, assert_idle_but_for, eventually};
 use faults::{Bystander, Heard, count_heard, leave_room_for, listening_address, served, terminal};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use strace::Strace;
 
@@ -240,6 +241,41 @@ fn a_worker_that_cannot_accept_does_not_keep_the_others_from_serving() {
     for client in &mut clients {
         client.expect_answer(b"Me, too");
     }
+}
+
+/// A server that begins to listen on this address, but is held up in it as `inject` says.
+fn held_up(address: SocketAddr, inject: &str) -> (Server, Strace) {
+    let args = ["--workers", "3", "--listen", &address.to_string()];
+    let server = Server::builder().args(args).after("kill -STOP $$").spawn();
+    eventually("the shell has stopped", LIMIT, || server.state() == 'T');
+    let strace = Strace::attach(&server, "bind,listen", inject);
+    server.go_on();
+    (server, strace)
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn whoever_connects_while_the_workers_begin_to_listen_is_served() {
+    // Clients come from 127.0.0.1, so that none that uses this port by chance is connected to itself.
+    let free = TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let _held_up = held_up(free, "listen:delay_exit=200000");
+    let mut early = Vec::new();
+    eventually("somebody listens", LIMIT, || {
+        early.extend(Client::try_connect(free, LIMIT));
+        !early.is_empty()
+    });
+    early[0].ask(b"Am I too early?");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_daemon_that_begins_while_the_workers_of_another_do_does_not_get_their_port() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let (server, strace) = held_up(free, "bind:delay_enter=300000");
+    eventually("the first listener listens", LIMIT, || strace.calls().iter().any(|call| call.starts_with("listen(")));
+    let mut second = Server::builder().args(["--workers", "3", "--listen", &free.to_string()]).spawn();
+    assert_eq!(second.wait_exit(LIMIT).code(), Some(1));
+    assert_eq!(server.address(), free);
 }
 
 #[test]
