@@ -8,11 +8,10 @@ mod faults;
 use common::{Client, LIMIT, Lines, Server, Signal, assert_idle, eventually, payload};
 use faults::{
     Bystander, assert_recovers_within, client_that_never_reads, descriptors, listening_address, open_sockets, served,
-    timed,
+    terminal, timed,
 };
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Resource, Rlimit, prlimit};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
 use std::fs::File;
 use std::io;
@@ -150,17 +149,6 @@ fn a_pipe_that_cannot_be_opened_again_costs_lines_and_no_service() {
     served(address, 3);
 }
 
-/// A pseudo-terminal: the side of whoever sits at it, and the side of the program.
-fn terminal() -> (OwnedFd, File) {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("there are terminals");
-    grantpt(&ours).expect("a terminal of our own can be used");
-    unlockpt(&ours).expect("a terminal of our own can be used");
-    let path = ptsname(&ours, Vec::new()).expect("a terminal has a name");
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let theirs = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).expect("a terminal can be opened");
-    (ours, File::from(theirs))
-}
-
 #[test]
 fn a_terminal_that_is_stopped_costs_lines_and_no_service() {
     let (ours, theirs) = terminal();
@@ -172,6 +160,17 @@ fn a_terminal_that_is_stopped_costs_lines_and_no_service() {
         tcflow(&handle, Action::OOn).expect("a terminal can go on");
         Lines::read_from(File::from(ours))
     });
+}
+
+#[test]
+fn a_terminal_that_cannot_be_opened_again_costs_lines_and_no_service() {
+    // One of somebody else, which `su` and containers pass on, and which nobody reads, such as over a connection that hangs.
+    let (ours, theirs) = terminal();
+    rustix::fs::fchmod(&theirs, rustix::fs::Mode::empty()).expect("a terminal has a mode");
+    let server = Server::builder().args(["--listen", "127.0.0.1:0"]).after(faults::WITHOUT_OVERRIDE).stdout(theirs);
+    let mut server = server.spawn();
+    let address = listening_address(&mut server);
+    expect_no_stall(&server, address, || Lines::read_from(File::from(ours)));
 }
 
 #[test]

@@ -8,7 +8,8 @@ mod faults;
 mod strace;
 
 use common::{Client, LIMIT, Lines, Server, Signal, assert_idle, assert_idle_but_for, eventually};
-use faults::{Bystander, Heard, count_heard, leave_room_for, listening_address, served};
+use faults::{Bystander, Heard, count_heard, leave_room_for, listening_address, served, terminal};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use strace::Strace;
 
@@ -144,6 +145,35 @@ fn a_pipe_that_cannot_be_opened_again_stalls_no_worker() {
     }
 }
 
+#[test]
+fn a_terminal_that_cannot_be_opened_again_stalls_no_worker() {
+    // All workers wait for room, for which one line is enough, and hear of it at the same moment.
+    let (ours, theirs) = terminal();
+    rustix::fs::fchmod(&theirs, rustix::fs::Mode::empty()).expect("a terminal has a mode");
+    let args = ["--listen", "127.0.0.1:0", "--workers", "3"];
+    let mut server = Server::builder().args(args).after(faults::WITHOUT_OVERRIDE).stdout(theirs).spawn();
+    let address = listening_address(&mut server);
+    rustix::io::ioctl_fionbio(&ours, true).expect("a terminal can be made non-blocking");
+    let mut clients = served(address, 30);
+    for _ in 0..300 {
+        drop(Client::connect(address));
+    }
+    for _ in 0..120 {
+        // There is room for some 4 KiB at a time, which these lines fill again.
+        for _ in 0..80 {
+            drop(Client::connect(address));
+        }
+        let mut read = 0;
+        eventually("so much of the log has come", LIMIT, || {
+            read += rustix::io::read(&ours, &mut [0; 512]).unwrap_or(0);
+            read >= 4096
+        });
+        for client in &mut clients {
+            client.ask(b"Is the log in your way?");
+        }
+    }
+}
+
 fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe can be made");
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a pipe can be made smaller");
@@ -211,6 +241,41 @@ fn a_worker_that_cannot_accept_does_not_keep_the_others_from_serving() {
     for client in &mut clients {
         client.expect_answer(b"Me, too");
     }
+}
+
+/// A server that begins to listen on this address, but is held up in it as `inject` says.
+fn held_up(address: SocketAddr, inject: &str) -> (Server, Strace) {
+    let args = ["--workers", "3", "--listen", &address.to_string()];
+    let server = Server::builder().args(args).after("kill -STOP $$").spawn();
+    eventually("the shell has stopped", LIMIT, || server.state() == 'T');
+    let strace = Strace::attach(&server, "bind,listen", inject);
+    server.go_on();
+    (server, strace)
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn whoever_connects_while_the_workers_begin_to_listen_is_served() {
+    // Clients come from 127.0.0.1, so that none that uses this port by chance is connected to itself.
+    let free = TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let _held_up = held_up(free, "listen:delay_exit=200000");
+    let mut early = Vec::new();
+    eventually("somebody listens", LIMIT, || {
+        early.extend(Client::try_connect(free, LIMIT));
+        !early.is_empty()
+    });
+    early[0].ask(b"Am I too early?");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_daemon_that_begins_while_the_workers_of_another_do_does_not_get_their_port() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let (server, strace) = held_up(free, "bind:delay_enter=300000");
+    eventually("the first listener listens", LIMIT, || strace.calls().iter().any(|call| call.starts_with("listen(")));
+    let mut second = Server::builder().args(["--workers", "3", "--listen", &free.to_string()]).spawn();
+    assert_eq!(second.wait_exit(LIMIT).code(), Some(1));
+    assert_eq!(server.address(), free);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::sys;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -29,12 +30,13 @@ impl Listener {
     /// # Errors
     /// As from [`bind`](Listener::bind).
     pub fn bind_shared(address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> {
-        // A plain listener first: with `SO_REUSEPORT` alone a second daemon of the same user would get the port, too, and
-        // every other connection.
-        let taken = Listener::bind(address)?;
-        let address = taken.address();
-        drop(taken);
-        (0..count).map(|_| Listener::from_fd(sys::listen(address, true)?)).collect()
+        // The first does not share until it has the port: with `SO_REUSEPORT` from the beginning a second daemon of the same user
+        // would get it, too, and every other connection.
+        let first = Listener::bind(address)?;
+        sys::share_address(&first.fd)?;
+        let address = first.address;
+        let others = (1..count).map(|_| Listener::from_fd(sys::listen(address, true)?));
+        iter::once(Ok(first)).chain(others).take(count).collect()
     }
 
     /// One more listener on the same queue, for another scheduler: whichever is first accepts.

@@ -27,7 +27,7 @@ pub(crate) use process::{Output, file_identity, raise_descriptor_limit};
 pub(crate) use signal::{receive_signal, signal_source};
 pub(crate) use socket::{
     accept, bound_address, check_socket, connect_error, is_queue_empty, listen, recv, recv_queue_bytes, send,
-    send_queue_bytes, set_nonblocking, shutdown_send, start_connect,
+    send_queue_bytes, set_nonblocking, share_address, shutdown_send, start_connect,
 };
 
 use std::io;

@@ -5,6 +5,7 @@ use super::{POLLOUT, PollEntry, check, check_len, poll};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 /// Which open file the number `fd` names: two different numbers, equal for as long as the descriptor stays the same file.
 /// Sockets and pipes have a number of their own each; all eventfds, timerfds and the like share one.
@@ -23,6 +24,9 @@ fn file_status(fd: RawFd) -> io::Result<libc::stat> {
     Ok(unsafe { status.assume_init() })
 }
 
+/// How much is written at a time to a terminal that is shared with others.
+const TERMINAL_BYTES: usize = 128;
+
 /// A descriptor to write to that may be shared with other programs, and how to do so without ever sleeping in it.
 ///
 /// Making it non-blocking would be everybody else's surprise: the flag belongs to the *open file description*, and a shell
@@ -37,8 +41,10 @@ enum OutputKind {
     Own,
     /// A socket, which can be told not to wait with each call.
     Socket,
-    /// A pipe or a terminal that cannot be opened once more, for want of permission.
-    Shared,
+    /// A pipe that cannot be opened once more, for want of permission.
+    SharedPipe,
+    /// A terminal of that kind.
+    SharedTerminal,
     /// A regular file and the like, which never blocks.
     File,
 }
@@ -50,7 +56,8 @@ impl Output {
             libc::S_IFSOCK => Output { fd, kind: OutputKind::Socket },
             libc::S_IFIFO | libc::S_IFCHR => match open_own_description(fd.as_fd()) {
                 Some(own) => Output { fd: own, kind: OutputKind::Own },
-                None => Output { fd, kind: OutputKind::Shared },
+                None if kind == libc::S_IFIFO => Output { fd, kind: OutputKind::SharedPipe },
+                None => Output { fd, kind: OutputKind::SharedTerminal },
             },
             _ => Output { fd, kind: OutputKind::File },
         }
@@ -65,7 +72,8 @@ impl Output {
                 // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
                 check_len(unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
             }
-            OutputKind::Shared => self.write_shared(bytes),
+            OutputKind::SharedPipe => self.write_shared(bytes),
+            OutputKind::SharedTerminal => self.write_if_room(terminal_piece(bytes)),
         }
     }
 
@@ -74,8 +82,7 @@ impl Output {
         check_len(unsafe { libc::write(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
     }
 
-    /// Asks whether there is room right before writing. Another of our threads, or another program, may take the room in
-    /// between; Linux has a call that cannot be fooled, for pipes.
+    /// Linux has a call that never sleeps, for pipes.
     fn write_shared(&self, bytes: &[u8]) -> io::Result<usize> {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         {
@@ -89,6 +96,14 @@ impl Output {
                 written => return written,
             }
         }
+        self.write_if_room(bytes)
+    }
+
+    /// Asks whether there is room right before writing. Another of our threads would take the room in between, and another
+    /// program may.
+    fn write_if_room(&self, bytes: &[u8]) -> io::Result<usize> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entry = [PollEntry::new(self.fd.as_raw_fd(), POLLOUT)];
         if poll(&mut entry, 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -101,6 +116,14 @@ impl AsRawFd for Output {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
+}
+
+/// As much as a terminal that `poll` says has room takes without sleeping. On Linux it may have room for no more than 256 bytes
+/// then, which are gone with the first piece, however short; and a control character, which may become several bytes, is a
+/// piece by itself.
+fn terminal_piece(bytes: &[u8]) -> &[u8] {
+    let text = bytes.iter().take(TERMINAL_BYTES).take_while(|byte| !byte.is_ascii_control()).count();
+    &bytes[..text.max(1).min(bytes.len())]
 }
 
 /// Opens the pipe or terminal behind `fd` once more for writing.

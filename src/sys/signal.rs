@@ -51,8 +51,8 @@ pub(crate) fn receive_signal(source: BorrowedFd<'_>) -> io::Result<libc::c_int> 
     Ok(info.ssi_signo as libc::c_int)
 }
 
-/// The end of the pipe that the signal handler writes to. A handler can reach nothing but a static; this is the one piece of
-/// global state in the crate, and exists only where the system has no better way.
+/// The end of the pipe that the signal handler writes to. A handler can reach nothing but a static, and this one exists only
+/// where the system has no better way.
 #[cfg(not(target_os = "linux"))]
 static SIGNAL_PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
 

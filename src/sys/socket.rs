@@ -77,7 +77,7 @@ pub(crate) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd
     let socket = stream_socket(address)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     if is_shared {
-        set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        share_address(&socket)?;
     }
     set_stream_options(&socket)?;
     if address.is_ipv6() {
@@ -90,6 +90,11 @@ pub(crate) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd
     // SAFETY: no pointer is passed.
     check(unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) })?;
     Ok(socket)
+}
+
+/// Lets other sockets listen on the address of this one, if they say so, too.
+pub(crate) fn share_address(socket: &OwnedFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
 }
 
 /// What every stream shall have, whether it is set on itself or, once, on the listener from which Linux and the BSDs let

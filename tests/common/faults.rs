@@ -4,10 +4,13 @@
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
 use crate::common::{Client, LIMIT, Server, eventually};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use socket2::{Domain, Socket, Type};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,6 +22,17 @@ const TCP_LISTEN: &str = "0A";
 /// What the shell does so that the daemon cannot open by name what it has no permission for, though it may be root's.
 pub const WITHOUT_OVERRIDE: &str =
     "if [ \"$(id -u)\" = 0 ]; then exec setpriv --bounding-set=-dac_override,-dac_read_search \"$0\" \"$@\"; fi";
+
+/// A pseudo-terminal: the side of whoever sits at it, and the side of the program.
+pub fn terminal() -> (OwnedFd, File) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("there are terminals");
+    grantpt(&ours).expect("a terminal of our own can be used");
+    unlockpt(&ours).expect("a terminal of our own can be used");
+    let path = ptsname(&ours, Vec::new()).expect("a terminal has a name");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(path, flags, Mode::empty()).expect("a terminal can be opened");
+    (ours, File::from(theirs))
+}
 
 /// Where a server listens whose standard output is not ours to read: on the IPv4 port that the kernel knows.
 #[track_caller]
