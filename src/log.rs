@@ -24,7 +24,7 @@ pub const LOG_QUEUE_BYTES: usize = 64 * 1024;
 /// stay whole, and what a pipe that `poll` says has room takes without sleeping.
 const WRITE_BYTES: usize = libc::PIPE_BUF;
 
-/// How long the log pauses after an error, such as that the disk is full, before it tries again.
+/// How long the log pauses after an error, such as that the disk is full or the reader gone, before it tries again.
 const ERROR_PAUSE: Duration = Duration::from_millis(500);
 
 /// Puts lines into the queue. Clones share it.
@@ -42,6 +42,8 @@ struct Queue {
     /// How many dropped lines the notice tells of that is at the front of the queue, or 0 without a notice. If it cannot be
     /// written either, they count as dropped again.
     noticed_lines: u64,
+    /// The last attempt to write has failed.
+    has_failed: bool,
 }
 
 impl Log {
@@ -49,7 +51,8 @@ impl Log {
     /// calls it by `name`.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
         let (bytes, flushing) = (VecDeque::new(), Vec::new());
-        let queue = Queue { handle, writer: None, flushing, bytes, dropped_lines: 0, noticed_lines: 0 };
+        let queue =
+            Queue { handle, writer: None, flushing, bytes, dropped_lines: 0, noticed_lines: 0, has_failed: false };
         let log = Log(Rc::new(RefCell::new(queue)));
         let writer = LogWriter { log: log.clone(), name, output: Output::new(fd), futile: Futile::default() };
         (log, writer)
@@ -77,7 +80,8 @@ impl Log {
         self.0.borrow().dropped_lines
     }
 
-    /// A task that ends when everything has been written, or nobody writes any more, at the latest after `patience`.
+    /// A task that ends when everything has been written, or when that fails, or nobody writes any more, at the latest after
+    /// `patience`.
     pub fn flush(&self, patience: Duration) -> impl Task + use<> {
         let log = self.clone();
         let mut by = None;
@@ -86,7 +90,7 @@ impl Log {
             let by = *by.get_or_insert_with(|| cx.now().checked_add(patience));
             let mut queue = log.0.borrow_mut();
             queue.flushing.retain(|task| *task != cx.id());
-            let is_written = queue.bytes.is_empty() && queue.dropped_lines == 0;
+            let is_written = queue.bytes.is_empty() && (queue.dropped_lines == 0 || queue.has_failed);
             if is_written || queue.writer.is_none() || by.is_some_and(|by| cx.now() >= by) {
                 return Ok(Wait::Done);
             }
@@ -134,14 +138,17 @@ impl Queue {
 
     /// These bytes have been written.
     fn written(&mut self, count: usize) {
+        self.has_failed = false;
         self.bytes.drain(..count);
         if self.bytes.is_empty() {
             self.noticed_lines = 0;
         }
     }
 
-    /// Drops what is queued. Nobody misses the notice itself, but the lines that it tells of are still missing.
-    fn drop_all(&mut self) {
+    /// It cannot be written: drops what is queued. Nobody misses the notice itself, but the lines that it tells of are still
+    /// missing.
+    fn fail(&mut self) {
+        self.has_failed = true;
         let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let notices = u64::from(self.noticed_lines > 0);
         self.dropped_lines += lines - notices + std::mem::take(&mut self.noticed_lines);
@@ -188,12 +195,9 @@ impl Task for LogWriter {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(self.futile.wait(cx, Wait::Send(self.output.as_raw_fd())))
             }
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                queue.drop_all();
-                Err(error)
-            }
+            // A disk may have room again, and a named pipe a reader.
             Err(_) => {
-                queue.drop_all();
+                queue.fail();
                 queue.wake_flushing();
                 Ok(Wait::Until(cx.now() + ERROR_PAUSE))
             }
