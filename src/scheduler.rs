@@ -405,16 +405,3 @@ impl Scheduler {
         }
     }
 }
-
-impl Drop for Scheduler {
-    /// Drops every task, and with them whatever they own.
-    fn drop(&mut self) {
-        self.core.mailbox.ending.set(true);
-        self.settle();
-        for id in self.core.slots.ids() {
-            self.handle().cancel(id);
-        }
-        self.settle();
-        self.core.mailbox.orphaned.set(true);
-    }
-}

@@ -3,7 +3,7 @@
 use crate::handle::MAIL;
 use crate::panics::catch;
 use crate::scheduler::Scheduler;
-use crate::slots::Reason;
+use crate::slots::{Reason, Slot};
 use crate::task::{End, Side, TaskId};
 use crate::timers::NEVER;
 use std::os::fd::AsRawFd;
@@ -142,14 +142,28 @@ impl Scheduler {
 
     /// Ends every task but the services, and with that a drain, if one has begun.
     pub fn cancel_all(&mut self) {
+        self.cancel_each(|slot| !slot.is_service);
+        // What is spawned from now on is not part of it.
+        self.core.timers.set_drain_by(NEVER);
+        self.core.mailbox.draining.set(false);
+    }
+
+    fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {
         for id in self.core.slots.ids() {
-            if self.core.slots.get(id).is_some_and(|slot| !slot.is_service) {
+            if self.core.slots.get(id).is_some_and(&is_meant) {
                 self.handle().cancel(id);
             }
         }
         self.settle();
-        // What is spawned from now on is not part of it.
-        self.core.timers.set_drain_by(NEVER);
-        self.core.mailbox.draining.set(false);
+    }
+}
+
+impl Drop for Scheduler {
+    /// Drops every task, and with them whatever they own.
+    fn drop(&mut self) {
+        self.core.mailbox.ending.set(true);
+        self.settle();
+        self.cancel_each(|_| true);
+        self.core.mailbox.orphaned.set(true);
     }
 }

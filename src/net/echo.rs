@@ -230,6 +230,7 @@ impl Echo {
         self.with_deadline(cx, wait)
     }
 
+    #[inline]
     fn with_deadline(&mut self, cx: &mut Context<'_>, wait: Wait) -> Wait {
         let idle = self.beside.as_mut().and_then(|beside| beside.idle.as_mut());
         if let Some(deadline) = idle.and_then(|idle| idle.deadline(cx.now())) {
