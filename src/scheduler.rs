@@ -110,14 +110,11 @@ impl Scheduler {
                 self.end_drain();
                 continue;
             }
-            // 3. Sleep until something fires or the next deadline; if something is ready, only look. If that is nothing but tasks
-            // that are new, they run first: then one poll tells of what was there before and of what they wait for. But not
-            // twice in a row, or whoever spawns a successor each time would keep everybody else waiting.
-            has_polled = !(has_polled && !only_one && self.core.are_new());
+            // 3. Sleep until something fires or the next deadline; if something is ready, only look.
+            has_polled = self.poll(has_polled && !only_one);
             if !has_polled {
                 continue;
             }
-            self.poll();
             // 4. Whoever waited for what fired is ready: the poller has told the waiters, which leave what is not simple. So is
             // whoever waited for a deadline that has passed.
             if !self.core.waiters.unclaimed.is_empty() {
@@ -285,7 +282,11 @@ impl Scheduler {
     }
 
     /// Step 3: sleep in the poller, as long as there is nothing else to do.
-    fn poll(&mut self) {
+    ///
+    /// If what is ready is nothing but tasks that are new, it `may_leave` the poll to the next turn: they run first, and one poll
+    /// tells of what was there before and of what they wait for. It may not do so twice in a row, or whoever spawns a successor
+    /// each time would keep everybody else waiting. Returns whether it has polled.
+    fn poll(&mut self, may_leave: bool) -> bool {
         let mut patience = Patience::Look;
         if self.core.waiters.ready.is_empty() {
             if !self.core.timers.is_empty() {
@@ -295,11 +296,14 @@ impl Scheduler {
                 NEVER => Patience::Forever,
                 at => Patience::Until(self.core.epoch.instant(at)),
             };
+        } else if may_leave && self.core.are_new() {
+            return false;
         }
         if let Err(error) = self.poller.wait(patience, &mut self.core.waiters) {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
+        true
     }
 
     /// Wakes whoever is left by the waiters.

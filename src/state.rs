@@ -97,10 +97,10 @@ impl Core {
         slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
-    /// Whether there are tasks that are ready, and all of them are new.
-    #[inline]
+    /// Whether all tasks that are ready are new.
+    #[cold]
     pub(crate) fn are_new(&self) -> bool {
-        !self.waiters.ready.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
+        self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
     }
 
     /// Tells the processor which memory the next two tasks will need: of the first the task itself, whose slot has been fetched
