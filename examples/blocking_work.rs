@@ -14,7 +14,7 @@
 
 use fdtask::future::{self, Promise, linger, send_all};
 use fdtask::net::{Acceptor, Lines, Listener, Stream};
-use fdtask::{Scheduler, reason};
+use fdtask::{Diagnostics, Scheduler, reason};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::IntErrorKind;
@@ -86,6 +86,22 @@ async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
     linger(&client, LINGER_TIMEOUT).await
 }
 
+fn run(address: SocketAddr) -> io::Result<()> {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    scheduler.observe(Diagnostics::to_stderr(&handle, "blocking_work")?);
+    let listener = Listener::bind(address)?;
+    // A server whose standard output nobody reads serves all the same.
+    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
+    let (jobs, jobs_to_do) = mpsc::channel();
+    thread::spawn(move || work(&jobs_to_do));
+    scheduler.spawn(Acceptor::new(&handle, listener, move |client, peer| {
+        future::task(serve(client, jobs.clone())).named(format!("primes {peer}"))
+    }));
+    scheduler.run();
+    Err(io::Error::other("the listener is broken"))
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(|text| text.to_str()?.parse().ok()).collect();
     let address: Option<SocketAddr> = match arguments[..] {
@@ -97,22 +113,7 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "usage: blocking_work [ADDRESS:PORT]");
         return ExitCode::from(2);
     };
-    let listener = match Listener::bind(address) {
-        Ok(listener) => listener,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "blocking_work: cannot listen on {address}: {}", reason(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    // A server whose standard output nobody reads serves all the same.
-    let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
-    let (jobs, jobs_to_do) = mpsc::channel();
-    thread::spawn(move || work(&jobs_to_do));
-    let mut scheduler = Scheduler::new();
-    let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
-        future::task(serve(client, jobs.clone())).named(format!("primes {peer}"))
-    });
-    scheduler.spawn(acceptor);
-    scheduler.run();
-    ExitCode::SUCCESS
+    let Err(error) = run(address) else { return ExitCode::SUCCESS };
+    let _ = writeln!(io::stderr(), "blocking_work: cannot listen on {address}: {}", reason(&error));
+    ExitCode::FAILURE
 }

@@ -9,7 +9,7 @@
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
 use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
-use fdtask::{Scheduler, Signal, Signals, reason};
+use fdtask::{Diagnostics, Scheduler, Signal, Signals, reason};
 use std::{cell::Cell, cell::RefCell, io, io::Write, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
 
 /// What is received and answered at a time. All connections share one, because nobody needs it while he waits; a local of
@@ -27,8 +27,7 @@ struct Client {
 /// Answers until the client ends the stream, or a drain begins. What is rare is in a box, not in each connection's memory.
 async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<()> {
     if let Some(timeout) = idle_timeout {
-        let serving = Box::pin(echo(Rc::clone(&client), None));
-        return Box::pin(future::race(serving, client.be_idle(timeout))).await;
+        return Box::pin(future::race(Box::pin(echo(Rc::clone(&client), None)), client.be_idle(timeout))).await;
     }
     // yield 'recv', client
     while let Some(()) = readable(&client.stream).until_drain().await.transpose()? {
@@ -102,6 +101,7 @@ impl Client {
 fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Duration) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
+    scheduler.observe(Diagnostics::to_stderr(&handle, "echo_async")?);
     let signals = Signals::new(&handle, &[Signal::Interrupt, Signal::Terminate])?;
     let listener = Listener::bind(listen)?;
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
