@@ -6,10 +6,11 @@
 //! `settle.rs`.
 
 use crate::future::Futures;
+use crate::remote::Remote;
 use crate::slots::Reason;
 use crate::task::{Task, TaskId};
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -51,6 +52,10 @@ pub(crate) struct Mailbox {
     pub(crate) given_up: Tray<(TaskId, Reason)>,
     pub(crate) cancelled: Tray<TaskId>,
     pub(crate) spawned: Tray<Spawned>,
+    /// The way into this scheduler from other threads, made when somebody first needs it, …
+    pub(crate) remote: OnceCell<Remote>,
+    /// … and whether what comes that way is received.
+    pub(crate) has_receiver: Cell<bool>,
     /// What futures leave here for the tasks that poll them.
     pub(crate) futures: Futures,
 }

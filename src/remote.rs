@@ -280,7 +280,7 @@ struct Again {
 
 impl Drop for Again {
     fn drop(&mut self) {
-        self.scheduler.0.futures.listens.set(self.remote.connect(&self.scheduler).is_ok());
+        self.scheduler.0.has_receiver.set(self.remote.connect(&self.scheduler).is_ok());
     }
 }
 
@@ -291,7 +291,7 @@ impl Handle {
     /// # Errors
     /// What the system says: such as that no descriptor is left.
     pub fn remote(&self) -> io::Result<Remote> {
-        let remote = self.0.futures.remote.get_or_init(Remote::unconnected);
+        let remote = self.0.remote.get_or_init(Remote::unconnected);
         remote.connect(self)?;
         Ok(remote.clone())
     }

@@ -151,7 +151,7 @@ impl<F> FutureTask<F> {
 
 impl Polled {
     fn new(cx: &Context<'_>) -> Polled {
-        let remote = cx.core.mailbox.futures.remote.get_or_init(Remote::unconnected);
+        let remote = cx.core.mailbox.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
         Polled { own: Own::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
@@ -236,11 +236,11 @@ impl Polled {
     /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
     /// descriptor, the task has to look by itself at the instant that is returned.
     fn listen(cx: &Context<'_>) -> Option<Instant> {
-        let futures = &cx.core.mailbox.futures;
-        if !futures.listens.get() {
-            futures.listens.set(cx.remote().is_ok());
+        let mailbox = &cx.core.mailbox;
+        if !mailbox.has_receiver.get() {
+            mailbox.has_receiver.set(cx.remote().is_ok());
         }
-        if futures.listens.get() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
+        if mailbox.has_receiver.get() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
     }
 }
 

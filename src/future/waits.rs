@@ -11,10 +11,9 @@
 
 use super::list::Waits;
 use crate::context::Context;
-use crate::remote::Remote;
 use crate::slots::{Kind, Reason};
 use crate::task::{TaskId, Wait, WaitError};
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::ptr;
 use std::rc::Rc;
 use std::task;
@@ -33,10 +32,6 @@ pub(crate) struct Futures {
     others: Cell<Option<Rc<Waits>>>,
     /// … and whether it has: to look there would mean to take them out.
     has_others: Cell<bool>,
-    /// The way into this scheduler from other threads, made when somebody first needs it.
-    pub(crate) remote: OnceCell<Remote>,
-    /// The messages that come that way are received.
-    pub(crate) listens: Cell<bool>,
 }
 
 /// A [`Reason`], or which task it is. As both are one word, which is compared and moved for each message, one comparison
@@ -89,8 +84,6 @@ impl Default for Futures {
             one: Cell::new(FREE),
             others: Cell::new(None),
             has_others: Cell::new(false),
-            remote: OnceCell::new(),
-            listens: Cell::new(false),
         }
     }
 }
