@@ -12,11 +12,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+/// Apple's older systems pass over it; Rust's runtime ignores `SIGPIPE` at start, which has the same effect.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
-/// Apple's systems have no `MSG_NOSIGNAL`; Rust's runtime ignores `SIGPIPE` at start, which has the same effect.
-#[cfg(any(target_os = "macos", target_os = "ios"))]
-const SEND_FLAGS: libc::c_int = 0;
 
 /// Receives what is there, up to the length of `buffer`. 0 is the end of the stream.
 #[inline]
