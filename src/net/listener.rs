@@ -24,8 +24,8 @@ impl Listener {
         Listener::from_fd(sys::listen(address, false)?)
     }
 
-    /// `count` listeners on one address, for as many schedulers on as many threads: the kernel spreads the connections over
-    /// them (`SO_REUSEPORT`).
+    /// `count` listeners on one address, for as many schedulers on as many threads. On Linux the kernel spreads the connections
+    /// over them (`SO_REUSEPORT`); elsewhere they are clones, as from [`try_clone`](Listener::try_clone).
     ///
     /// # Errors
     /// As from [`bind`](Listener::bind).
@@ -33,10 +33,15 @@ impl Listener {
         // The first does not share until it has the port: with `SO_REUSEPORT` from the beginning a second daemon of the same user
         // would get it, too, and every other connection.
         let first = Listener::bind(address)?;
-        sys::share_address(&first.fd)?;
-        let address = first.address;
-        let others = (1..count).map(|_| Listener::from_fd(sys::listen(address, true)?));
-        iter::once(Ok(first)).chain(others).take(count).collect()
+        // Elsewhere one of those that share an address gets all the connections.
+        let is_spread = cfg!(target_os = "linux");
+        if is_spread {
+            sys::share_address(&first.fd)?;
+        }
+        let another =
+            |_| if is_spread { Listener::from_fd(sys::listen(first.address, true)?) } else { first.try_clone() };
+        let others: Vec<_> = (1..count).map(another).collect::<io::Result<_>>()?;
+        Ok(iter::once(first).chain(others).take(count).collect())
     }
 
     /// One more listener on the same queue, for another scheduler: whichever is first accepts.

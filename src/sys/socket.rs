@@ -68,7 +68,7 @@ fn queue_bytes(fd: BorrowedFd<'_>, request: Request) -> usize {
 /// Makes a stream socket that listens on `address`: non-blocking, closed on exec, with `SO_REUSEADDR` (a restart does not
 /// wait for old connections to time out), and the longest backlog that the system allows (it clamps the number).
 ///
-/// With `is_shared` other sockets may listen on the same address (`SO_REUSEPORT`), if they say so, too; the kernel spreads the
+/// With `is_shared` other sockets may listen on the same address (`SO_REUSEPORT`), if they say so, too; Linux spreads the
 /// connections over them.
 pub(crate) fn listen(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
