@@ -45,7 +45,11 @@ pub(crate) fn recv_queue_bytes(fd: BorrowedFd<'_>) -> usize {
 pub(crate) fn send_queue_bytes(fd: BorrowedFd<'_>) -> usize {
     #[cfg(target_os = "linux")]
     return queue_bytes(fd, libc::TIOCOUTQ);
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(target_os = "freebsd")]
+    return queue_bytes(fd, libc::FIONWRITE);
+    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    return socket_option(fd, libc::SOL_SOCKET, libc::SO_NWRITE).map_or(0, |count| count as usize);
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos", target_os = "ios")))]
     {
         let _ = fd;
         0
