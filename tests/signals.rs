@@ -7,6 +7,7 @@ mod faults;
 
 use common::{LIMIT, Server, Signal, eventually};
 use faults::{Bystander, assert_recovers_within, served};
+use fdtask::{Scheduler, Signals};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,22 @@ fn an_idle_server_that_is_stopped_and_continued_stays_idle() {
     common::assert_idle(&server, "it was stopped and continued");
     silent[0].ask(b"Still here");
     assert_eq!(server.stderr.all(), [""; 0], "nothing has happened that is worth a line");
+}
+
+#[test]
+fn each_of_two_receivers_gets_the_signals_that_it_has_asked_for() {
+    let scheduler = Scheduler::new();
+    let receiver = |signal| Signals::new(&scheduler.handle(), &[signal]).expect("a signal can be received");
+    let (hangup, user) = (receiver(fdtask::Signal::Hangup), receiver(fdtask::Signal::User2));
+    for signal in [libc::SIGUSR2, libc::SIGHUP] {
+        // SAFETY: the signals have no effect but to be received, and are for this thread alone.
+        assert_eq!(unsafe { libc::raise(signal) }, 0);
+    }
+    assert_eq!(hangup.receive().expect("it can be read"), Some(fdtask::Signal::Hangup));
+    assert_eq!(user.receive().expect("it can be read"), Some(fdtask::Signal::User2));
+    for receiver in [hangup, user] {
+        assert_eq!(receiver.receive().expect("it can be read"), None);
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+#[cfg(not(target_os = "linux"))]
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A descriptor in which `signals` wait, in this thread and in those that it starts from now on, instead of having their
 /// usual effect.
@@ -51,15 +53,15 @@ pub(crate) fn receive_signal(source: BorrowedFd<'_>) -> io::Result<libc::c_int> 
     Ok(info.ssi_signo as libc::c_int)
 }
 
-/// The end of the pipe that the signal handler writes to. A handler can reach nothing but a static, and this one exists only
-/// where the system has no better way.
+/// For each signal the end of the pipe that the handler writes to. A handler can reach nothing but a static, and this one exists
+/// only where the system has no better way.
 #[cfg(not(target_os = "linux"))]
-static SIGNAL_PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+static SIGNAL_PIPES: [AtomicI32; 32] = [const { AtomicI32::new(-1) }; 32];
 
 #[cfg(not(target_os = "linux"))]
 extern "C" fn note_signal(signal: libc::c_int) {
     let byte = signal as u8;
-    let fd = SIGNAL_PIPE.load(std::sync::atomic::Ordering::Relaxed);
+    let fd = SIGNAL_PIPES[signal as usize].load(Ordering::Relaxed);
     // SAFETY: `write` may be called in a signal handler; the pointer is to one live byte. The pipe is non-blocking: if it is
     // full, a byte of this signal or another wakes the reader anyway.
     let _ = unsafe { libc::write(fd, std::ptr::from_ref(&byte).cast(), 1) };
@@ -71,8 +73,9 @@ pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     use std::os::fd::IntoRawFd;
     // Here a bell is a pipe. The end that is rung lives as long as the process, like the handler.
     let (sender, receiver) = super::bell()?;
-    SIGNAL_PIPE.store(sender.into_raw_fd(), std::sync::atomic::Ordering::Relaxed);
+    let sender = sender.into_raw_fd();
     for signal in signals {
+        SIGNAL_PIPES[*signal as usize].store(sender, Ordering::Relaxed);
         let handler = note_signal as extern "C" fn(libc::c_int);
         // SAFETY: the handler calls nothing but `write`, which is safe in a signal handler.
         if unsafe { libc::signal(*signal, handler as libc::sighandler_t) } == libc::SIG_ERR {
