@@ -46,7 +46,8 @@ fn take_passed_listener(fd: RawFd) -> io::Result<Option<OwnedFd>> {
 }
 
 fn is_tcp_listener(fd: BorrowedFd<'_>) -> bool {
-    let listens = socket_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|value| value == 1);
+    // The BSDs answer with the bit that the option is, not with 1.
+    let listens = socket_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|value| value != 0);
     // Only TCP has this option, and a Unix socket has not.
     listens && socket_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY).is_ok()
 }
