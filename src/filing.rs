@@ -79,9 +79,9 @@ impl Scheduler {
     ///
     /// A number tells nothing about the file behind it: it may have been closed and given to another file since somebody
     /// began to wait for it. So what was found out at the first wait is kept, and compared when it matters. (Files without
-    /// an identity of their own, such as eventfds, all look alike: there the second waiter is refused. A task that closes
-    /// its own number and waits for the next file with it is checked no second time; if a third party then waits for
-    /// that number, too, it is the first that gets the error.)
+    /// an identity of their own, such as eventfds, or TCP sockets on other systems than Linux, all look alike: there the second
+    /// waiter is refused. A task that closes its own number and waits for the next file with it is checked no second time; if a
+    /// third party then waits for that number, too, it is the first that gets the error.)
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
         let closed = Reason::closed(side, fd);

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Lines, Server, Signal, assert_idle, eventually, payload};
+use common::{Client, LIMIT, Lines, Server, ServerBuilder, Signal, assert_idle, eventually, payload};
 use faults::{
     Bystander, assert_recovers_within, client_that_never_reads, descriptors, listening_address, open_sockets, served,
     terminal, timed,
@@ -41,7 +41,8 @@ fn come_and_go(server: &Server, address: SocketAddr, count: usize) {
     let before = open_sockets(server);
     for number in 0..count {
         let mut client = Client::connect(address);
-        if number % 100 == 0 {
+        // When the last one is answered, nobody is in the queue any more.
+        if number % 100 == 0 || number == count - 1 {
             client.ask(b"Is the log in your way?");
         }
     }
@@ -147,6 +148,19 @@ fn a_pipe_that_cannot_be_opened_again_costs_lines_and_no_service() {
     rustix::io::ioctl_fionbio(&reader, false).expect("a pipe can be made blocking");
     Lines::read_from(reader).wait_for_line(LIMIT, |line| line.contains("dropped") || line.contains("WAITS FOR"));
     served(address, 3);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_pipe_of_which_the_system_makes_a_duplicate_instead_costs_lines_and_no_service() {
+    // As Apple's systems do: what is opened is standard output itself, which sleeps where there is no room.
+    let (reader, writer) = small_pipe();
+    let paths = (3..20).flat_map(|fd| ["-P".to_owned(), format!("/dev/fd/{fd}")]);
+    let tracer = "-D -f --seccomp-bpf -o /dev/null -e inject=?open,openat:retval=1:when=1".split(' ');
+    let daemon = [env!("CARGO_BIN_EXE_fdtask"), "--listen", "127.0.0.1:0"];
+    let mut server = ServerBuilder::of("strace").args(tracer).args(paths).args(daemon).stdout(writer).spawn();
+    let address = listening_address(&mut server);
+    expect_no_stall(&server, address, || Lines::read_from(reader));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 /// Which open file the number `fd` names: two different numbers, equal for as long as the descriptor stays the same file.
-/// Sockets and pipes have a number of their own each; all eventfds, timerfds and the like share one.
+/// Pipes have a number of their own each, and on Linux sockets, too. All eventfds, timerfds and the like share one, and so do TCP
+/// sockets on the BSDs and Apple's systems.
 pub(crate) fn file_identity(fd: RawFd) -> io::Result<(u64, u64)> {
     let status = file_status(fd)?;
     // The field types differ between systems; the widest of them is 64 bits.
@@ -41,7 +42,7 @@ enum OutputKind {
     Own,
     /// A socket, which can be told not to wait with each call.
     Socket,
-    /// A pipe that cannot be opened once more, for want of permission.
+    /// A pipe that cannot be opened once more, for want of permission or of a system that does so.
     SharedPipe,
     /// A terminal of that kind.
     SharedTerminal,
@@ -126,14 +127,18 @@ fn terminal_piece(bytes: &[u8]) -> &[u8] {
     &bytes[..text.max(1).min(bytes.len())]
 }
 
-/// Opens the pipe or terminal behind `fd` once more for writing.
+/// Opens the pipe or terminal behind `fd` once more for writing, if the system does that. By that name Apple's systems give us a
+/// duplicate, without the flags: it is not our own, and whoever writes to it sleeps.
 fn open_own_description(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     let path = std::ffi::CString::new(format!("/dev/fd/{}", fd.as_raw_fd())).ok()?;
     let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: `path` is a live C string.
     let fd = check(unsafe { libc::open(path.as_ptr(), flags) }).ok()?;
     // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    let own = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: no pointer is passed.
+    let flags = check(unsafe { libc::fcntl(own.as_raw_fd(), libc::F_GETFL) }).ok()?;
+    (flags & libc::O_NONBLOCK != 0).then_some(own)
 }
 
 /// How many descriptors the process may have open (`RLIMIT_NOFILE`), after raising that to `wanted`, or as near to it as
