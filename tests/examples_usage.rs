@@ -76,7 +76,7 @@ fn a_taken_address_is_one_line_and_exit_code_1() {
         assert_eq!(code, 1, "{name}: {lines:?}");
         assert_eq!(lines.len(), 1, "{name}: {lines:?}");
         assert!(lines[0].starts_with(&format!("{name}: cannot ")), "{name}: {lines:?}");
-        assert!(lines[0].contains(&taken) && lines[0].ends_with("Address already in use"), "{name}: {lines:?}");
+        assert!(lines[0].contains(&taken) && lines[0].ends_with(&common::words(libc::EADDRINUSE)), "{name}: {lines:?}");
     }
 }
 

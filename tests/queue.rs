@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Echo, LIMIT, Server, need_descriptors, over_echoes};
+use common::{Client, Echo, LIMIT, Server, need_descriptors, over_echoes, words};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ fn a_taken_port_is_one_line_on_stderr_and_exit_1() {
     let address = server.address();
     let mut second = Server::builder().args(["--listen", &address.to_string()]).spawn();
     assert_eq!(second.wait_exit(LIMIT).code(), Some(1));
-    assert_eq!(second.stderr.all(), [format!("fdtask: cannot listen on {address}: Address already in use")]);
+    assert_eq!(second.stderr.all(), [format!("fdtask: cannot listen on {address}: {}", words(libc::EADDRINUSE))]);
     assert!(second.stdout.all().is_empty(), "{:?}", second.stdout.all());
     // The first one has not noticed.
     Client::connect(address).ask(b"Hello");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, LIMIT, Server, Signal, assert_idle, eventually, need_descriptors, payload, payload_of};
+use common::{Client, LIMIT, Server, Signal, assert_idle, eventually, need_descriptors, payload, payload_of, words};
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,7 +192,7 @@ fn a_port_that_is_taken_by_workers_is_taken_for_everybody() {
     for workers in ["1", "4"] {
         let mut second = Server::builder().args(["--listen", &address, "--workers", workers]).spawn();
         assert_eq!(second.wait_exit(LIMIT).code(), Some(1));
-        assert_eq!(second.stderr.all(), [format!("fdtask: cannot listen on {address}: Address already in use")]);
+        assert_eq!(second.stderr.all(), [format!("fdtask: cannot listen on {address}: {}", words(libc::EADDRINUSE))]);
     }
     // Nor do workers share with a daemon that did not agree to it.
     let alone = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -270,5 +270,5 @@ fn a_worker_that_cannot_begin_is_told_in_one_line_and_nobody_serves() {
     }
     // The first worker needs the signals before it starts the others, whose logs and messages need descriptors, too.
     let last = failures.iter().skip_while(|line| !line.contains("cannot receive signals")).last();
-    assert!(last.is_some_and(|line| line.ends_with("Too many open files")), "{failures:#?}");
+    assert!(last.is_some_and(|line| line.ends_with(&words(libc::EMFILE))), "{failures:#?}");
 }

@@ -50,6 +50,11 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     begin.elapsed()
 }
 
+/// What the C library says of an error: each has words of its own.
+pub fn words(code: i32) -> String {
+    fdtask::reason(&std::io::Error::from_raw_os_error(code))
+}
+
 /// Makes sure that this process, and each server that it starts from now on, may open `count` descriptors.
 ///
 /// # Panics
