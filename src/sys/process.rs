@@ -7,6 +7,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{fstat, stat};
+/// Without the 64, glibc refuses to tell of a file whose length or number does not fit into 32 bits, on systems that have as many.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fstat64 as fstat, stat64 as stat};
+
 /// Which open file the number `fd` names: two different numbers, equal for as long as the descriptor stays the same file.
 /// Pipes have a number of their own each, and on Linux sockets, too. All eventfds, timerfds and the like share one, and so do TCP
 /// sockets on the BSDs and Apple's systems.
@@ -17,10 +23,10 @@ pub(crate) fn file_identity(fd: RawFd) -> io::Result<(u64, u64)> {
     Ok((status.st_dev as u64, status.st_ino as u64))
 }
 
-fn file_status(fd: RawFd) -> io::Result<libc::stat> {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
+fn file_status(fd: RawFd) -> io::Result<stat> {
+    let mut status = MaybeUninit::<stat>::uninit();
     // SAFETY: the pointer is to writable room for one `stat`. A number that is not open is answered with EBADF.
-    check(unsafe { libc::fstat(fd, status.as_mut_ptr()) })?;
+    check(unsafe { fstat(fd, status.as_mut_ptr()) })?;
     // SAFETY: `fstat` has succeeded, so it has filled the whole structure.
     Ok(unsafe { status.assume_init() })
 }

@@ -2,6 +2,7 @@
 //! of the contract, and rows 5, 7 and 16 of the faults.
 
 use super::*;
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
 
 /// A socket pair whose near end has a number that no other test is given, so that it stays closed once it is.
@@ -243,6 +244,9 @@ pub(super) fn an_identity_is_that_of_the_open_file(rig: &dyn Fn() -> Rig) {
     let before = identity(&near).expect("it is open");
     assert_eq!(identity(&near).expect("it is open"), before, "the same file stays the same");
     assert_ne!(identity(&far).expect("it is open"), before, "two sockets are two files");
+    let long = memfd_create("long", MemfdFlags::empty()).expect("a file without a name");
+    ftruncate(&long, 3 << 30).expect("a hole takes no room");
+    identity(&long).expect("it is open, however long it is");
     let (new_near, _new_far) = pair();
     replace(&mut near, &new_near);
     assert_ne!(identity(&near).expect("it is open"), before, "a reused number is another file");
