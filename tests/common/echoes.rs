@@ -75,7 +75,13 @@ fn build_examples() -> PathBuf {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut cargo = Command::new(cargo);
         cargo.args(["build", "--quiet", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.arg("--target-dir").arg(profile.parent().expect("target"));
+        let mut directory = profile.parent().expect("target");
+        // For another system than the one that builds (`cargo test --target`), it is target/<system>.
+        if let Some(system) = directory.file_name().filter(|name| name.to_string_lossy().contains("-linux-")) {
+            cargo.arg("--target").arg(system);
+            directory = directory.parent().expect("target");
+        }
+        cargo.arg("--target-dir").arg(directory);
         if profile.file_name() == Some(OsStr::new("release")) {
             cargo.arg("--release");
         }
