@@ -141,7 +141,7 @@ impl Mailbox {
 /// Whatever is said takes effect as soon as the task that runs now has returned, or at the next turn if none does. Saying
 /// it to a task that has ended, or to a scheduler that is gone, has no effect.
 ///
-/// It stays on its thread (it is not `Send`); from another one a [`Remote`](crate::Remote) says the same, which
+/// It stays on its thread (it is not `Send`); from another one a [`Remote`] says the same, which
 /// [`remote`](Handle::remote) makes. What only a [`Context`](crate::Context) can do, such as to list the tasks, is a small
 /// task to spawn:
 /// ```
