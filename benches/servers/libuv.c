@@ -70,7 +70,6 @@ static void on_read(uv_stream_t *stream, ssize_t received, const uv_buf_t *buffe
 
 static void on_connection(uv_stream_t *listener, int status) {
     struct connection *connection = calloc(1, sizeof *connection);
-    uv_os_fd_t fd;
     if (status < 0 || !connection)
         fail("accept");
     uv_tcp_init(listener->loop, &connection->tcp);
@@ -78,8 +77,6 @@ static void on_connection(uv_stream_t *listener, int status) {
         uv_close((uv_handle_t *)connection, on_closed);
         return;
     }
-    if (uv_fileno((uv_handle_t *)connection, &fd) == 0)
-        prepare_accepted(fd);
     uv_read_start((uv_stream_t *)connection, on_alloc, on_read);
 }
 
@@ -98,9 +95,10 @@ int main(int argc, char **argv) {
     /* uv_tcp_bind sets SO_REUSEADDR. */
     if (uv_tcp_bind(&listener, (struct sockaddr *)&address, 0) < 0)
         fail("uv_tcp_bind");
+    uv_fileno((uv_handle_t *)&listener, &fd);
+    prepare_accepted(fd);
     if (uv_listen((uv_stream_t *)&listener, BACKLOG, on_connection) < 0)
         fail("uv_listen");
-    uv_fileno((uv_handle_t *)&listener, &fd);
     say_listening(fd);
     return uv_run(loop, UV_RUN_DEFAULT);
 }

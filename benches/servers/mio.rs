@@ -63,7 +63,6 @@ fn accept(listener: &TcpListener, connections: &mut Slab<Connection>, registry: 
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
-        common::prepare_accepted(&stream)?;
         let entry = connections.vacant_entry();
         registry.register(&mut stream, Token(entry.key()), Interest::READABLE)?;
         entry.insert(Connection { stream, left: Vec::new(), watches_send: false });

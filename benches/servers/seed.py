@@ -39,12 +39,12 @@ def tcp_server(address, handler):
     sock = socket(AF_INET, SOCK_STREAM)
     sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
     sock.bind(address)
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, NODELAY)
     sock.listen(BACKLOG)
     say_listening(sock)
     while True:
         yield 'recv', sock
         client, addr = sock.accept()
-        client.setsockopt(IPPROTO_TCP, TCP_NODELAY, NODELAY)
         tasks.append(handler(client, addr))
 
 def echo_handler(client, address):

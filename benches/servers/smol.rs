@@ -24,7 +24,6 @@ fn main() -> io::Result<()> {
 }
 
 async fn echo(mut stream: Async<TcpStream>) -> io::Result<()> {
-    common::prepare_accepted(&stream)?;
     let mut reply = common::reply_buffer();
     let mut received = 0;
     loop {

@@ -22,7 +22,6 @@ fn main() -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    common::prepare_accepted(&stream)?;
     let mut reply = common::reply_buffer();
     loop {
         let received = stream.read(&mut reply[PREFIX.len()..]).await?;

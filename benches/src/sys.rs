@@ -1,4 +1,4 @@
-//! All unsafe code: cores, limits, signals, one socket option. It knows nothing above it.
+//! All unsafe code: cores, limits, signals, CPU time, two socket options. It knows nothing above it.
 
 use std::io;
 use std::mem;
@@ -51,11 +51,12 @@ fn core_set(cores: &[usize]) -> libc::cpu_set_t {
     set
 }
 
-/// Makes `command` run on `cores` (anywhere if there are none), and makes the kernel end it should this process die in a way
-/// that leaves no time to do so, SIGKILL above all.
+/// Makes `command` run on `cores` (anywhere if there are none), in a process group of its own, so that [`end_group`] ends what it
+/// has started, too; and makes the kernel end it should this process die in a way that leaves no time to do so, SIGKILL above all.
 pub fn contain(command: &mut Command, cores: &[usize]) {
     let set = (!cores.is_empty()).then(|| core_set(cores));
     let parent = std::process::id();
+    command.process_group(0);
     // SAFETY: the closure makes system calls and nothing else: no allocation and no lock between fork and exec.
     unsafe {
         command.pre_exec(move || {
@@ -70,6 +71,26 @@ pub fn contain(command: &mut Command, cores: &[usize]) {
             }
         });
     }
+}
+
+/// Ends a [contained](contain) child with all that it has started: the server of a wrapper such as `sh -c`, a build's compilers.
+pub fn end_group(pid: u32) {
+    // SAFETY: no pointer is passed. That nobody is left in the group is no error.
+    unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
+}
+
+/// The CPU time of a process in nanoseconds: what the scheduler itself counts with, of all threads, those that have ended, too.
+pub fn process_cpu_ns(pid: u32) -> io::Result<u64> {
+    let mut clock = 0;
+    // SAFETY: `clock` is a valid clock to write to.
+    let error = unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write to.
+    check(unsafe { libc::clock_gettime(clock, &mut time) })?;
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// Raises the soft limit on descriptors to the hard one and returns it. Children inherit it.

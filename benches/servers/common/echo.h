@@ -68,13 +68,12 @@ static void say_listening(int listener) {
     fflush(stdout);
 }
 
-/* Sets what an accepted socket is to have. The runner decides about TCP_NODELAY, once for all servers. */
-static inline void prepare_accepted(int fd) {
-    static int nodelay = -1;
-    if (nodelay < 0)
-        nodelay = getenv("ECHO_TCP_NODELAY") != NULL;
-    if (nodelay)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof nodelay);
+/* Sets what accepted sockets are to have: on the listener, once, from which they inherit it. The runner decides about
+ * TCP_NODELAY, for all servers. */
+static inline void prepare_accepted(int listener) {
+    int on = 1;
+    if (getenv("ECHO_TCP_NODELAY") && setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        fail("setsockopt TCP_NODELAY");
 }
 
 #ifndef ECHO_LIBRARY_OWNS_SOCKETS
@@ -88,6 +87,7 @@ static inline int listen_on(struct sockaddr_in address) {
         fail("setsockopt SO_REUSEADDR");
     if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0)
         fail("bind");
+    prepare_accepted(listener);
     if (listen(listener, BACKLOG) < 0)
         fail("listen");
     say_listening(listener);
@@ -98,11 +98,9 @@ static inline int listen_on(struct sockaddr_in address) {
 static inline int accept_next(int listener) {
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0)
-            prepare_accepted(fd);
-        else if (errno == ECONNABORTED || errno == EINTR)
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
             continue;
-        else if (errno != EAGAIN)
+        if (fd < 0 && errno != EAGAIN)
             fail("accept4");
         return fd;
     }

@@ -2,10 +2,8 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
-use std::sync::OnceLock;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 /// What every answer begins with.
 pub const PREFIX: &[u8] = b"GOT:";
@@ -34,6 +32,8 @@ pub fn listen(library: &str) -> io::Result<TcpListener> {
     let address: SocketAddr = argument.parse().map_err(io::Error::other)?;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it from the listener. The runner decides about it, for all servers.
+    socket.set_tcp_nodelay(std::env::var_os("ECHO_TCP_NODELAY").is_some())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -41,15 +41,6 @@ pub fn listen(library: &str) -> io::Result<TcpListener> {
     println!("Listening on {}", listener.local_addr()?);
     io::stdout().flush()?;
     Ok(listener)
-}
-
-/// Sets what an accepted socket is to have. The runner decides about `TCP_NODELAY`, once for all servers.
-pub fn prepare_accepted(stream: &impl AsFd) -> io::Result<()> {
-    static NODELAY: OnceLock<bool> = OnceLock::new();
-    if *NODELAY.get_or_init(|| std::env::var_os("ECHO_TCP_NODELAY").is_some()) {
-        SockRef::from(stream).set_tcp_nodelay(true)?;
-    }
-    Ok(())
 }
 
 /// The version of `library` that this package was locked to, which is the one it was built with.

@@ -33,7 +33,7 @@ pub struct Life {
     arriving: Arriving,
 }
 
-/// Runs until the window is over; returns the connections that live then.
+/// Runs until the window is over and the replies that are owed then have come; returns the last connections.
 pub fn run(server: SocketAddr, in_flight: usize, window: &mut Window) -> Result<Vec<Life>> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(in_flight);
@@ -42,17 +42,24 @@ pub fn run(server: SocketAddr, in_flight: usize, window: &mut Window) -> Result<
         begin(server, poll, slot, ordinals.next().context("far too many connections")?)
     };
     let mut lives = (0..in_flight).map(|slot| begin(&poll, slot)).collect::<Result<Vec<_>>>()?;
-    while !window.turn(Instant::now())? {
+    let mut owed = in_flight;
+    while owed > 0 {
+        let over = window.turn(Instant::now())?;
         match poll.poll(&mut events, Some(SILENCE_MAX)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             other => other?,
         }
         if events.is_empty() {
-            bail!("replies are lost: nothing has arrived for {SILENCE_MAX:?}, {in_flight} connections wait");
+            bail!("replies are lost: nothing has arrived for {SILENCE_MAX:?}, {owed} connections wait");
         }
         for event in &events {
             let slot = event.token().0;
-            if receive(&mut lives[slot])? {
+            if !receive(&mut lives[slot])? {
+                continue;
+            }
+            if over {
+                owed -= 1;
+            } else {
                 window.record(lives[slot].born.elapsed());
                 // The old connection is closed here: its place is taken.
                 lives[slot] = begin(&poll, slot)?;
@@ -87,5 +94,38 @@ fn receive(life: &mut Life) -> Result<bool> {
         Ok(received) => life.arriving.take(&buffer[..received], life.ordinal, 0),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
         Err(error) => Err(error).with_context(|| format!("connection {}: receive", life.ordinal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::message::{MESSAGE_BYTES, PREFIX};
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_owed_when_the_window_is_over_is_verified_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let mut first = listener.accept().unwrap().0;
+            // The client is done when it connects no more.
+            socket2::SockRef::from(&listener).set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            while let Ok((mut other, _)) = listener.accept() {
+                let mut message = [0; MESSAGE_BYTES];
+                other.read_exact(&mut message).unwrap();
+                other.write_all(&[&PREFIX[..], &message[..]].concat()).unwrap();
+            }
+            first.write_all(b"wrong").unwrap();
+            // Until the client has gone.
+            let _ = first.read_to_end(&mut Vec::new());
+        });
+        let mut window = Window::new(std::process::id(), Duration::ZERO, Duration::from_millis(50)).unwrap();
+        let error = run(address, 2, &mut window).err().unwrap();
+        assert!(format!("{error:#}").contains("wrong bytes"), "{error:#}");
+        server.join().unwrap();
     }
 }

@@ -60,7 +60,8 @@ impl Echo {
         Ok(Echo { poll, links })
     }
 
-    /// Keeps `outstanding` messages travelling until the window is over.
+    /// Keeps `outstanding` messages travelling until the window is over, and then awaits the replies that are owed: one that was
+    /// lost while all others came would not be noticed otherwise.
     pub fn run(&mut self, mut next: Next, outstanding: usize, window: &mut Window) -> Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL_MAX);
         let mut now = Instant::now();
@@ -68,21 +69,25 @@ impl Echo {
             let id = self.choose(&mut next, id);
             self.send(id, now)?;
         }
-        while !window.turn(now)? {
+        let mut owed = outstanding;
+        while owed > 0 {
+            let over = window.turn(now)?;
             match self.poll.poll(&mut events, Some(SILENCE_MAX)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             }
             if events.is_empty() {
-                bail!(
-                    "replies are lost: nothing has arrived for {SILENCE_MAX:?}, {outstanding} messages are outstanding"
-                );
+                bail!("replies are lost: nothing has arrived for {SILENCE_MAX:?}, {owed} messages are outstanding");
             }
             for event in &events {
                 let id = event.token().0;
                 let Some(sent) = self.receive(id).with_context(|| format!("connection {id}"))? else { continue };
                 // One reading of the clock ends this round trip and begins the next.
                 now = Instant::now();
+                if over {
+                    owed -= 1;
+                    continue;
+                }
                 window.record(now - sent);
                 let id = self.choose(&mut next, id);
                 self.send(id, now)?;
@@ -134,5 +139,42 @@ impl Echo {
             let whole = link.arriving.take(&buffer[..received], id as u32, link.sequence)?;
             return Ok(if whole { link.sent.take() } else { None });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::message::{MESSAGE_BYTES, PREFIX};
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_owed_when_the_window_is_over_is_verified_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut first, mut second) = (listener.accept().unwrap().0, listener.accept().unwrap().0);
+            let mut message = [0; MESSAGE_BYTES];
+            let mut answer = |stream: &mut std::net::TcpStream| -> std::io::Result<()> {
+                stream.read_exact(&mut message)?;
+                stream.write_all(&[&PREFIX[..], &message[..]].concat())
+            };
+            answer(&mut first).unwrap();
+            // The client is done when it asks no more.
+            second.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            while answer(&mut second).is_ok() {}
+            first.write_all(b"wrong").unwrap();
+            // Until the client has gone.
+            let _ = first.read_to_end(&mut Vec::new());
+        });
+        let mut window = Window::new(std::process::id(), Duration::ZERO, Duration::from_millis(50)).unwrap();
+        let mut echo = Echo::open(address, 2).unwrap();
+        let error = echo.run(Next::Same, 2, &mut window).unwrap_err();
+        assert!(format!("{error:#}").contains("wrong bytes"), "{error:#}");
+        drop(echo);
+        server.join().unwrap();
     }
 }

@@ -4,17 +4,16 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// The CPU time of all threads of a process in nanoseconds, and how many threads these are.
-///
-/// `schedstat` is what the scheduler itself counts with; the ticks in `stat` are a hundred-thousandfold coarser.
-pub fn cpu_ns(pid: u32) -> Result<(u64, u64)> {
-    let mut sum = (0, 0);
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the server has ended")? {
-        let text = fs::read_to_string(thread?.path().join("schedstat")).context("no schedstat in this kernel")?;
-        let running: u64 = text.split_whitespace().next().context("an empty schedstat")?.parse()?;
-        sum = (sum.0 + running, sum.1 + 1);
-    }
-    Ok(sum)
+use crate::sys;
+
+/// The CPU time of a process in nanoseconds.
+pub fn cpu_ns(pid: u32) -> Result<u64> {
+    sys::process_cpu_ns(pid).context("the server has ended")
+}
+
+/// How many threads a process has.
+pub fn threads(pid: u32) -> Result<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task")).context("the server has ended")?.count() as u64)
 }
 
 /// The resident memory of a process in KiB. `smaps_rollup` walks the pages; the counter in `status` may lag behind.
@@ -28,4 +27,18 @@ pub fn rss_kib(pid: u32) -> Result<u64> {
         .find(|line| line.starts_with("Rss:") || line.starts_with("VmRSS:"))
         .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
         .context("no resident memory in /proc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_thread_used_that_has_ended_still_counts() {
+        let own = std::process::id();
+        let enough = cpu_ns(own).unwrap() + 50_000_000;
+        std::thread::spawn(move || while cpu_ns(own).unwrap() < enough {}).join().unwrap();
+        assert!(cpu_ns(own).unwrap() >= enough);
+        assert!(threads(own).unwrap() >= 1);
+    }
 }

@@ -61,7 +61,7 @@ impl Window {
             State::Warming(until) if now >= until => {
                 self.units = 0;
                 self.round_trips.reset();
-                self.state = State::Measuring(Instant::now(), target::cpu_ns(self.pid)?.0);
+                self.state = State::Measuring(Instant::now(), target::cpu_ns(self.pid)?);
             }
             State::Measuring(since, cpu_before) if now >= since + self.measured => {
                 self.close(since, cpu_before)?;
@@ -73,22 +73,25 @@ impl Window {
     }
 
     fn close(&mut self, since: Instant, cpu_before: u64) -> Result<()> {
-        let (cpu, threads) = target::cpu_ns(self.pid)?;
+        let cpu_ns = target::cpu_ns(self.pid)? - cpu_before;
         let window_ns = since.elapsed().as_nanos() as u64;
         if self.units == 0 {
             bail!("nothing was answered in the whole window");
+        }
+        if cpu_ns == 0 {
+            bail!("process {} used no CPU: is it a wrapper, which should `exec` the server?", self.pid);
         }
         let at = |quantile| if self.round_trips.is_empty() { 0 } else { self.round_trips.value_at_quantile(quantile) };
         self.sample = Sample {
             units: self.units,
             window_ns,
-            cpu_ns: cpu - cpu_before,
+            cpu_ns,
             p50_ns: at(0.5),
             p99_ns: at(0.99),
             p999_ns: at(0.999),
             max_ns: at(1.0),
             rss_kib: target::rss_kib(self.pid)?,
-            threads,
+            threads: target::threads(self.pid)?,
         };
         Ok(())
     }
@@ -96,5 +99,28 @@ impl Window {
     /// What it came to, once it is over.
     pub fn sample(&self) -> &Sample {
         &self.sample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_used_no_cpu_is_not_the_server() {
+        let mut sleeping = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        // It may still be on its way to sleep.
+        let refused = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            let mut window = Window::new(sleeping.id(), Duration::ZERO, Duration::ZERO).unwrap();
+            while matches!(window.state, State::New | State::Warming(_)) {
+                window.turn(Instant::now()).unwrap();
+            }
+            window.record(Duration::from_millis(1));
+            window.turn(Instant::now()).is_err_and(|error| error.to_string().contains("used no CPU"))
+        });
+        sleeping.kill().unwrap();
+        sleeping.wait().unwrap();
+        assert!(refused);
     }
 }

@@ -13,6 +13,9 @@ use anyhow::{Context, Result};
 use crate::sample::Sample;
 use crate::scenario::Scenario;
 
+/// The file of every single round.
+const ROUNDS: &str = "rounds.csv";
+
 /// What a server is compared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -88,6 +91,14 @@ impl Results<'_> {
     }
 }
 
+/// Makes sure that a report can be written into `directory`, and changes none that is there.
+pub fn prepare(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    let path = directory.join(ROUNDS);
+    fs::OpenOptions::new().append(true).create(true).open(&path).with_context(|| path.display().to_string())?;
+    Ok(())
+}
+
 /// Writes the whole report into `directory`.
 pub fn write(
     directory: &Path,
@@ -96,13 +107,45 @@ pub fn write(
     scenarios: &[Scenario],
     records: &[Record],
 ) -> Result<()> {
-    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let results = Results { environment, servers, scenarios, records };
     let save = |name: &str, text: String| {
         let path = directory.join(name);
         fs::write(&path, text).with_context(|| path.display().to_string())
     };
-    save("rounds.csv", csv::text(records))?;
+    save(ROUNDS, csv::text(records))?;
     save("results.md", markdown::text(&results))?;
     plots::draw(&results, directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::SCENARIOS;
+
+    #[test]
+    fn the_plots_of_an_earlier_run_do_not_stand_beside_the_figures_of_this_one() {
+        let directory = std::env::temp_dir().join(format!("fdtask-bench-report-{}", std::process::id()));
+        let environment =
+            Environment { cores: String::new(), rounds: 1, seconds: 1.0, warm_seconds: 0.0, nodelay: true };
+        let server = Measured {
+            name: "one".to_owned(),
+            role: Role::Subject,
+            version: String::new(),
+            connections_max: usize::MAX,
+        };
+        let sample = Sample { units: 1, window_ns: 1_000_000, cpu_ns: 1_000, rss_kib: 1, ..Sample::default() };
+        let record = |scenario| Record { scenario, round: 0, position: 0, server: "one".to_owned(), sample };
+        let plot = directory.join("cost-against-connections.svg");
+        prepare(&directory).unwrap();
+        let servers = [server];
+        for (names, plotted) in [(["active-16", "idle-100"], true), (["bulk", "churn"], false)] {
+            write(&directory, &environment, &servers, &SCENARIOS, &names.map(record)).unwrap();
+            assert_eq!(plot.exists(), plotted);
+        }
+        // To look whether a report can be written changes none that is there.
+        prepare(&directory).unwrap();
+        assert_ne!(fs::read_to_string(directory.join(ROUNDS)).unwrap(), "");
+        assert!(prepare(&directory.join(ROUNDS)).is_err());
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -1,5 +1,7 @@
 //! The plots, as SVG: what a message costs, and what memory a server takes, against how many connections are open.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Result;
@@ -73,7 +75,11 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn plot(path: &Path, title: &str, y_title: &str, lines: &Lines) -> Result<()> {
     if lines.is_empty() {
-        return Ok(());
+        // The plot of an earlier run would seem to be this one's.
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        };
     }
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;

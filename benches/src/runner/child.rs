@@ -1,4 +1,4 @@
-//! Child processes. Each is ended by its own handle, whatever way we leave.
+//! Child processes. Each is ended, with all that it has started, whatever way we leave.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::sys;
 
@@ -15,6 +15,8 @@ use crate::sys;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A server that has not said where it listens by then never will.
 const START_MAX: Duration = Duration::from_secs(20);
+/// A child that closes its standard output is about to end, if it is not gone after this.
+const ENDING_MAX: Duration = Duration::from_secs(2);
 
 /// A child that ends when this value does.
 pub struct Running {
@@ -24,8 +26,8 @@ pub struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already, which is no error.
-        let _ = self.child.kill();
+        // Before the wait, as long as the number is its own.
+        sys::end_group(self.pid());
         let _ = self.child.wait();
     }
 }
@@ -54,7 +56,20 @@ impl Running {
                 Ok(line) => return Ok(line),
                 Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < end => {}
                 Err(mpsc::RecvTimeoutError::Timeout) => bail!("it printed nothing for {limit:?}"),
-                Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended without a line ({})", self.child.wait()?),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.without_a_line()),
+            }
+        }
+    }
+
+    /// Why no line will come: its standard output has ended, and so has it, or it lives on without one.
+    fn without_a_line(&mut self) -> anyhow::Error {
+        let end = Instant::now() + ENDING_MAX;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return anyhow!("it ended without a line ({status})"),
+                Ok(None) if Instant::now() < end => thread::sleep(LOOK_EVERY),
+                Ok(None) => return anyhow!("it closed its standard output without a line"),
+                Err(error) => return error.into(),
             }
         }
     }
@@ -90,7 +105,7 @@ pub fn succeed(mut command: Command) -> Result<()> {
             break status;
         }
         if sys::interrupted() {
-            child.kill()?;
+            sys::end_group(child.id());
             child.wait()?;
             bail!("interrupted");
         }
@@ -98,4 +113,33 @@ pub fn succeed(mut command: Command) -> Result<()> {
     };
     ensure!(status.success(), "{:?} failed ({status})", command.get_program());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Running {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Running::start(command, &[]).unwrap()
+    }
+
+    #[test]
+    fn a_server_ends_with_the_wrapper_that_started_it() {
+        let mut wrapper = shell("sleep 1000 & echo started; wait");
+        assert_eq!(wrapper.first_line(START_MAX).unwrap(), "started\n");
+        let lines = std::mem::replace(&mut wrapper.lines, mpsc::channel().1);
+        drop(wrapper);
+        // Nobody has the other end of the pipe any more.
+        assert_eq!(lines.recv_timeout(START_MAX), Err(mpsc::RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn a_child_without_a_line_is_an_error_whether_it_ends_or_lives_on() {
+        let error = shell("exit 3").first_line(START_MAX).unwrap_err();
+        assert_eq!(error.to_string(), "it ended without a line (exit status: 3)");
+        let error = shell("exec sleep 1000 >&-").first_line(START_MAX).unwrap_err();
+        assert_eq!(error.to_string(), "it closed its standard output without a line");
+    }
 }

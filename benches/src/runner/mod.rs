@@ -51,6 +51,7 @@ fn run() -> Result<()> {
         }
     };
     check_descriptors(&options.scenarios)?;
+    report::prepare(&options.out)?;
     let places = Places::find()?;
     let servers = prepare::all(&options, &places)?;
     if servers.is_empty() {

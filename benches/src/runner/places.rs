@@ -23,8 +23,10 @@ impl Places {
     /// Finds them, and makes the one that only we use.
     pub fn find() -> Result<Self> {
         let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let binaries = env::current_exe()?.parent().context("this program is in no directory")?.to_owned();
-        let peers = binaries.parent().unwrap_or(&binaries).join("peers");
+        // Whatever this program was built as, what is measured, and what measures, is built with `--release`.
+        let own = env::current_exe()?;
+        let target = own.parent().and_then(Path::parent).context("this program is in no target directory")?;
+        let (binaries, peers) = (target.join("release"), target.join("peers"));
         fs::create_dir_all(&peers).with_context(|| peers.display().to_string())?;
         let main_package = package.parent().context("this package is not inside the main one")?.to_owned();
         Ok(Places { main_package, package, binaries, peers })
@@ -42,8 +44,9 @@ impl Places {
 
     /// Where cargo puts the daemon when it builds the main package.
     pub fn fdtask(&self) -> PathBuf {
-        let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        target.unwrap_or_else(|| self.main_package.join("target")).join("release/fdtask")
+        let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        // A relative one begins where that cargo was started.
+        self.main_package.join(target).join("release/fdtask")
     }
 
     /// The load client.

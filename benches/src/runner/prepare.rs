@@ -1,16 +1,20 @@
 //! Builds every server that is wanted. A peer whose prerequisites are not there is left out, and the reader told what to
 //! install; fdtask itself cannot be left out.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::child;
+use super::child::{self, Running};
 use super::options::Options;
 use super::places::{Places, text};
 use super::servers::{BUILT_IN, BuiltIn, Recipe, Server};
 use crate::report::Role;
+
+/// A program that has not said its version by then will not.
+const VERSION_MAX: Duration = Duration::from_secs(5);
 
 /// Builds the load client and all servers that are wanted and can be had.
 pub fn all(options: &Options, places: &Places) -> Result<Vec<Server>> {
@@ -119,8 +123,26 @@ fn venv(places: &Places) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-fn version(program: &PathBuf, arguments: &[String]) -> String {
-    let output = Command::new(program).args(arguments).arg("--version").stdin(std::process::Stdio::null()).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or("unknown").to_owned()
+/// What a program says to `--version`. One that does not know it may serve instead, or wait for ever: it is ended.
+fn version(program: &Path, arguments: &[String]) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--version").stderr(Stdio::null());
+    match Running::start(command, &[]).and_then(|mut running| running.first_line(VERSION_MAX)) {
+        Ok(line) if !line.starts_with("Listening on ") => line.trim_end().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_serves_where_it_is_asked_for_its_version_holds_nobody_up() {
+        let shell = |script: &str| version(Path::new("sh"), &["-c".to_owned(), script.to_owned()]);
+        assert_eq!(shell("echo server 1.2; echo more"), "server 1.2");
+        assert_eq!(shell("echo Listening on 127.0.0.1:1; exec sleep 1000"), "unknown");
+        assert_eq!(shell("exec sleep 1000"), "unknown");
+        assert_eq!(version(Path::new("/nowhere/at/all"), &[]), "unknown");
+    }
 }
