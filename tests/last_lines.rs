@@ -1,6 +1,7 @@
 //! The last lines of a program are often the reason why it ends: they are written although nobody runs any more, and who waits
 //! for that does not wait for longer.
 
+use fdtask::poller::{Sim, SimScript};
 use fdtask::{Diagnostics, Log, Scheduler, Wait, task_fn};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -21,6 +22,49 @@ fn the_error_of_the_last_task_is_written_when_the_scheduler_is_dropped() {
     let mut lines = String::new();
     reader.read_to_string(&mut lines).expect("the writing end is closed");
     assert_eq!(lines, "example: last: no reason\n");
+}
+
+/// A scheduler in virtual time whose diagnostics come out there. It never sleeps.
+fn diagnosed() -> (Scheduler, SimScript, io::PipeReader) {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    scheduler.observe(Diagnostics::new(&scheduler.handle(), "example", writer.into()));
+    scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
+    (scheduler, script, reader)
+}
+
+#[test]
+fn that_the_system_cannot_poll_is_said_once_a_second_at_most() {
+    let (mut scheduler, script, mut reader) = diagnosed();
+    while script.elapsed() < Duration::from_millis(1_500) {
+        script.fail_next_wait(io::ErrorKind::OutOfMemory);
+        scheduler.turn();
+    }
+    drop(scheduler);
+    let lines = io::read_to_string(&mut reader).expect("the writing end is closed");
+    assert_eq!(lines, "example: cannot poll: out of memory; retrying\n".repeat(2));
+}
+
+#[test]
+fn a_panic_of_what_is_dropped_is_said() {
+    struct Careless;
+    impl Drop for Careless {
+        fn drop(&mut self) {
+            panic!("no reason");
+        }
+    }
+
+    let (mut scheduler, _script, mut reader) = diagnosed();
+    let careless = Careless;
+    let id = scheduler.spawn(task_fn("careless", move |_| {
+        let _held = &careless;
+        Ok(Wait::Done)
+    }));
+    scheduler.turn();
+    drop(scheduler);
+    let lines = io::read_to_string(&mut reader).expect("the writing end is closed");
+    assert_eq!(lines, format!("example: task {id} panicked while it was dropped: no reason\n"));
 }
 
 /// More than is written in one turn, and less than a pipe has room for.
