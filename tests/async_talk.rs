@@ -171,6 +171,16 @@ fn a_notify_wakes_all_who_wait_and_forgets_those_who_stopped() {
 }
 
 #[test]
+fn what_a_scheduler_that_is_gone_is_to_call_is_dropped_at_once() {
+    let scheduler = Scheduler::new();
+    let remote = scheduler.remote().expect("descriptors");
+    drop(scheduler);
+    let (sender, receiver) = mpsc::channel::<()>();
+    remote.call(move |_| drop(sender));
+    assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected), "whoever waits for it waits for ever");
+}
+
+#[test]
 fn another_thread_can_spawn_cancel_drain_and_stop() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();
