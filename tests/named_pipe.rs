@@ -29,7 +29,9 @@ fn a_named_pipe_whose_reader_comes_back_is_told_how_many_lines_it_has_missed() {
 /// Logs the line, if there is one, and reads until all of `expected` has come, and nothing else.
 #[track_caller]
 fn expect_in(scheduler: &mut Scheduler, mut reader: File, log: &Log, line: Option<&str>, expected: &str) {
-    line.into_iter().for_each(|line| log.line(line));
+    if let Some(line) = line {
+        log.line(line);
+    }
     let mut text = Vec::new();
     until(scheduler, || {
         let _ = reader.read_to_end(&mut text);
