@@ -123,3 +123,41 @@ fn nobody_waits_for_lines_whose_writer_is_gone() {
     scheduler.run();
     assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks());
 }
+
+#[test]
+fn nobody_waits_for_lines_that_cannot_be_written() {
+    let (_, writer) = io::pipe().expect("a pipe");
+    let mut scheduler = Scheduler::with_poller(Box::new(Sim::new().0));
+    let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+    scheduler.spawn_service(writer);
+    scheduler.turn();
+    log.line(LINE);
+    // It begins to wait before the writer has found out.
+    scheduler.spawn(log.flush(Duration::MAX));
+    assert!((0..20).any(|_| !scheduler.turn()), "{:?}", scheduler.tasks());
+}
+
+#[test]
+fn lines_that_were_said_to_be_missing_are_not_counted_again() {
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let mut scheduler = Scheduler::with_poller(Box::new(Sim::new().0));
+    let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+    scheduler.spawn_service(writer);
+    scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
+    while log.dropped_lines() < 2 {
+        log.line(LINE);
+    }
+    let mut text = Vec::new();
+    while !text.ends_with(b"(2 log lines were dropped)\n") {
+        scheduler.turn();
+        // Something has been written in each turn.
+        let mut chunk = [0; 1 << 16];
+        let received = reader.read(&mut chunk).expect("it is open");
+        text.extend_from_slice(&chunk[..received]);
+    }
+    scheduler.turn();
+    drop(reader);
+    log.line(LINE);
+    (0..3).for_each(|_| _ = scheduler.turn());
+    assert_eq!(log.dropped_lines(), 1);
+}

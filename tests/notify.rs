@@ -54,7 +54,7 @@ fn a_combinator_that_polls_only_who_is_woken_hears_of_a_notification_and_of_the_
     let handle = scheduler.handle();
     let changed = Notify::new(&handle);
     let heard = Rc::new(Cell::new(0));
-    let (notify, hears) = (changed.clone(), Rc::clone(&heard));
+    let (notify, count) = (changed.clone(), Rc::clone(&heard));
     scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
     scheduler.spawn(future::task(async move {
         let ends = future::spawn(&handle, notify.notified());
@@ -62,7 +62,7 @@ fn a_combinator_that_polls_only_who_is_woken_hears_of_a_notification_and_of_the_
         each.push(notify.notified().boxed_local());
         each.push(ends.map(|ended| ended.expect("nobody cancels it")).boxed_local());
         while let Some(()) = each.next().await {
-            hears.set(hears.get() + 1);
+            count.set(count.get() + 1);
         }
         Ok(())
     }));

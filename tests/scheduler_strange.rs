@@ -114,7 +114,7 @@ fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
             Ok(Wait::Done)
         }));
         let seen = Rc::new(RefCell::new(None));
-        let sees = Rc::clone(&seen);
+        let place = Rc::clone(&seen);
         let mut resumes = 0;
         scheduler.spawn(task_fn("who notifies it", move |cx| {
             resumes += 1;
@@ -123,7 +123,7 @@ fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
             }
             let tasks = cx.tasks();
             let begun = tasks.iter().find(|task| task.spawned_by.is_some());
-            sees.replace(begun.map(|task| (task.state.clone(), task.resumes)));
+            place.replace(begun.map(|task| (task.state.clone(), task.resumes)));
             changed.notify();
             Ok(Wait::Done)
         }));
