@@ -176,9 +176,6 @@ impl Remote {
         }
         let (bell, listener) = sys::bell()?;
         queue.bell = Some(bell);
-        if !queue.messages.is_empty() {
-            queue.ring();
-        }
         // For a scheduler that is gone the task is dropped at once, which takes the lock.
         drop(queue);
         scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt(listener) });
@@ -210,7 +207,7 @@ struct Receiver {
 
 impl Receiver {
     /// Takes the messages that are there. The bell is silenced under the same lock, so it has been rung exactly when there are
-    /// messages.
+    /// messages, but for those that were there before it: they are taken when this is resumed for the first time.
     fn take(&self) -> io::Result<Vec<Message>> {
         let mut queue = self.remote.lock();
         if queue.has_rung {

@@ -59,10 +59,7 @@ impl Scheduler {
         while let Some(fd) = self.core.mailbox.adopted.next() {
             self.evict_stale(fd, None);
             for side in [Side::Recv, Side::Send] {
-                let map = self.core.waiters.map(side);
-                if map.get(fd).is_none() {
-                    map.set_checked(fd, None);
-                }
+                self.core.waiters.map(side).set_checked(fd, None);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The waits of a task that waits for several things at once: an error is for whom it concerns, the waker that was given last
 //! is the one that counts, and a wait goes with its future. The numbers are scripted, and no time passes but virtual time.
 
-use fdtask::future::{draining, next_turn, readable_fd, sleep, task};
+use fdtask::future::{draining, next_turn, readable_fd, sleep, task, writable_fd};
 use fdtask::poller::{Happening, Sim, SimScript};
 use fdtask::{Scheduler, Side, Wait, WaitError, task_fn};
 use futures_util::future::join3;
@@ -145,6 +145,57 @@ fn of_the_wakers_that_a_wait_was_polled_with_the_last_is_woken() {
     assert!(script.elapsed() >= Duration::from_millis(10));
     let woken = counts.map(|count| count.0.load(Ordering::Relaxed));
     assert_eq!(woken, [0, 1]);
+}
+
+#[test]
+fn of_two_tasks_that_have_polled_a_wait_within_a_combinator_the_last_is_woken() {
+    let (mut scheduler, script) = world();
+    let counts = [(); 2].map(|()| Arc::new(Count::default()));
+    let waiting = Rc::new(RefCell::new(sleep(&scheduler.handle(), Duration::from_millis(10))));
+    for count in &counts {
+        let (waiting, waker) = (Rc::clone(&waiting), Waker::from(Arc::clone(count)));
+        scheduler.spawn(task(async move {
+            let poll = Pin::new(&mut *waiting.borrow_mut()).poll(&mut Context::from_waker(&waker));
+            assert!(poll.is_pending());
+            pending().await
+        }));
+    }
+    turns(&mut scheduler, 4);
+    assert!(script.elapsed() >= Duration::from_millis(10));
+    let woken = counts.map(|count| count.0.load(Ordering::Relaxed));
+    assert_eq!(woken, [0, 1]);
+}
+
+#[test]
+fn a_number_that_the_scheduler_does_not_own_is_waited_for_until_it_can_be_sent_to() {
+    let (mut scheduler, script) = world();
+    let (handle, is_ready) = (scheduler.handle(), Rc::new(Cell::new(false)));
+    let ready = Rc::clone(&is_ready);
+    scheduler.spawn(task(async move {
+        writable_fd(&handle, 7).await?;
+        ready.set(true);
+        Ok(())
+    }));
+    script.now(Happening::Ready(7, Side::Recv));
+    turns(&mut scheduler, 4);
+    assert!(!is_ready.get(), "it can be received from");
+    script.now(Happening::Ready(7, Side::Send));
+    turns(&mut scheduler, 4);
+    assert!(is_ready.get());
+}
+
+#[test]
+fn a_time_that_no_clock_can_show_is_slept_for() {
+    let (mut scheduler, script) = world();
+    let handle = scheduler.handle();
+    scheduler.spawn(task(async move {
+        sleep(&handle, Duration::MAX).await;
+        Ok(())
+    }));
+    script.after(Duration::from_secs(365 * 24 * 60 * 60), Happening::Signal);
+    turns(&mut scheduler, 2);
+    assert!(script.elapsed() >= Duration::from_secs(365 * 24 * 60 * 60), "it is asleep");
+    assert_eq!(scheduler.tasks().len(), 1, "and sleeps on");
 }
 
 #[test]

@@ -76,8 +76,43 @@ fn a_channel_whose_other_end_is_gone_says_so() {
         assert_eq!(receiver.try_recv(), Ok(1));
         assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
         let (sender, receiver) = channel(&scheduler.handle(), 1);
+        assert!(!sender.is_closed());
         drop(receiver);
+        assert!(sender.is_closed());
         assert!(matches!(sender.try_send(1), Err(TrySendError::Closed(1))));
+    });
+}
+
+#[test]
+fn a_hand_written_receiver_sleeps_until_there_is_a_value_or_the_end() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (sender, receiver) = channel(&scheduler.handle(), 1);
+        let has_ended = Rc::new(Cell::new(None));
+        let ends = Rc::clone(&has_ended);
+        let mut resumes = 0;
+        scheduler.spawn(task_fn("receiver", move |cx| {
+            resumes += 1;
+            match receiver.try_recv() {
+                Ok(()) | Err(TryRecvError::Empty) => Ok(receiver.wait(cx)),
+                Err(TryRecvError::Closed) => {
+                    ends.set(Some(resumes));
+                    Ok(Wait::Done)
+                }
+            }
+        }));
+        scheduler.spawn(task(async move {
+            for _ in 0..5 {
+                future::next_turn().await;
+            }
+            sender.send(()).await?;
+            for _ in 0..5 {
+                future::next_turn().await;
+            }
+            Ok(())
+        }));
+        scheduler.run();
+        assert_eq!(has_ended.get(), Some(3), "resumed at first, for the value, and for the end");
     });
 }
 
@@ -133,6 +168,16 @@ fn a_notify_wakes_all_who_wait_and_forgets_those_who_stopped() {
         scheduler.run();
         assert_eq!(woken.get(), 3);
     });
+}
+
+#[test]
+fn what_a_scheduler_that_is_gone_is_to_call_is_dropped_at_once() {
+    let scheduler = Scheduler::new();
+    let remote = scheduler.remote().expect("descriptors");
+    drop(scheduler);
+    let (sender, receiver) = mpsc::channel::<()>();
+    remote.call(move |_| drop(sender));
+    assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected), "whoever waits for it waits for ever");
 }
 
 #[test]

@@ -248,16 +248,18 @@ fn a_hand_written_task_joins_a_future() {
         }));
         let result = Rc::new(Cell::new(None));
         let place = Rc::clone(&result);
-        scheduler.spawn(task_fn("joiner", move |cx| match join.take().map(JoinHandle::try_join) {
-            Some(Ok(outcome)) => {
-                place.set(Some(outcome));
-                Ok(Wait::Done)
+        let mut resumes = 0;
+        scheduler.spawn(task_fn("joiner", move |cx| {
+            resumes += 1;
+            match join.take().map(JoinHandle::try_join) {
+                Some(Ok(outcome)) => place.set(Some((outcome, resumes))),
+                Some(Err(not_yet)) => return Ok(join.insert(not_yet).wait(cx)),
+                None => {}
             }
-            Some(Err(not_yet)) => Ok(join.insert(not_yet).wait(cx)),
-            None => Ok(Wait::Done),
+            Ok(Wait::Done)
         }));
         scheduler.run();
-        assert_eq!(result.get(), Some(Ok(9)));
+        assert_eq!(result.get(), Some((Ok(9), 2)), "it sleeps until the other has ended");
     });
 }
 

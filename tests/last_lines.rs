@@ -1,6 +1,7 @@
 //! The last lines of a program are often the reason why it ends: they are written although nobody runs any more, and who waits
 //! for that does not wait for longer.
 
+use fdtask::poller::{Sim, SimScript};
 use fdtask::{Diagnostics, Log, Scheduler, Wait, task_fn};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -21,6 +22,49 @@ fn the_error_of_the_last_task_is_written_when_the_scheduler_is_dropped() {
     let mut lines = String::new();
     reader.read_to_string(&mut lines).expect("the writing end is closed");
     assert_eq!(lines, "example: last: no reason\n");
+}
+
+/// A scheduler in virtual time whose diagnostics come out there. It never sleeps.
+fn diagnosed() -> (Scheduler, SimScript, io::PipeReader) {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    scheduler.observe(Diagnostics::new(&scheduler.handle(), "example", writer.into()));
+    scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
+    (scheduler, script, reader)
+}
+
+#[test]
+fn that_the_system_cannot_poll_is_said_once_a_second_at_most() {
+    let (mut scheduler, script, mut reader) = diagnosed();
+    while script.elapsed() < Duration::from_millis(1_500) {
+        script.fail_next_wait(io::ErrorKind::OutOfMemory);
+        scheduler.turn();
+    }
+    drop(scheduler);
+    let lines = io::read_to_string(&mut reader).expect("the writing end is closed");
+    assert_eq!(lines, "example: cannot poll: out of memory; retrying\n".repeat(2));
+}
+
+#[test]
+fn a_panic_of_what_is_dropped_is_said() {
+    struct Careless;
+    impl Drop for Careless {
+        fn drop(&mut self) {
+            panic!("no reason");
+        }
+    }
+
+    let (mut scheduler, _script, mut reader) = diagnosed();
+    let careless = Careless;
+    let id = scheduler.spawn(task_fn("careless", move |_| {
+        let _held = &careless;
+        Ok(Wait::Done)
+    }));
+    scheduler.turn();
+    drop(scheduler);
+    let lines = io::read_to_string(&mut reader).expect("the writing end is closed");
+    assert_eq!(lines, format!("example: task {id} panicked while it was dropped: no reason\n"));
 }
 
 /// More than is written in one turn, and less than a pipe has room for.
@@ -78,4 +122,44 @@ fn nobody_waits_for_lines_whose_writer_is_gone() {
     }));
     scheduler.run();
     assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks());
+}
+
+#[test]
+fn nobody_waits_for_lines_that_cannot_be_written() {
+    let (_, writer) = io::pipe().expect("a pipe");
+    let mut scheduler = Scheduler::with_poller(Box::new(Sim::new().0));
+    let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+    scheduler.spawn_service(writer);
+    scheduler.turn();
+    log.line(LINE);
+    // It begins to wait before the writer has found out.
+    scheduler.spawn(log.flush(Duration::MAX));
+    assert!((0..20).any(|_| !scheduler.turn()), "{:?}", scheduler.tasks());
+}
+
+#[test]
+fn lines_that_were_said_to_be_missing_are_not_counted_again() {
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let mut scheduler = Scheduler::with_poller(Box::new(Sim::new().0));
+    let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+    scheduler.spawn_service(writer);
+    scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
+    while log.dropped_lines() < 2 {
+        log.line(LINE);
+    }
+    let mut text = Vec::new();
+    while !text.ends_with(b"(2 log lines were dropped)\n") {
+        scheduler.turn();
+        // Something has been written in each turn.
+        let mut chunk = vec![0; 1 << 16];
+        let received = reader.read(&mut chunk).expect("it is open");
+        text.extend_from_slice(&chunk[..received]);
+    }
+    scheduler.turn();
+    drop(reader);
+    log.line(LINE);
+    for _ in 0..3 {
+        scheduler.turn();
+    }
+    assert_eq!(log.dropped_lines(), 1);
 }

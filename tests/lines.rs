@@ -16,6 +16,7 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// How many lines, each of them one byte, are in the socket at the beginning: more than are received at once.
 const LINES_AHEAD: usize = 10_000;
@@ -245,6 +246,34 @@ fn what_a_line_has_announced_is_received_behind_it_whether_it_came_with_it_or_la
     }));
     scheduler.run();
     assert!(is_over.get());
+}
+
+#[test]
+fn what_has_come_of_a_line_that_is_given_up_may_be_received_as_something_else() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let (mut far, near) = UnixStream::pair().expect("a pair of sockets");
+    let near = Stream::new(&handle, near).expect("a socket can be non-blocking");
+    let received = future::spawn(&handle.clone(), async move {
+        let mut lines = Lines::new(100);
+        far.write_all(b"hello").expect("room");
+        let given_up = future::timeout(&handle, Duration::from_millis(5), lines.recv(&near)).await;
+        assert!(given_up.is_err(), "its end has not come");
+        let mut payload = [0; 3];
+        lines.recv_exact(&near, &mut payload).await?;
+        far.write_all(b" all\nrest").expect("room");
+        let line = lines.recv(&near).await?;
+        drop(far);
+        let rest = lines.recv(&near).await?;
+        // The end has been seen by now.
+        let error = lines.recv_exact(&near, &mut payload[..1]).await.expect_err("it ends before");
+        lines.recv_exact(&near, &mut []).await?;
+        io::Result::Ok((payload, line, rest, error.kind()))
+    });
+    scheduler.run();
+    let received = received.try_join().expect("it has ended").expect("nobody cancels it").expect("it is received");
+    let lines = [&b"lo all\n"[..], b"rest"].map(|line| Some(line.to_vec()));
+    assert_eq!((&received.0, [received.1, received.2], received.3), (b"hel", lines, ErrorKind::UnexpectedEof));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use fdtask::future::{self, sleep, timeout};
 use fdtask::{Notify, Scheduler, Wait, task_fn};
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -45,6 +46,35 @@ fn futures_with_wakers_of_their_own_leave_nothing_behind() {
     }));
     scheduler.run();
     assert_eq!(waiting(&shutdown), "Notify(0 waiting)");
+}
+
+#[test]
+fn a_combinator_that_polls_only_who_is_woken_hears_of_a_notification_and_of_the_end_of_a_task() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let changed = Notify::new(&handle);
+    let heard = Rc::new(Cell::new(0));
+    let (notify, count) = (changed.clone(), Rc::clone(&heard));
+    scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
+    scheduler.spawn(future::task(async move {
+        let ends = future::spawn(&handle, notify.notified());
+        let mut each = FuturesUnordered::new();
+        each.push(notify.notified().boxed_local());
+        each.push(ends.map(|ended| ended.expect("nobody cancels it")).boxed_local());
+        while let Some(()) = each.next().await {
+            count.set(count.get() + 1);
+        }
+        Ok(())
+    }));
+    for _ in 0..3 {
+        scheduler.turn();
+    }
+    assert_eq!(heard.get(), 0);
+    changed.notify();
+    for _ in 0..6 {
+        scheduler.turn();
+    }
+    assert_eq!(heard.get(), 2);
 }
 
 #[test]

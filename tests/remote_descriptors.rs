@@ -4,7 +4,7 @@
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::{Scheduler, Wait, task_fn};
+use fdtask::{Remote, Scheduler, Wait, task_fn};
 use limited::within_limit;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
@@ -42,4 +42,39 @@ fn a_scheduler_whose_service_was_cancelled_hears_other_threads_although_no_descr
         thread.join().expect("it goes on");
         assert!(is_called.load(Ordering::Relaxed));
     });
+}
+
+#[test]
+fn what_is_said_while_the_service_is_replaced_is_heard_by_the_next() {
+    /// Says something when it is dropped.
+    struct LastWords(Remote, Arc<AtomicBool>);
+
+    impl Drop for LastWords {
+        fn drop(&mut self) {
+            let called = Arc::clone(&self.1);
+            self.0.call(move |_| called.store(true, Ordering::Relaxed));
+        }
+    }
+
+    let mut scheduler = Scheduler::new();
+    let remote = scheduler.remote().expect("descriptors");
+    let is_called = Arc::new(AtomicBool::new(false));
+    scheduler.turn();
+    let last_words = LastWords(remote, Arc::clone(&is_called));
+    scheduler.spawn(task_fn("who is cancelled after the service", move |_| {
+        let _held = &last_words;
+        Ok(Wait::Wake)
+    }));
+    let mut has_cancelled = false;
+    scheduler.spawn(task_fn("operator", move |cx| {
+        if !std::mem::replace(&mut has_cancelled, true) {
+            let others = cx.tasks().into_iter().filter(|task| task.id != cx.id());
+            others.for_each(|task| cx.cancel(task.id));
+        }
+        Ok(Wait::Turn)
+    }));
+    for _ in 0..5 {
+        scheduler.turn();
+    }
+    assert!(is_called.load(Ordering::Relaxed));
 }

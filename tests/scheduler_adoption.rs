@@ -3,7 +3,7 @@
 
 mod scripted;
 
-use fdtask::{Context, Wait};
+use fdtask::{Context, Side, Wait};
 use scripted::live::{Socket, count, over_every_poller, pair};
 use std::cell::RefCell;
 use std::io::Write;
@@ -58,6 +58,40 @@ fn who_adopts_a_number_and_waits_for_it_at_once_is_not_taken_for_who_waited_for_
             let lines = live.trace.take();
             assert!(!lines.iter().any(|line| line.contains('!')), "{lines:?}");
             assert_eq!(count(&lines, if same_task { "before dropped" } else { "after dropped" }), 1, "{lines:?}");
+        }
+    });
+}
+
+#[test]
+fn a_second_waiter_does_not_take_who_has_adopted_a_number_for_who_waited_for_it_before() {
+    over_every_poller(|live| {
+        for side in [Side::Recv, Side::Send] {
+            let mut live = live();
+            let (near, mut far) = pair();
+            let number = near.as_raw_fd();
+            let wait = if side == Side::Recv { Wait::Recv(number) } else { Wait::Send(number) };
+            far.write_all(b"!").expect("room");
+            let mut raw = Some(near);
+            live.spawn("before", move |_, n| {
+                if n == 0 {
+                    return Ok(wait);
+                }
+                drop(raw.take());
+                Ok(Wait::Done)
+            });
+            live.idle(2);
+            // Neither can it be received from, nor is there room.
+            let (mut next, _far) = pair();
+            while next.write(&[0; 4096]).is_ok() {}
+            assert_eq!(next.as_raw_fd(), number, "the test is void");
+            let next = live.scheduler.adopt(next);
+            live.spawn("owner", move |_, _| Ok(if next.as_raw_fd() == number { wait } else { Wait::Done }));
+            live.idle(2);
+            live.spawn_raw_waiter("second", wait);
+            live.idle(2);
+            let lines = live.trace.take();
+            let errors: Vec<_> = lines.iter().filter(|line| line.contains('!')).collect();
+            assert_eq!(errors, [&format!("second! cannot wait to {wait}: another task already does")], "{lines:?}");
         }
     });
 }

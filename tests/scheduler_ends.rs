@@ -3,7 +3,7 @@
 
 mod scripted;
 
-use fdtask::{End, Observer, Task, TaskId, Wait};
+use fdtask::{End, Observer, Scheduler, Task, TaskId, Wait, task_fn};
 use scripted::{Scripted, Trace, World, ms};
 use std::cell::RefCell;
 use std::io;
@@ -180,4 +180,55 @@ fn what_is_said_to_a_scheduler_that_is_gone_has_no_effect() {
     drop(descriptor);
     let error = io::Write::write(&mut writer, b"x").expect_err("nobody reads any more");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_deadline_that_nobody_has_any_more_keeps_no_scheduler_running() {
+    let mut world = World::new();
+    let sleeper = world.spawn("sleeper", |cx, n| {
+        if n == 0 {
+            cx.or(Wait::Until(cx.now() + ms(10_000)));
+        }
+        Ok(Wait::Wake)
+    });
+    world.spawn("waker", move |cx, n| {
+        if n == 0 {
+            return Ok(Wait::Turn);
+        }
+        cx.wake(sleeper);
+        Ok(Wait::Done)
+    });
+    world.run();
+    assert_eq!(world.table(), ["sleeper: wake"], "nobody can wake it any more");
+    assert!(world.script.elapsed() == ms(0) && !world.script.is_asleep(), "and nobody sleeps for it");
+}
+
+#[test]
+fn a_task_that_is_spawned_by_a_handle_when_nobody_runs_any_more_ends_with_the_scheduler_like_the_others() {
+    let World { scheduler, trace, .. } = World::new();
+    scheduler.handle().spawn(task_fn("late", |_| Ok(Wait::Done)));
+    drop(scheduler);
+    assert_eq!(trace.take(), ["late ended: cancelled"]);
+}
+
+#[test]
+fn a_task_in_the_place_of_one_that_has_ended_has_nothing_of_that_one() {
+    let mut scheduler = Scheduler::new();
+    scheduler.spawn(task_fn("parent", |cx| {
+        cx.spawn(task_fn("child", |_| Ok(Wait::Done)));
+        Ok(Wait::Done)
+    }));
+    scheduler.run();
+    let reasons = Rc::new(RefCell::new(Vec::new()));
+    for _ in 0..2 {
+        let reasons = Rc::clone(&reasons);
+        scheduler.spawn(task_fn("successor", move |cx| {
+            reasons.borrow_mut().push(cx.why());
+            Ok(Wait::Turn)
+        }));
+    }
+    scheduler.turn();
+    let by: Vec<_> = scheduler.tasks().into_iter().map(|task| (task.spawned_by, task.resumes)).collect();
+    assert_eq!(by, [(None, 1), (None, 1)]);
+    assert_eq!(*reasons.borrow(), [Wait::Turn, Wait::Turn]);
 }

@@ -31,6 +31,15 @@ fn a_negative_descriptor_is_an_error_at_once() {
 }
 
 #[test]
+fn zero_is_a_number_like_any_other() {
+    let mut world = World::new();
+    world.spawn_waits("task", [Wait::Recv(0)]);
+    world.turns(1);
+    world.fire(0, Side::Recv);
+    assert_eq!(world.trace.take(), ["task: ready", "task: recv fd 0", "task ended: done", "task dropped"]);
+}
+
+#[test]
 fn a_number_that_is_not_open_is_an_error_at_once() {
     let mut world = World::new();
     world.script.now(Happening::Closed(9));

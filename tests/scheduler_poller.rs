@@ -4,7 +4,7 @@
 mod scripted;
 
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::poller::{Happening, Patience, Poll, Poller, Sim, SimScript, Waiters};
+use fdtask::poller::{Happening, Patience, Poll, Poller, Sim, SimScript, Waiters, default_poller};
 use fdtask::{Context, Handle, Scheduler, Side, Task, Wait, task_fn};
 use scripted::ms;
 use std::cell::{Cell, RefCell};
@@ -276,4 +276,18 @@ fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked
     }));
     scheduler.run();
     assert_eq!(asked.get(), Some(1));
+}
+
+#[test]
+fn a_poller_that_watches_nothing_sleeps_until_its_instant() {
+    for mut poller in [Box::new(Poll::new()) as Box<dyn Poller>, default_poller()] {
+        let until = poller.now() + ms(20);
+        let mut waits = 0;
+        while poller.now() < until {
+            poller.wait(Patience::Until(until), &mut Waiters::default()).expect("it can poll");
+            waits += 1;
+        }
+        // A signal may cut a wait short; whoever does not sleep asks some thousand times.
+        assert!(waits <= 3, "{waits} waits");
+    }
 }

@@ -113,14 +113,22 @@ fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
             }
             Ok(Wait::Done)
         }));
-        scheduler.spawn(future::task(async move {
-            for _ in 0..5 {
-                next_turn().await;
+        let seen = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&seen);
+        let mut resumes = 0;
+        scheduler.spawn(task_fn("who notifies it", move |cx| {
+            resumes += 1;
+            if resumes < 5 {
+                return Ok(Wait::Turn);
             }
+            let tasks = cx.tasks();
+            let begun = tasks.iter().find(|task| task.spawned_by.is_some());
+            place.replace(begun.map(|task| (task.state.clone(), task.resumes)));
             changed.notify();
-            Ok(())
+            Ok(Wait::Done)
         }));
         scheduler.run();
         assert!(has_ended.get(), "it sleeps for ever");
+        assert_eq!(seen.take(), Some(("wake".to_owned(), 1)), "it sleeps meanwhile");
     });
 }

@@ -163,10 +163,9 @@ impl Polled {
     fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
         if !polled.own.is_of(cx.id()) {
-            // Another task has begun the future, and then given it to this one. From now on this one is woken.
-            let before = std::mem::replace(polled, Polled::new(cx));
-            before.alarm.silence();
-            polled.own.take_over(before.own);
+            // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits
+            // for is asked for anew.
+            std::mem::replace(polled, Polled::new(cx)).alarm.silence();
         }
         polled.alarm.begin_poll();
         if polled.own.fulfil(cx) {

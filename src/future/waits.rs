@@ -193,11 +193,6 @@ impl Own {
         self.others.is_some()
     }
 
-    /// Takes over what another task waited for with the same future. Its one wait is asked for anew.
-    pub(super) fn take_over(&mut self, mut before: Own) {
-        self.others = before.others.take();
-    }
-
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &Context<'_>) -> bool {
         let why = cx.reason();

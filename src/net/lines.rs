@@ -167,9 +167,6 @@ impl Lines {
         here.copy_from_slice(&self.bytes[..ahead]);
         self.bytes.drain(..ahead);
         self.searched = 0;
-        if self.has_ended && !to_come.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         recv_exact(stream, to_come).await
     }
 
