@@ -52,10 +52,11 @@ impl Scheduler {
         }
         self.set_deadline(id, self.core.until);
         for index in 0..self.core.or.len() {
-            let Some((fd, side)) = self.core.or[index].descriptor() else { return Err(Reason::TURN) };
+            let wait = self.core.or[index];
+            let Some((fd, side)) = wait.descriptor() else { return Err(Reason::TURN) };
             self.file_descriptor(id, side, fd, false)?;
             if let Some(aside) = self.core.slots.aside_mut(id) {
-                aside.also.get_or_insert_default().push(side.of(fd));
+                aside.also.get_or_insert_default().push(wait);
             }
         }
         Ok(())

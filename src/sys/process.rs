@@ -5,7 +5,7 @@ use super::{POLLOUT, PollEntry, check, check_len, poll};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 use libc::{fstat, stat};
@@ -106,11 +106,15 @@ impl Output {
         self.write_if_room(bytes)
     }
 
-    /// Asks whether there is room right before writing. Another of our threads would take the room in between, and another
-    /// program may.
+    /// Asks whether there is room right before writing. Another of our threads would take the room in between, so one writes at
+    /// a time; another program may. Should one sleep because of that, the others do not wait for it: to them there is no room.
     fn write_if_room(&self, bytes: &[u8]) -> io::Result<usize> {
+        // The terminal is the process's, by whichever descriptor it is written to, so it is here that its threads meet.
         static TURN: Mutex<()> = Mutex::new(());
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = match TURN.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            turn => turn,
+        };
         let mut entry = [PollEntry::new(self.fd.as_raw_fd(), POLLOUT)];
         if poll(&mut entry, 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
