@@ -260,13 +260,14 @@ where
         let mut context = std::task::Context::from_waker(&polled.waker);
         mailbox.futures.enter(task, &context, one);
         let poll = self.future.as_mut().poll(&mut context);
-        let one = mailbox.futures.leave();
         match poll {
             Poll::Pending => {
+                let one = mailbox.futures.leave();
                 let has_others = mailbox.futures.has_others();
                 polled.end(cx, one, has_others)
             }
             Poll::Ready(result) => {
+                mailbox.futures.leave();
                 mailbox.futures.give_back(&mut polled.own);
                 result.map(|()| Wait::Done)
             }
