@@ -130,4 +130,6 @@ fn echo_async_refuses_a_time_that_no_clock_can_show() {
             assert_eq!(code, 2, "{option} {time}: {lines:?}");
         }
     }
+    // Nobody can be served within no time at all.
+    assert_eq!(outcome("echo_async", &["--listen", "203.0.113.1:1", "--idle-timeout", "0"]).0, 2);
 }
