@@ -128,6 +128,22 @@ fn no_path_leads_out_of_the_directory() {
 }
 
 #[test]
+fn a_whole_url_is_as_good_as_a_path_if_it_names_a_host() {
+    let site = Site::new();
+    for (url, status) in [
+        ("http://here/page.txt", 200),
+        ("HTTPS://here:8080/sub/?query", 200),
+        ("http://here", 404),
+        ("http://here?query", 404),
+        ("http:///page.txt", 400),
+        ("http://", 400),
+        ("http://?query", 400),
+    ] {
+        assert_eq!(site.get(url, "").status, status, "{url}");
+    }
+}
+
+#[test]
 fn a_range_is_exactly_what_was_asked_for() {
     let site = Site::new();
     let len = PAGE.len();

@@ -26,7 +26,12 @@ pub fn find(root: &Path, request: &Request<'_, '_>) -> Result<Response, Status> 
     let target = request.path.unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
     let raw = match target.split_once("://") {
         Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
-            rest.find('/').map_or("/", |slash| &rest[slash..])
+            match rest.find('/').unwrap_or(rest.len()) {
+                // Without a host it is no URL.
+                0 => "",
+                all if all == rest.len() => "/",
+                host => &rest[host..],
+            }
         }
         _ => target,
     };
