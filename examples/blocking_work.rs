@@ -6,11 +6,12 @@
 //! ```
 //! Type a number in terminal 2: the answer is how many primes there are up to it. `30000000` takes some seconds of hard work,
 //! and while it runs the server goes on: it accepts, and answers at once whatever is no number. A second number waits its
-//! turn, as there is one worker. `quit` ends your connection.
+//! turn, as there is one worker; so may some more, and who comes behind them is told so. `quit` ends your connection.
 //!
 //! One scheduler is one thread, so work that takes long, or a call that sleeps in the kernel, belongs to another thread.
 //! Jobs go to it by an ordinary `std::sync::mpsc` channel, each with a promise that the worker keeps; the scheduler's side
-//! awaits what was promised. For something rare, [`future::blocking`] makes a thread for it.
+//! awaits what was promised. The channel is bounded: a job outlives the client that has brought it and left, so a thousand such
+//! would keep everybody else waiting for minutes. For something rare, [`future::blocking`] makes a thread for it.
 
 use fdtask::future::{self, Promise, linger, send_all};
 use fdtask::net::{Acceptor, Lines, Listener, Stream};
@@ -19,7 +20,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::IntErrorKind;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::thread;
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest number that is worked on.
 const LIMIT_MAX: usize = 50_000_000;
+
+/// How many jobs may wait for the worker.
+const JOBS_MAX: usize = 32;
 
 /// A number to work on, and whom to tell.
 type Job = (usize, Promise<usize>);
@@ -58,7 +62,7 @@ fn count_primes(limit: usize) -> usize {
         .count()
 }
 
-async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
+async fn serve(client: Stream, jobs: mpsc::SyncSender<Job>) -> io::Result<()> {
     let mut lines = Lines::new(LINE_BYTES_MAX);
     while let Some(line) = lines.recv(&client).await? {
         let text = String::from_utf8_lossy(&line);
@@ -69,8 +73,11 @@ async fn serve(client: Stream, jobs: mpsc::Sender<Job>) -> io::Result<()> {
             text => match text.parse::<usize>() {
                 Ok(limit) if limit <= LIMIT_MAX => {
                     let (promise, promised) = future::promise();
-                    jobs.send((limit, promise)).map_err(io::Error::other)?;
-                    format!("{} primes up to {limit}\n", promised.await?)
+                    match jobs.try_send((limit, promise)) {
+                        Ok(()) => format!("{} primes up to {limit}\n", promised.await?),
+                        Err(TrySendError::Full(_)) => format!("{JOBS_MAX} others are waiting: try again later\n"),
+                        Err(error) => return Err(io::Error::other(error)),
+                    }
                 }
                 Err(error) if *error.kind() != IntErrorKind::PosOverflow => "please type a number\n".to_owned(),
                 _ => format!("that is too much: {LIMIT_MAX} at most\n"),
@@ -93,7 +100,7 @@ fn run(address: SocketAddr) -> io::Result<()> {
     let listener = Listener::bind(address)?;
     // A server whose standard output nobody reads serves all the same.
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
-    let (jobs, jobs_to_do) = mpsc::channel();
+    let (jobs, jobs_to_do) = mpsc::sync_channel(JOBS_MAX);
     thread::spawn(move || work(&jobs_to_do));
     scheduler.spawn(Acceptor::new(&handle, listener, move |client, peer| {
         future::task(serve(client, jobs.clone())).named(format!("primes {peer}"))

@@ -35,6 +35,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a command may be.
 const COMMAND_BYTES_MAX: usize = 256;
+/// What `telnet` asks when Ctrl-C is typed; it shows nothing any more until it is answered (RFC 860).
+const DO_TIMING_MARK: [u8; 3] = *b"\xff\xfd\x06";
+const WONT_TIMING_MARK: [u8; 3] = *b"\xff\xfc\x06";
 
 /// Serves someone at the control port.
 async fn session(scheduler: Handle, stream: Stream) -> io::Result<()> {
@@ -50,6 +53,9 @@ async fn session(scheduler: Handle, stream: Stream) -> io::Result<()> {
 /// Carries out one command, and returns whether there may be another.
 async fn command(scheduler: &Handle, stream: &Stream, lines: &mut Lines) -> io::Result<bool> {
     let Some(line) = lines.recv(stream).await? else { return Ok(false) };
+    if line.windows(3).any(|bytes| bytes == DO_TIMING_MARK) {
+        send_all(stream, &WONT_TIMING_MARK).await?;
+    }
     let is_too_long = line.len() > COMMAND_BYTES_MAX && !line.ends_with(b"\n");
     let (answer, goes_on) = match line.trim_ascii() {
         _ if is_too_long => (format!("A command has at most {COMMAND_BYTES_MAX} bytes. Good-bye.\n"), false),

@@ -130,7 +130,7 @@ fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {
     for option in args.chunks(2) {
         match [option[0].as_str(), option.get(1)?] {
             ["--listen", address] => options.0 = address.parse().ok()?,
-            ["--idle-timeout", time] => options.1 = Some(seconds(time)?),
+            ["--idle-timeout", time] => options.1 = Some(seconds(time).filter(|time| !time.is_zero())?),
             ["--drain-timeout", time] => options.2 = seconds(time)?,
             _ => return None,
         }

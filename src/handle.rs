@@ -143,7 +143,7 @@ impl Mailbox {
 ///
 /// It stays on its thread (it is not `Send`); from another one a [`Remote`] says the same, which
 /// [`remote`](Handle::remote) makes. What only a [`Context`](crate::Context) can do, such as to list the tasks, is a small
-/// task to spawn:
+/// task to spawn, which may send what it finds out by a [channel](mod@crate::channel):
 /// ```
 /// use fdtask::{Scheduler, TaskTable, Wait, future, task_fn};
 ///

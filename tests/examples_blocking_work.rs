@@ -132,6 +132,20 @@ fn one_who_leaves_while_the_work_goes_on_leaves_nothing_behind() {
 }
 
 #[test]
+fn many_who_bring_much_work_and_leave_keep_nobody_waiting_for_all_of_it() {
+    let server = server();
+    let before = server.open_sockets();
+    // Minutes of work.
+    for _ in 0..200 {
+        connect(server.address()).write_all(format!("{MUCH}\n").as_bytes()).expect("the server receives");
+    }
+    let mut other = connect(server.address());
+    assert_eq!(ask(&mut other, "1000"), "32 others are waiting: try again later\n");
+    assert_eq!(ask(&mut other, "please"), "please type a number\n");
+    eventually("those who were sent away are gone", LIMIT, || server.open_sockets() <= before + 40);
+}
+
+#[test]
 #[ignore = "needs nc"]
 fn the_recipe_in_the_header_works() {
     let server = server();

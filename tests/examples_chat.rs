@@ -9,7 +9,7 @@ mod flood;
 use common::{LIMIT, eventually};
 use examples::{Program, connect, converse, read_to_end};
 use flood::Flood;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -139,8 +139,21 @@ fn a_name_is_asked_for_until_it_is_one_of_its_own() {
 #[test]
 fn a_name_that_looks_like_another_or_like_a_notice_is_none() {
     // Nothing at all is shown of some letters, some turn what follows around, and some are the beginning of what the room says.
-    let names =
-        ["Ann\u{200b}", "\u{202e}nnA", "Ann\u{ad}", "A\u{7f}nn", "Ann\tB", "Ann B", "* Ann", "Ann:", "\u{feff}"];
+    let names = [
+        "Ann\u{200b}",
+        "\u{202e}nnA",
+        "Ann\u{ad}",
+        "A\u{7f}nn",
+        "Ann\tB",
+        "Ann B",
+        "* Ann",
+        "Ann:",
+        "\u{feff}",
+        "Ann\u{3164}",
+        "\u{115f}",
+        "\u{1160}",
+        "\u{ffa0}",
+    ];
     let answer = converse(room().address(), (names.join("\n") + "\nAnn-B_2.\u{e9}\n").as_bytes());
     let lines: Vec<String> = String::from_utf8(answer).expect("text").lines().skip(1).map(str::to_owned).collect();
     assert_eq!(lines[..names.len()], vec![NO_NAME; names.len()]);
@@ -189,6 +202,21 @@ fn nothing_that_one_sends_reaches_the_terminal_of_another_raw_or_is_too_long() {
     hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(500)));
     hear(&mut ann, "* B\u{f6}b has left.");
     assert_eq!(read_to_end(bob.stream()), b"");
+}
+
+#[test]
+fn telnet_gets_the_answer_that_it_waits_for_after_ctrl_c() {
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let mut bob = enter(&room, "Bob");
+    hear(&mut ann, "* Bob is here.");
+    bob.stream().write_all(b"\xff\xf4\xff\xfd\x06\r\n").expect("the room listens");
+    let mut answer = [0; 3];
+    bob.0.read_exact(&mut answer).expect("an answer to telnet");
+    assert_eq!(answer, *b"\xff\xfc\x06");
+    // And everything goes on.
+    say(&mut ann, "Bob?");
+    hear(&mut bob, "Ann: Bob?");
 }
 
 #[test]

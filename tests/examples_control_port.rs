@@ -51,13 +51,23 @@ fn ps_shows_every_live_task_by_its_name() {
 fn whatever_else_is_typed_is_refused_politely_and_shown_harmless() {
     let server = server();
     let answer = converse(control(&server), b"reboot\n\x1b[2Jps\n\xff\xf4\xff\xfd\x06\r\n\n help \nquit\nps\n");
-    let text = String::from_utf8(answer).expect("text");
+    let text = String::from_utf8_lossy(&answer).replace("\u{fffd}\u{fffd}\u{6}", "");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[1], "> Sorry, 'reboot' is not a command; try 'help'.");
     assert_eq!(lines[2], r"> Sorry, '\x1b[2Jps' is not a command; try 'help'.");
     assert_eq!(lines[3], r"> Sorry, '\xff\xf4\xff\xfd\x06' is not a command; try 'help'.");
     assert_eq!(lines[4..7], ["> > ps    shows the tasks", "help  shows this", "quit  ends this session"]);
     assert_eq!(lines[7..], ["> Good-bye."], "nothing is carried out after quit");
+}
+
+#[test]
+fn telnet_gets_the_answer_that_it_waits_for_after_ctrl_c() {
+    let server = server();
+    let answer = converse(control(&server), b"\xff\xf4\xff\xfd\x06\r\nquit\n");
+    let mut timing_marks = answer.windows(3).enumerate().filter(|(_, bytes)| *bytes == b"\xff\xfc\x06");
+    let (at, _) = timing_marks.next().expect("an answer to telnet");
+    assert!(answer[at + 3..].starts_with(b"Sorry, "), "what comes before it is not shown");
+    assert_eq!(timing_marks.next(), None);
 }
 
 #[test]

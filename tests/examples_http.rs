@@ -45,6 +45,17 @@ fn a_directory_that_is_called_like_an_index_sends_nobody_on_for_ever() {
 }
 
 #[test]
+fn nobody_is_sent_on_to_another_host() {
+    let site = Site::new();
+    let directory = site.directory.path().join("root/\\elsewhere.example");
+    fs::create_dir(directory).expect("a directory can be made");
+    assert_eq!(site.get("//sub", "").header("Location"), "/sub/");
+    // Browsers take a backslash for a slash.
+    assert_eq!(site.get("/\\elsewhere.example", "").status, 400);
+    assert_eq!(site.get("/%5celsewhere.example", "").header("Location"), "/%5celsewhere.example/");
+}
+
+#[test]
 fn a_file_of_any_time_is_served() {
     let site = Site::new();
     let path = site.directory.path().join("root/page.txt");
@@ -117,6 +128,22 @@ fn no_path_leads_out_of_the_directory() {
 }
 
 #[test]
+fn a_whole_url_is_as_good_as_a_path_if_it_names_a_host() {
+    let site = Site::new();
+    for (url, status) in [
+        ("http://here/page.txt", 200),
+        ("HTTPS://here:8080/sub/?query", 200),
+        ("http://here", 404),
+        ("http://here?query", 404),
+        ("http:///page.txt", 400),
+        ("http://", 400),
+        ("http://?query", 400),
+    ] {
+        assert_eq!(site.get(url, "").status, status, "{url}");
+    }
+}
+
+#[test]
 fn a_range_is_exactly_what_was_asked_for() {
     let site = Site::new();
     let len = PAGE.len();
@@ -147,7 +174,10 @@ fn a_range_is_exactly_what_was_asked_for() {
         let answer = site.get("/page.txt", &format!("Range: bytes={range}\r\n"));
         assert_eq!((answer.status, answer.header("Content-Range")), (416, "bytes */21"), "{range}");
     }
-    assert_eq!(site.get("/empty", "Range: bytes=0-\r\n").status, 416);
+    // Of an empty file there is no byte 0; but its last five are all that it has, however few.
+    for (range, status) in [("0-", 416), ("0-0", 416), ("-0", 416), ("-5", 200)] {
+        assert_eq!(site.get("/empty", &format!("Range: bytes={range}\r\n")).status, status, "{range}");
+    }
 }
 
 #[test]
@@ -159,9 +189,11 @@ fn a_head_request_gets_the_headers_alone() {
         assert_eq!((head.status, head.header("Content-Length")), (get.status, get.header("Content-Length")));
         assert_eq!(head.body, "");
     }
-    // One that is refused, too.
-    let refused = site.ask("HEAD /page.txt HTTP/1.1\r\n\r\n");
-    assert_eq!((refused.status, &refused.body[..]), (400, ""));
+    // One that is refused, too, and one that is no proper request.
+    for headers in ["", "Host : here\r\n", "Host: here\r\n folded\r\n"] {
+        let refused = site.ask(&format!("HEAD /page.txt HTTP/1.1\r\n{headers}\r\n"));
+        assert_eq!((refused.status, &refused.body[..]), (400, ""), "{headers}");
+    }
 }
 
 #[test]

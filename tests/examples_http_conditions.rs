@@ -27,6 +27,26 @@ fn written(site: &Site, modified: SystemTime) -> (String, String) {
 }
 
 #[test]
+fn another_version_is_sent_though_its_date_and_its_length_are_the_same() {
+    let site = Site::new();
+    let page = site.directory.path().join("root/page.txt");
+    // Beyond what a date in HTTP can say, too.
+    for date in
+        [SystemTime::UNIX_EPOCH + Duration::from_secs(315_532_800), SystemTime::UNIX_EPOCH - Duration::from_secs(1)]
+    {
+        let (tag, _) = written(&site, date);
+        let new = PAGE.to_ascii_uppercase();
+        // As archives do it: the new file is made beside the old one, and takes its place.
+        fs::write(page.with_extension("new"), &new).expect("a file can be written");
+        fs::rename(page.with_extension("new"), &page).expect("a file can be renamed");
+        let (new_tag, _) = written(&site, date);
+        assert_ne!(new_tag, tag);
+        let answer = site.get("/page.txt", &format!("If-None-Match: {tag}\r\n"));
+        assert_eq!((answer.status, answer.body.as_bytes()), (200, &new[..]));
+    }
+}
+
+#[test]
 fn what_has_not_changed_is_not_sent_again() {
     let site = Site::new();
     let answer = site.get("/page.txt", "");

@@ -7,7 +7,7 @@ mod examples;
 use examples::{example, refusing};
 use std::ffi::OsStr;
 use std::fmt::Debug;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
@@ -103,12 +103,22 @@ fn a_proxy_refuses_a_time_that_is_none() {
 
 #[test]
 fn a_proxy_does_not_forward_to_itself() {
-    let (_socket, target) = refusing();
-    // All addresses of this machine are the target's, too.
-    for address in [target, (Ipv4Addr::UNSPECIFIED, target.port()).into()].map(|address| address.to_string()) {
-        let (code, lines) = outcome("proxy", &[&address, &target.to_string()]);
-        let expected = format!("proxy: cannot listen on {address}: it is the target's address, too");
-        assert_eq!((code, lines), (1, vec![expected]));
+    // The second of each two is the first, or is reached by way of it.
+    let pairs = [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("0.0.0.0", "[::ffff:127.0.0.1]"),
+        ("[::1]", "[::]"),
+    ];
+    for (here, there) in pairs {
+        // So that a proxy which does not see that ends, too.
+        let taken = TcpListener::bind(format!("{here}:0")).expect("a free port");
+        let port = taken.local_addr().expect("a bound socket has an address").port();
+        let (code, lines) = outcome("proxy", &[format!("{here}:{port}"), format!("{there}:{port}")]);
+        let expected = format!("proxy: cannot listen on {here}:{port}: it is the target's address, too");
+        assert_eq!((code, lines), (1, vec![expected]), "{here} {there}");
     }
 }
 
@@ -120,4 +130,6 @@ fn echo_async_refuses_a_time_that_no_clock_can_show() {
             assert_eq!(code, 2, "{option} {time}: {lines:?}");
         }
     }
+    // Nobody can be served within no time at all.
+    assert_eq!(outcome("echo_async", &["--listen", "203.0.113.1:1", "--idle-timeout", "0"]).0, 2);
 }

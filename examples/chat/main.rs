@@ -32,6 +32,10 @@ const CLIENTS_MAX: usize = 1000;
 /// How long a client that has left may take to read what is left in its queue.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What `telnet` asks when Ctrl-C is typed; it shows nothing any more until it is answered (RFC 860).
+const DO_TIMING_MARK: [u8; 3] = *b"\xff\xfd\x06";
+const WONT_TIMING_MARK: [u8; 3] = *b"\xff\xfc\x06";
+
 /// What a client types.
 struct Typed {
     lines: Lines,
@@ -41,9 +45,12 @@ struct Typed {
 
 impl Typed {
     /// The next line, fit to be shown on a terminal. One per turn: who reads keeps up with who types fast.
-    async fn next(&mut self, stream: &Stream) -> io::Result<Option<String>> {
+    async fn next(&mut self, stream: &Stream, outbox: &Outbox) -> io::Result<Option<String>> {
         future::next_turn().await;
         let Some(mut piece) = self.lines.recv(stream).await? else { return Ok(None) };
+        if piece.windows(3).any(|bytes| bytes == DO_TIMING_MARK) {
+            outbox.post(&WONT_TIMING_MARK.into());
+        }
         let is_cut = piece.len() == LINE_BYTES_MAX;
         piece.splice(..0, self.cut.drain(..));
         if is_cut && let Some(last) = piece.utf8_chunks().last() {
@@ -53,10 +60,11 @@ impl Typed {
     }
 }
 
-/// Whether this is visible, and cannot be taken for a notice.
+/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none.)
 fn is_name(text: &str) -> bool {
+    let is_filler = |letter| "\u{115f}\u{1160}\u{3164}\u{ffa0}".contains(letter);
     (1..=NAME_CHARS_MAX).contains(&text.chars().count())
-        && text.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter))
+        && text.chars().all(|letter| letter.is_alphanumeric() && !is_filler(letter) || "-_.".contains(letter))
 }
 
 /// Receives what a client says.
@@ -65,9 +73,9 @@ async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Room) -> io::Result<
     // Dropping this cancels that task, so it does not outlive this one.
     let sending = future::spawn(&scheduler, sending);
     let mut typed = Typed { lines: Lines::new(LINE_BYTES_MAX), cut: Vec::new() };
-    let answer = |text: String| outbox.post(&text.into());
+    let answer = |text: String| outbox.post(&text.into_bytes().into());
     answer("* Your name?\n".to_owned());
-    while let Some(name) = typed.next(&stream).await? {
+    while let Some(name) = typed.next(&stream, &outbox).await? {
         let name = name.trim().to_owned();
         if !is_name(&name) {
             answer(format!("* A name is 1 to {NAME_CHARS_MAX} letters, digits, or of '-_.'. Your name?\n"));
@@ -77,7 +85,7 @@ async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Room) -> io::Result<
             let others = room.borrow().keys().cloned().collect::<Vec<_>>().join(", ");
             answer(format!("* Hello, {name}. Here are: {}.\n", if others.is_empty() { "you alone" } else { &others }));
             let guest = Guest::enter(&room, name, outbox.clone());
-            while let Some(line) = typed.next(&stream).await? {
+            while let Some(line) = typed.next(&stream, &outbox).await? {
                 if !line.trim().is_empty() {
                     guest.say(&line);
                 }

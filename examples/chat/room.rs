@@ -18,7 +18,7 @@ pub type Room = Rc<RefCell<BTreeMap<String, Outbox>>>;
 /// The lines for one client. Clones share them.
 #[derive(Clone)]
 pub struct Outbox {
-    lines: Sender<Rc<str>>,
+    lines: Sender<Rc<[u8]>>,
     /// How many there was no room for. Until the client has been told, no other follows.
     missed: Rc<Cell<usize>>,
 }
@@ -31,7 +31,7 @@ impl Outbox {
         (Outbox { lines, missed: Rc::clone(&missed) }, deliver(stream, queue, missed))
     }
 
-    pub fn post(&self, line: &Rc<str>) {
+    pub fn post(&self, line: &Rc<[u8]>) {
         if self.missed.get() > 0 || self.lines.try_send(Rc::clone(line)).is_err() {
             self.missed.update(|missed| missed + 1);
         }
@@ -39,9 +39,9 @@ impl Outbox {
 }
 
 /// Sends a client its lines, and then how many there was no room for: they were posted after all that are in the queue.
-async fn deliver(stream: Rc<Stream>, queue: Receiver<Rc<str>>, missed: Rc<Cell<usize>>) -> io::Result<()> {
+async fn deliver(stream: Rc<Stream>, queue: Receiver<Rc<[u8]>>, missed: Rc<Cell<usize>>) -> io::Result<()> {
     while let Some(line) = queue.recv().await {
-        send_all(&stream, line.as_bytes()).await?;
+        send_all(&stream, &line).await?;
         if queue.is_empty() && missed.get() > 0 {
             send_all(&stream, format!("* You have missed {} lines.\n", missed.take()).as_bytes()).await?;
         }
@@ -69,7 +69,7 @@ impl Guest {
     }
 
     fn tell_others(&self, line: &str) {
-        let line: Rc<str> = format!("{line}\n").into();
+        let line: Rc<[u8]> = format!("{line}\n").into_bytes().into();
         for (_, outbox) in self.room.borrow().iter().filter(|(name, _)| **name != self.name) {
             outbox.post(&line);
         }

@@ -7,6 +7,7 @@ use httparse::Request;
 use httpdate::{HttpDate, parse_http_date};
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which version of a file this is.
@@ -20,8 +21,9 @@ pub struct Version {
 impl Version {
     pub fn of(metadata: &Metadata) -> io::Result<Version> {
         let (modified, now) = (metadata.modified()?, SystemTime::now());
-        let nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let etag = format!("\"{nanos:x}-{:x}\"", metadata.len());
+        // Two versions may well have the same length and, in an archive say, the same date. Nobody chooses when an inode changes.
+        let (inode, second, nanos) = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+        let etag = format!("\"{inode:x}-{second:x}-{nanos:x}-{:x}\"", metadata.len());
         // A file may be of any time; a date in HTTP may not.
         let modified = HttpDate::from(modified.clamp(UNIX_EPOCH, now));
         Ok(Version { etag, modified, has_settled: modified < now.into() })

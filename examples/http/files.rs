@@ -26,11 +26,17 @@ pub fn find(root: &Path, request: &Request<'_, '_>) -> Result<Response, Status> 
     let target = request.path.unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
     let raw = match target.split_once("://") {
         Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
-            rest.find('/').map_or("/", |slash| &rest[slash..])
+            match rest.find('/').unwrap_or(rest.len()) {
+                // Without a host it is no URL.
+                0 => "",
+                all if all == rest.len() => "/",
+                host => &rest[host..],
+            }
         }
         _ => target,
     };
-    if !raw.starts_with('/') || !raw.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // A backslash belongs to no URL, and browsers take it for a slash: a `Location` with it might lead to another host.
+    if !raw.starts_with('/') || !raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
         return Err("400 Bad Request");
     }
     let mut path = root.to_owned();
@@ -123,6 +129,8 @@ fn parse_range(range: &str, len: u64) -> Option<Range<u64>> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = |text: &str| is_number(text).then(|| text.parse::<u64>().unwrap_or(u64::MAX));
     match (first, last) {
+        // The last bytes of nothing are nothing, which is no part that could be named.
+        ("", last) if len == 0 && number(last)? > 0 => None,
         ("", last) => Some(len.saturating_sub(number(last)?)..len),
         (first, "") => Some(number(first)?.min(len)..len),
         _ if number(first)? > number(last)? => None,

@@ -24,7 +24,7 @@ mod response;
 use fdtask::future::{self, linger, recv_more, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
-use response::{Response, Status};
+use response::Response;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -67,9 +67,7 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
 /// Receives the next request and returns the answer to it; `None` if there is none any more.
 async fn next(client: &Stream, input: &mut Vec<u8>, root: &Path) -> io::Result<Option<Response>> {
     loop {
-        // After what was no proper request, nobody knows where the next one would begin.
-        let refuse = |status| Some((input.len(), Response::refusal(status)));
-        if let Some((len, response)) = answer(input, root).unwrap_or_else(refuse) {
+        if let Some((len, response)) = answer(input, root) {
             input.drain(..len);
             return Ok(Some(response));
         }
@@ -80,18 +78,22 @@ async fn next(client: &Stream, input: &mut Vec<u8>, root: &Path) -> io::Result<O
 }
 
 /// The length of the first request and the answer to it, if it is there as a whole.
-fn answer(input: &[u8], root: &Path) -> Result<Option<(usize, Response)>, Status> {
+fn answer(input: &[u8], root: &Path) -> Option<(usize, Response)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let Some(len) = request::parse(&mut request, input)? else { return Ok(None) };
-    let mut response = match request::is_last(&request) {
+    let (len, is_last) = match request::parse(&mut request, input) {
+        Ok(len) => (len?, request::is_last(&request)),
+        // After what was no proper request, nobody knows where the next one would begin.
+        Err(status) => (input.len(), Err(status)),
+    };
+    let mut response = match is_last {
         Ok(is_last) => Response { is_last, ..files::find(root, &request).unwrap_or_else(Response::refusal) },
         Err(status) => Response::refusal(status),
     };
     if request.method == Some("HEAD") {
         (response.text, response.file) = (String::new(), None);
     }
-    Ok(Some((len, response)))
+    Some((len, response))
 }
 
 /// How many clients there may be if each of them is to have a file open. Who comes beyond them waits in the kernel's queue,

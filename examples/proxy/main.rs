@@ -25,7 +25,7 @@ use fdtask::future::{self, linger, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, channel, reason};
 use std::io::{self, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -67,7 +67,12 @@ async fn forward(
 /// Whether whoever connects to `target` comes to who listens on `address`: it is the same, or one of this machine's (which can be
 /// bound to) where `address` stands for all of them.
 fn is_same(address: SocketAddr, target: SocketAddr) -> bool {
-    let (here, there) = (address.ip(), target.ip());
+    // `::ffff:127.0.0.1` is 127.0.0.1; and who connects to the address that stands for all comes to the loopback.
+    let (here, there) = match target.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (address.ip(), Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => (address.ip(), Ipv6Addr::LOCALHOST.into()),
+        there => (address.ip(), there),
+    };
     let is_covered = || here.is_unspecified() && here.is_ipv4() == there.is_ipv4();
     address.port() == target.port() && (here == there || is_covered() && UdpSocket::bind((there, 0)).is_ok())
 }

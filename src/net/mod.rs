@@ -1,6 +1,45 @@
 //! Sockets, and the tasks that use them: [`Acceptor`] and [`Echo`] are the seed's `tcp_server` and `echo_handler`.
 //!
 //! The scheduler knows nothing of this, but for one order: a connection counts until what its task owned is closed.
+//!
+//! # Sockets that are not TCP
+//! A [`Stream`] is of any kind of connected stream socket, a [`Listener`] of TCP alone. What else listens is waited for like any
+//! descriptor, and accepted from by the standard library. A Unix socket, say, for whoever may administer the program:
+//! ```
+//! use fdtask::future::{readable, send_all, sleep, task};
+//! use fdtask::net::{DESCRIPTORS_RETRY, Stream};
+//! use fdtask::Handle;
+//! use std::io::{self, ErrorKind::WouldBlock};
+//! use std::os::unix::net::UnixListener;
+//!
+//! async fn accept(scheduler: Handle, listener: UnixListener) -> io::Result<()> {
+//!     listener.set_nonblocking(true)?;
+//!     let arrival = scheduler.adopt(listener.try_clone()?);
+//!     loop {
+//!         readable(&arrival).await?;
+//!         match listener.accept().and_then(|(socket, _)| Stream::new(&scheduler, socket)) {
+//!             Ok(stream) => scheduler.spawn(task(async move { send_all(&stream, b"hello\n").await })),
+//!             Err(error) if error.kind() == WouldBlock => {}
+//!             // Most likely no descriptor is left, and whoever wants to connect is still there.
+//!             Err(_) => sleep(&scheduler, DESCRIPTORS_RETRY).await,
+//!         }
+//!     }
+//! }
+//! # let path = std::env::temp_dir().join(format!("fdtask-doc-{}", std::process::id()));
+//! # let listener = UnixListener::bind(&path)?;
+//! # let client = std::os::unix::net::UnixStream::connect(&path)?;
+//! # std::fs::remove_file(&path)?;
+//! # let mut scheduler = fdtask::Scheduler::new();
+//! # let client = Stream::new(&scheduler.handle(), client)?;
+//! # scheduler.spawn_service(task(accept(scheduler.handle(), listener)));
+//! # let hello = fdtask::future::spawn(&scheduler.handle(), async move {
+//! #     fdtask::future::recv_exact(&client, &mut [0; 6]).await
+//! # });
+//! # scheduler.run();
+//! # assert!(matches!(hello.try_join(), Ok(Ok(Ok(())))));
+//! # io::Result::Ok(())
+//! ```
+//! Such a task is a [service](crate::Scheduler::spawn_service) if a drain is not to wait for it; `examples/control_port` has more.
 
 mod acceptor;
 mod echo;

@@ -119,6 +119,9 @@ impl Stream {
     }
 
     /// How many sent bytes the peer has not acknowledged yet; 0 on systems that cannot tell.
+    ///
+    /// That this falls is the only sign that a slow peer takes something: the stream can be sent to again only when much of the
+    /// queue, which is megabytes long, is free. Look at it before a peer is let go for taking nothing.
     pub fn send_queue_bytes(&self) -> usize {
         sys::send_queue_bytes(self.as_fd())
     }
