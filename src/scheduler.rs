@@ -32,6 +32,8 @@ pub struct Scheduler {
     random: u64,
     /// A drain is over, so this turn is the last, whatever has been spawned since.
     is_overdue: bool,
+    /// A drain has begun, and those who were told have not had their turn yet.
+    pub(crate) has_just_told: bool,
 }
 
 impl Scheduler {
@@ -44,7 +46,7 @@ impl Scheduler {
     /// A scheduler without tasks, on a poller of the caller's choice.
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
         let core = Core::new(poller.now());
-        Scheduler { core, poller, running: None, random: 0, is_overdue: false }
+        Scheduler { core, poller, running: None, random: 0, is_overdue: false, has_just_told: false }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -74,7 +76,7 @@ impl Scheduler {
     }
 
     /// Runs until no task is left but services, until nothing that is left can ever be resumed, or until
-    /// [`stop`](Handle::stop) is said.
+    /// [`stop`](Handle::stop) is said. (Services that have just been told of a [drain](Handle::drain) have their turn first.)
     ///
     /// In a task of another scheduler this is a call that blocks, like any other: nothing that the other one owns can be waited
     /// for until it has returned.
@@ -136,6 +138,7 @@ impl Scheduler {
             return false;
         }
         self.core.waiters.ready.begin_turn();
+        self.has_just_told = false;
         // A panic ends the task that it comes from, and the turn goes on with the next.
         let (is_tracing, are_many) = (self.core.is_tracing, self.core.slots.len() > MANY);
         while let Err(message) = catch(|| match (is_tracing, are_many) {
@@ -372,7 +375,8 @@ impl Scheduler {
     fn is_finished(&mut self) -> bool {
         let core = &mut self.core;
         if core.slots.foreground() == 0 {
-            return true;
+            // Services that have been told of a drain have a turn before it is over.
+            return !self.has_just_told || core.waiters.ready.is_empty();
         }
         if !core.waiters.ready.is_empty() || core.waiters.waiting() > 0 {
             return false;

@@ -127,6 +127,7 @@ impl Scheduler {
         if before != NEVER {
             return;
         }
+        self.has_just_told = true;
         for id in self.core.slots.ids() {
             let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
             match catch(|| task.drain()) {

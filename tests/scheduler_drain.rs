@@ -86,6 +86,64 @@ fn a_drain_ends_a_run_as_soon_as_the_last_task_has_ended() {
 }
 
 #[test]
+fn services_have_a_turn_in_a_drain_that_the_last_task_begins_as_it_ends() {
+    type Drains = fn(&Handle);
+    let drains: Drains = |scheduler| scheduler.drain(std::time::Instant::now() + ms(1_000_000));
+    // In its resume, and when it is dropped.
+    for (says, is_dropped) in [(drains, |_: &Handle| ()), (|_: &Handle| (), drains)] as [(Drains, Drains); 2] {
+        for is_obedient in [true, false] {
+            let mut world = World::new();
+            let service = Scripted::new("service", &world.trace, |cx, _| {
+                Ok(if cx.is_draining() { Wait::Wake } else { Wait::Recv(4) })
+            });
+            world.scheduler.spawn_service(service.on_drain(move || is_obedient));
+            let handle = world.scheduler.handle();
+            let last = Scripted::new("last", &world.trace, move |cx, n| {
+                if n == 0 {
+                    return Ok(Wait::Turn);
+                }
+                says(&cx.handle());
+                Ok(Wait::Done)
+            });
+            world.scheduler.spawn(last.on_drop(move || is_dropped(&handle)));
+            world.run();
+            let heard: &[&str] = if is_obedient { &["service drains", "service: ready"] } else { &["service drains"] };
+            assert_eq!(lines_of(&world, "service")[1..], *heard);
+            let waits = if is_obedient { "service: wake" } else { "service: recv fd 4" };
+            assert_eq!(world.table(), [waits]);
+            assert_eq!(world.script.elapsed(), ms(0), "nobody waits for the deadline");
+            // And then the drain is over.
+            world.spawn("next", |cx, _| {
+                assert!(!cx.is_draining());
+                Ok(Wait::Done)
+            });
+            world.run();
+            assert_eq!(lines_of(&world, "next ended"), ["next ended: done"]);
+        }
+    }
+}
+
+#[test]
+fn what_a_service_spawns_in_the_turn_that_it_has_in_a_drain_is_waited_for() {
+    let mut world = World::new();
+    let trace = world.trace.clone();
+    let service = Scripted::new("service", &world.trace, move |cx, _| {
+        if cx.is_draining() {
+            cx.spawn(waits_in_turn("goodbye", &trace, [Wait::Until(cx.now() + ms(20))]));
+        }
+        Ok(Wait::Wake)
+    });
+    world.scheduler.spawn_service(service.on_drain(|| true));
+    world.spawn("last", |cx, _| {
+        cx.drain(cx.now() + ms(1_000));
+        Ok(Wait::Done)
+    });
+    world.run();
+    assert_eq!(lines_of(&world, "goodbye ended"), ["goodbye ended: done"]);
+    assert_eq!(world.script.elapsed(), ms(20));
+}
+
+#[test]
 fn saying_drain_again_can_only_make_its_deadline_earlier() {
     for (first, second, ends) in [(100, 30, 30), (30, 100, 30)] {
         let mut world = World::new();
