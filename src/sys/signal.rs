@@ -8,6 +8,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 #[cfg(not(target_os = "linux"))]
 use std::sync::atomic::{AtomicI32, Ordering};
 
+// The calling thread's `errno`, by the name that each system has for it.
+#[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
+use libc::__errno as errno_place;
+#[cfg(target_os = "dragonfly")]
+use libc::__errno_location as errno_place;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+use libc::__error as errno_place;
+
 /// A descriptor in which `signals` wait, in this thread and in those that it starts from now on, instead of having their
 /// usual effect.
 ///
@@ -62,9 +70,16 @@ static SIGNAL_PIPES: [AtomicI32; 32] = [const { AtomicI32::new(-1) }; 32];
 extern "C" fn note_signal(signal: libc::c_int) {
     let byte = signal as u8;
     let fd = SIGNAL_PIPES[signal as usize].load(Ordering::Relaxed);
+    // SAFETY: no argument is passed, and it may be called in a signal handler.
+    let errno = unsafe { errno_place() };
+    // Whoever is interrupted here may be about to look why a call of their own has failed.
+    // SAFETY: it is the calling thread's own `int`, which lives as long as the thread.
+    let before = unsafe { errno.read() };
     // SAFETY: `write` may be called in a signal handler; the pointer is to one live byte. The pipe is non-blocking: if it is
     // full, a byte of this signal or another wakes the reader anyway.
     let _ = unsafe { libc::write(fd, std::ptr::from_ref(&byte).cast(), 1) };
+    // SAFETY: as above; nothing else refers to it.
+    unsafe { errno.write(before) };
 }
 
 /// A descriptor in which `signals` wait, on systems without `signalfd`: the self-pipe.
@@ -77,7 +92,7 @@ pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     for signal in signals {
         SIGNAL_PIPES[*signal as usize].store(sender, Ordering::Relaxed);
         let handler = note_signal as extern "C" fn(libc::c_int);
-        // SAFETY: the handler calls nothing but `write`, which is safe in a signal handler.
+        // SAFETY: the handler calls nothing but `write`, which is safe in a signal handler, and leaves `errno` as it was.
         if unsafe { libc::signal(*signal, handler as libc::sighandler_t) } == libc::SIG_ERR {
             return Err(io::Error::last_os_error());
         }
