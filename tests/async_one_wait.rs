@@ -7,7 +7,7 @@ mod futures;
 mod limited;
 
 use fdtask::future::{self, readable, task};
-use fdtask::{Descriptor, Scheduler, Wait, task_fn};
+use fdtask::{Descriptor, Scheduler, Task, Wait, task_fn};
 use futures::{pair, run, turns};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
@@ -222,6 +222,44 @@ fn a_wait_that_is_given_up_is_not_filed_again() {
             waiting.await.expect("it is not cancelled")
         });
         assert!(matches!(refused, Err(future::TimedOut)), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_wait_that_is_taken_for_one_that_was_given_up_does_not_cost_another_its_place() {
+    // A hand-written task that polls two futures: to the scheduler they are one.
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((quiet, _far), (other, _other_far)) = (pair(&scheduler), pair(&scheduler));
+        let (loud, mut far) = pair(&scheduler);
+        let quiet = Rc::new(quiet);
+        let given_up = Rc::new(RefCell::new(waits(&quiet)));
+        let polled = Rc::clone(&given_up);
+        let mut first = Some(task(poll_fn(move |cx| polled.borrow_mut().as_mut().poll(cx))));
+        let mut second = task(async move {
+            let (mut early, mut late, mut polls) = (readable(&other), readable(&loud), 0);
+            poll_fn(|cx| {
+                polls += 1;
+                // The second time `late` takes the place that `early` believes to have.
+                if polls > 1 && Pin::new(&mut late).poll(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                Pin::new(&mut early).poll(cx)
+            })
+            .await
+        });
+        scheduler.spawn(task_fn("both", move |cx| {
+            if let Some(mut first) = first.take() {
+                let wait = first.resume(cx)?;
+                cx.or(wait);
+            }
+            second.resume(cx)
+        }));
+        turns(&mut scheduler);
+        drop(given_up);
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        scheduler.run();
     });
 }
 

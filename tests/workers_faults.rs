@@ -81,6 +81,30 @@ fn a_poll_that_is_refused_pauses_every_worker_and_is_said_once_a_second() {
 }
 
 #[test]
+fn workers_that_cannot_poll_are_told_to_drain_and_to_stop_all_the_same() {
+    // The last lines of who pauses must be written in what is left of a tenth of a second, which a busy machine may not leave.
+    const TRIES: usize = 5;
+    let says_whom_it_has_cut_off = || {
+        let mut server = start(&["--drain-timeout", "600"]);
+        let mut clients = served(server.address(), CROWD);
+        // A poll that sleeps already is refused when it begins anew.
+        server.pause();
+        server.limit_descriptors(0);
+        server.go_on();
+        server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot poll"));
+        server.signal(Signal::TERM);
+        for client in &mut clients {
+            client.expect_end();
+        }
+        assert!(server.is_running(), "clients that do not end their side hold it up");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+        server.stdout.count(|line| line.starts_with("Connection closed")) == CROWD
+    };
+    assert!((0..TRIES).any(|_| says_whom_it_has_cut_off()));
+}
+
+#[test]
 fn a_pipe_that_nobody_reads_stalls_no_worker_and_each_line_is_accounted_for() {
     // Enough to fill the queue of each worker's log.
     const CONNECTIONS: usize = 5_000;
