@@ -148,8 +148,6 @@ impl Context<'_> {
     /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know.
     pub fn report(&mut self, message: &str) {
         let id = self.id();
-        if let Some(observer) = &mut self.core.observer {
-            observer.reported(id, message);
-        }
+        self.core.tell(|observer| observer.reported(id, message));
     }
 }

@@ -11,6 +11,7 @@
 
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
+use crate::panics::catch;
 use crate::scheduler::Scheduler;
 use crate::sys;
 use crate::task::{Task, TaskId, Wait, task_fn};
@@ -159,13 +160,27 @@ impl Remote {
             return;
         }
         // A task that is woken over and over while the scheduler is busy is woken once.
-        if let (Message::Wake(task), Some(Message::Wake(last))) = (&message, queue.messages.last())
-            && task == last
-        {
-            return;
+        let is_said = match (&message, queue.messages.last()) {
+            (Message::Wake(task), Some(Message::Wake(last))) => task == last,
+            _ => false,
+        };
+        if !is_said {
+            queue.messages.push(message);
         }
-        queue.messages.push(message);
         queue.ring();
+    }
+
+    /// The scheduler is gone: nothing that has been said, or will be, has an effect any more.
+    pub(crate) fn close(&self) {
+        let mut queue = self.lock();
+        queue.is_closed = true;
+        let (messages, bell) = (std::mem::take(&mut queue.messages), queue.bell.take());
+        drop(queue);
+        drop(bell);
+        // What a message holds may do anything when it is dropped, such as saying something here, or panic.
+        for message in messages {
+            let _ = catch(|| drop(message));
+        }
     }
 
     /// Makes sure that somebody receives the messages.
@@ -250,16 +265,12 @@ impl Task for Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         let scheduler = self.listener.scheduler();
-        let mut queue = self.remote.lock();
-        let bell = queue.bell.take();
-        queue.has_rung = false;
         if scheduler.0.ending.get() {
-            queue.is_closed = true;
-            let messages = std::mem::take(&mut queue.messages);
-            drop(queue);
-            drop((messages, bell));
-            return;
+            return self.remote.close();
         }
+        let mut queue = self.remote.lock();
+        queue.has_rung = false;
+        let bell = queue.bell.take();
         drop(queue);
         drop(bell);
         // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf. There

@@ -162,6 +162,10 @@ impl Drop for Scheduler {
         self.core.mailbox.ending.set(true);
         self.settle();
         self.cancel_each(|_| true);
+        // The service that receives what other threads say has done so, if there was one.
+        if let Some(remote) = self.core.mailbox.remote.get() {
+            remote.close();
+        }
         self.core.mailbox.orphaned.set(true);
     }
 }

@@ -181,6 +181,28 @@ fn what_a_scheduler_that_is_gone_is_to_call_is_dropped_at_once() {
 }
 
 #[test]
+fn what_panics_when_a_scheduler_that_is_gone_drops_it_keeps_nothing_else_from_being_dropped() {
+    struct Explodes;
+
+    impl Drop for Explodes {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    let scheduler = Scheduler::new();
+    let remote = scheduler.remote().expect("descriptors");
+    for explodes in [Explodes, Explodes] {
+        remote.call(move |_| drop(explodes));
+    }
+    let (sender, receiver) = mpsc::channel::<()>();
+    remote.call(move |_| drop(sender));
+    drop(scheduler);
+    assert!(remote.is_closed());
+    assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+}
+
+#[test]
 fn another_thread_can_spawn_cancel_drain_and_stop() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

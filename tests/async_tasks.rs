@@ -11,6 +11,7 @@ use futures::{LONG, is_closed, pair, turns};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -181,6 +182,20 @@ fn a_joined_task_gives_its_value_its_panic_or_its_cancellation() {
         let expected = [Ok(7), Err(JoinError::Panicked), Err(JoinError::Cancelled), Err(JoinError::Cancelled)];
         assert_eq!(*results.borrow(), expected);
     });
+}
+
+#[test]
+fn a_task_that_is_dropped_with_its_scheduler_is_cancelled_even_if_that_is_because_of_a_panic() {
+    let kept = Cell::new(None);
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let mut scheduler = Scheduler::new();
+        kept.set(Some(future::spawn(&scheduler.handle(), std::future::pending::<()>())));
+        turns(&mut scheduler);
+        panic!("of whoever has made the scheduler");
+    }));
+    assert!(unwound.is_err());
+    let task = kept.take().expect("it was kept");
+    assert_eq!(task.try_join().expect("it has ended"), Err(JoinError::Cancelled));
 }
 
 #[test]

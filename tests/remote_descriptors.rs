@@ -1,5 +1,5 @@
 //! What other threads say when no descriptor is left. It needs a program of its own, because the limit that it lowers is the
-//! whole process's.
+//! whole process's; its tests run one at a time.
 
 #[path = "common/limited.rs"]
 mod limited;
@@ -9,26 +9,40 @@ use limited::within_limit;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
+
+/// Whose turn it is.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Lowers the limit of descriptors to this while something is done.
+fn with_limit(limit: u64, what: impl FnOnce()) {
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: before.maximum }).expect("lowered");
+    what();
+    setrlimit(Resource::Nofile, before).expect("and raised again");
+}
+
+/// Cancels every task that there is, services, too.
+fn cancel_everybody(scheduler: &mut Scheduler) {
+    scheduler.spawn(task_fn("operator", |cx| {
+        let others = cx.tasks().into_iter().filter(|task| task.id != cx.id());
+        others.for_each(|task| cx.cancel(task.id));
+        Ok(Wait::Done)
+    }));
+    scheduler.run();
+}
 
 #[test]
 fn a_scheduler_whose_service_was_cancelled_hears_other_threads_although_no_descriptor_is_left() {
     within_limit(|| {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scheduler = Scheduler::new();
         let remote = scheduler.remote().expect("descriptors");
-        let limit = getrlimit(Resource::Nofile);
         let lowest_free = File::open("/dev/null").expect("every Unix has it").as_raw_fd() as u64;
-        setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), maximum: limit.maximum }).expect("lowered");
-        scheduler.spawn(task_fn("operator", |cx| {
-            let others = cx.tasks().into_iter().filter(|task| task.id != cx.id());
-            others.for_each(|task| cx.cancel(task.id));
-            Ok(Wait::Done)
-        }));
-        scheduler.run();
-        setrlimit(Resource::Nofile, limit).expect("and raised again");
+        with_limit(lowest_free, || cancel_everybody(&mut scheduler));
         let is_called = Arc::new(AtomicBool::new(false));
         let called = Arc::clone(&is_called);
         let thread = thread::spawn(move || {
@@ -45,6 +59,20 @@ fn a_scheduler_whose_service_was_cancelled_hears_other_threads_although_no_descr
 }
 
 #[test]
+fn a_scheduler_that_could_not_replace_its_service_is_gone_for_other_threads_when_it_is_dropped() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut scheduler = Scheduler::new();
+    let remote = scheduler.remote().expect("descriptors");
+    // Not even those that the service has had.
+    with_limit(0, || cancel_everybody(&mut scheduler));
+    let (sender, receiver) = mpsc::channel::<()>();
+    remote.call(move |_| drop(sender));
+    drop(scheduler);
+    assert!(remote.is_closed());
+    assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected), "whoever waits for it waits for ever");
+}
+
+#[test]
 fn what_is_said_while_the_service_is_replaced_is_heard_by_the_next() {
     /// Says something when it is dropped.
     struct LastWords(Remote, Arc<AtomicBool>);
@@ -56,6 +84,7 @@ fn what_is_said_while_the_service_is_replaced_is_heard_by_the_next() {
         }
     }
 
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scheduler = Scheduler::new();
     let remote = scheduler.remote().expect("descriptors");
     let is_called = Arc::new(AtomicBool::new(false));

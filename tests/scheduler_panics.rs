@@ -197,6 +197,26 @@ fn a_panic_in_the_name_that_an_observer_asks_for_ends_nobody_elses_task() {
 }
 
 #[test]
+fn an_observer_that_panics_when_a_task_reports_something_does_not_end_that_task() {
+    struct Strict;
+    impl Observer for Strict {
+        fn reported(&mut self, _id: TaskId, message: &str) {
+            panic!("nobody may say {message}");
+        }
+    }
+    let mut world = World::new();
+    world.scheduler.observe(Strict);
+    let trace = world.trace.clone();
+    world.spawn("reporter", move |cx, _| {
+        cx.report("anything");
+        trace.add("goes on");
+        Ok(Wait::Done)
+    });
+    world.run();
+    assert_eq!(world.trace.take(), ["reporter: ready", "goes on", "reporter dropped"]);
+}
+
+#[test]
 fn an_error_that_panics_when_it_is_dropped_ends_nobody_elses_task() {
     struct Explosive;
     impl std::fmt::Debug for Explosive {

@@ -12,7 +12,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll};
-use std::thread;
 
 /// Makes a task of a future, and returns what waits for its result. It runs in the next turn.
 ///
@@ -102,8 +101,11 @@ impl<T> Drop for RunningTask<T> {
     fn drop(&mut self) {
         let shared = &self.shared;
         if shared.outcome.borrow().is_none() {
-            // A panic drops what the future holds while it unwinds; a cancelled task is dropped in peace.
-            shared.end(Err(if thread::panicking() { JoinError::Panicked } else { JoinError::Cancelled }));
+            // A panic drops what the future holds while it is polled. (That the thread panics may be no fault of this task: it is so,
+            // too, when the scheduler is dropped because of that.)
+            let polled = shared.scheduler.0.futures.running();
+            let is_polled = polled.is_some() && polled == shared.task.get();
+            shared.end(Err(if is_polled { JoinError::Panicked } else { JoinError::Cancelled }));
         }
     }
 }
