@@ -300,6 +300,8 @@ impl Scheduler {
                 at => Patience::Until(self.core.epoch.instant(at)),
             };
         } else if may_leave && self.core.are_new() {
+            // It is another turn all the same, and what the one before has done may have taken long.
+            self.core.set_now(self.poller.now());
             return false;
         }
         if let Err(error) = self.poller.wait(patience, &mut self.core.waiters) {

@@ -361,6 +361,23 @@ fn what_was_done_before_the_run_does_not_count_as_slept() {
 }
 
 #[test]
+fn what_was_done_in_the_turn_before_does_not_count_as_slept_by_those_who_were_spawned_in_it() {
+    let mut world = World::new();
+    let (script, trace) = (world.script.clone(), world.trace.clone());
+    world.spawn("parent", move |cx, _| {
+        cx.spawn(Scripted::new("child", &trace, |cx, n| {
+            Ok(if n == 0 { Wait::Until(cx.now() + ms(100)) } else { Wait::Done })
+        }));
+        script.advance(ms(200));
+        Ok(Wait::Done)
+    });
+    // Not turn by turn: a run leaves out the poll before new tasks.
+    world.scheduler.run();
+    assert_eq!(world.script.elapsed(), ms(300));
+    assert_eq!(world.script.waits(), 1);
+}
+
+#[test]
 fn the_table_shows_since_when_a_task_waits_and_how_often_it_was_resumed() {
     let mut world = World::new();
     // A wait that is said again counts anew; so does one that is said for the first time, and one after an error.
