@@ -37,11 +37,28 @@ pub trait Observer {
     fn poll_failed(&mut self, error: &io::Error) {}
 }
 
-/// The system's reason in its own words, for a person: `error` without the number that Rust adds to it.
+/// The system's reason in its own words, for a person: `error` without the number that Rust adds to its end.
 pub fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
-    if let Some(end) = text.rfind(" (os error ") {
-        text.truncate(end);
+    if let Some(begin) = text.rfind(" (os error ")
+        && text[begin..].bytes().position(|byte| byte == b')') == Some(text.len() - begin - 1)
+    {
+        text.truncate(begin);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_loses_the_number_at_its_end_and_nothing_else() {
+        let error = io::Error::from_raw_os_error(libc::ENOENT);
+        let words = reason(&error);
+        assert!(!words.is_empty() && !words.contains("os error"), "{words}");
+        let wrapped = io::Error::other(format!("cannot open 'x': {error}; it was there (yesterday)"));
+        assert_eq!(reason(&wrapped), wrapped.to_string());
+        assert_eq!(reason(&io::Error::other(format!("cannot open 'x': {error}"))), format!("cannot open 'x': {words}"));
+    }
 }
