@@ -59,8 +59,8 @@
 //! # Misuse is an error, not a mystery
 //! - A second task that waits for the same side of a descriptor is told [`WaitError::Busy`]; the first goes on waiting.
 //! - A wait for a number that is negative, closed, or was closed and given to another file, ends with
-//!   [`WaitError::Closed`]. (Elsewhere than on Linux one TCP socket looks like another: there it is who waits second that is
-//!   refused.)
+//!   [`WaitError::Closed`]. (One eventfd, timerfd or the like looks like another, and so does one TCP socket elsewhere than on
+//!   Linux: there it is who waits second that is refused.)
 //! - A task that fails or panics ends alone; the [`Observer`] is told.
 //! - A descriptor that the scheduler has [adopted](Handle::adopt) is closed in the right order, by one function.
 //!

@@ -183,7 +183,8 @@ impl Future for Writable<'_> {
 /// [`readable`] for a descriptor that the scheduler does not own, by its number: standard input, say.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open.
+/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open. An error of the kind `Other`: it
+/// is awaited by somebody who is not a task of `scheduler`.
 ///
 /// ```no_run
 /// use fdtask::{Scheduler, future};
@@ -205,7 +206,8 @@ pub async fn readable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
 /// [`writable`] for a descriptor that the scheduler does not own, by its number.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open.
+/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open. An error of the kind `Other`: it
+/// is awaited by somebody who is not a task of `scheduler`.
 pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
     ready_fd(scheduler, Side::Send, fd).await
 }
