@@ -53,11 +53,13 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     let mut listeners = listeners(config, passed)?;
     let manager =
         Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
-    let limit = config.max_connections.map(Limit::new);
     let fleet = Fleet::default();
 
     let own = listeners.remove(0);
     let addresses: Vec<_> = own.iter().map(Listener::address).collect();
+    // Acceptors that share a limit look for descriptors together, so several have one, though it may be out of reach.
+    let is_alone = listeners.is_empty() && own.len() == 1;
+    let limit = config.max_connections.or((!is_alone).then_some(usize::MAX)).map(Limit::new);
     let mut first = Worker::new(config, own, limit.as_ref())?;
     check_descriptor_limit(config, addresses.len(), &first.diagnostics);
     let signals = control::signals(&first.scheduler.handle());
