@@ -50,9 +50,13 @@ fn fail(code: u8, what: &str) -> ExitCode {
 fn serve(config: &Config) -> Result<ExitCode, String> {
     // First of all, while there is one thread and nobody else has descriptors.
     let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
-    let mut listeners = listeners(config, passed)?;
     let manager =
         Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
+    let mut first = Worker::new(config)?;
+    // Before anybody can connect: a signal to end is to cut nobody off.
+    let signals = control::signals(&first.scheduler.handle());
+    let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
+    let mut listeners = listeners(config, passed)?;
     let fleet = Fleet::default();
 
     let own = listeners.remove(0);
@@ -60,10 +64,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     // Acceptors that share a limit look for descriptors together, so several have one, though it may be out of reach.
     let is_alone = listeners.is_empty() && own.len() == 1;
     let limit = config.max_connections.or((!is_alone).then_some(usize::MAX)).map(Limit::new);
-    let mut first = Worker::new(config, own, limit.as_ref())?;
+    first.accept_from(config, own, limit.as_ref())?;
     check_descriptor_limit(config, addresses.len(), &first.diagnostics);
-    let signals = control::signals(&first.scheduler.handle());
-    let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
     if !listeners.is_empty() {
         wait_for_others(&mut first, &fleet)?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
@@ -127,7 +129,8 @@ fn start_others(
         let (config, limit, fleet) = (config.clone(), limit.cloned(), fleet.clone());
         let (have_tried, failure) = (Arc::clone(&have_tried), Arc::clone(&failure));
         let worker = move || {
-            let worker = Worker::new(&config, own, limit.as_ref()).and_then(|worker| {
+            let worker = Worker::new(&config).and_then(|mut worker| {
+                worker.accept_from(&config, own, limit.as_ref())?;
                 let remote = worker.scheduler.remote();
                 fleet.join(remote.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?);
                 Ok(worker)

@@ -168,6 +168,17 @@ fn out_of_descriptors_with_an_empty_queue_is_idle_and_serves_the_next_who_comes(
 }
 
 #[test]
+fn whoever_could_never_serve_anybody_does_not_begin() {
+    // The acceptors that share a limit hear of each other by way of two descriptors, without which they would accept nobody.
+    for descriptors in 7..10 {
+        let args = ["--listen", "127.0.0.1:0", "--max-connections", "5"];
+        let mut server = Server::builder().args(args).after(&format!("ulimit -n {descriptors}")).spawn();
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(1), "with {descriptors}");
+        assert!(server.stderr.all().iter().any(|line| line.contains("cannot")), "{:?}", server.stderr.all());
+    }
+}
+
+#[test]
 fn started_with_a_limit_of_20_descriptors_it_serves_whom_it_can_and_then_the_others() {
     let server = Server::builder().args(["--listen", "127.0.0.1:0"]).after("ulimit -n 20").spawn();
     let mut queue: Vec<Client> = (0..24).map(|_| asked(&server)).collect();

@@ -343,6 +343,24 @@ fn whoever_connects_while_the_workers_begin_to_listen_is_served() {
 
 #[test]
 #[ignore = "needs strace"]
+fn whoever_connects_before_a_signal_to_end_is_served_though_the_workers_only_begin_to_listen() {
+    let free = TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let (mut server, _held_up) = held_up(free, "listen:delay_exit=200000");
+    let mut early = Vec::new();
+    eventually("somebody listens", LIMIT, || {
+        early.extend(Client::try_connect(free, LIMIT));
+        !early.is_empty()
+    });
+    early[0].send(b"Am I too early?");
+    server.signal(Signal::TERM);
+    early[0].expect_answer(b"Am I too early?");
+    early[0].expect_end();
+    drop(early);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs strace"]
 fn a_daemon_that_begins_while_the_workers_of_another_do_does_not_get_their_port() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let (server, strace) = held_up(free, "bind:delay_enter=300000");
