@@ -7,7 +7,7 @@ mod daemon;
 use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
 use daemon::control::{self, Control};
 use daemon::fleet::Fleet;
-use daemon::manager::Manager;
+use daemon::manager::{self, Manager};
 use daemon::worker::Worker;
 use fdtask::net::{Limit, Listener, raise_descriptor_limit};
 use fdtask::{Log, Wait, reason, task_fn};
@@ -74,14 +74,12 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     for address in addresses {
         first.out.line(&format!("Listening on {address}"));
     }
-    if let Err(error) = manager.ready() {
-        first.diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
-    }
     let control = first.scheduler.spawn_service(Control {
         signals,
         drain_timeout: config.drain_timeout,
         diagnostics: first.diagnostics.clone(),
         manager,
+        news: Some(manager::READY),
         fleet: fleet.clone(),
         told_to_end: None,
         has_explained: false,
