@@ -7,7 +7,7 @@ mod daemon;
 use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
 use daemon::control::{self, Control};
 use daemon::fleet::Fleet;
-use daemon::manager::Manager;
+use daemon::manager::{self, Manager};
 use daemon::worker::Worker;
 use fdtask::net::{Limit, Listener, raise_descriptor_limit};
 use fdtask::{Log, Wait, reason, task_fn};
@@ -50,18 +50,22 @@ fn fail(code: u8, what: &str) -> ExitCode {
 fn serve(config: &Config) -> Result<ExitCode, String> {
     // First of all, while there is one thread and nobody else has descriptors.
     let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
-    let mut listeners = listeners(config, passed)?;
     let manager =
         Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
-    let limit = config.max_connections.map(Limit::new);
+    let mut first = Worker::new(config)?;
+    // Before anybody can connect: a signal to end is to cut nobody off.
+    let signals = control::signals(&first.scheduler.handle());
+    let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
+    let mut listeners = listeners(config, passed)?;
     let fleet = Fleet::default();
 
     let own = listeners.remove(0);
     let addresses: Vec<_> = own.iter().map(Listener::address).collect();
-    let mut first = Worker::new(config, own, limit.as_ref())?;
+    // Acceptors that share a limit look for descriptors together, so several have one, though it may be out of reach.
+    let is_alone = listeners.is_empty() && own.len() == 1;
+    let limit = config.max_connections.or((!is_alone).then_some(usize::MAX)).map(Limit::new);
+    first.accept_from(config, own, limit.as_ref())?;
     check_descriptor_limit(config, addresses.len(), &first.diagnostics);
-    let signals = control::signals(&first.scheduler.handle());
-    let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
     if !listeners.is_empty() {
         wait_for_others(&mut first, &fleet)?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
@@ -70,14 +74,12 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     for address in addresses {
         first.out.line(&format!("Listening on {address}"));
     }
-    if let Err(error) = manager.ready() {
-        first.diagnostics.line(&format!("fdtask: cannot tell the service manager: {}", reason(&error)));
-    }
     let control = first.scheduler.spawn_service(Control {
         signals,
         drain_timeout: config.drain_timeout,
         diagnostics: first.diagnostics.clone(),
         manager,
+        news: Some(manager::READY),
         fleet: fleet.clone(),
         told_to_end: None,
         has_explained: false,
@@ -125,7 +127,8 @@ fn start_others(
         let (config, limit, fleet) = (config.clone(), limit.cloned(), fleet.clone());
         let (have_tried, failure) = (Arc::clone(&have_tried), Arc::clone(&failure));
         let worker = move || {
-            let worker = Worker::new(&config, own, limit.as_ref()).and_then(|worker| {
+            let worker = Worker::new(&config).and_then(|mut worker| {
+                worker.accept_from(&config, own, limit.as_ref())?;
                 let remote = worker.scheduler.remote();
                 fleet.join(remote.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?);
                 Ok(worker)

@@ -2,7 +2,7 @@
 //! because the limit that it lowers is the whole process's.
 
 use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Listener};
-use fdtask::{Observer, Scheduler, TaskId, Wait, task_fn};
+use fdtask::{Observer, Scheduler, TaskId, TaskInfo, Wait, task_fn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::cell::Cell;
 use std::fs::File;
@@ -22,9 +22,11 @@ impl Observer for Reports {
 
 #[test]
 fn an_acceptor_that_is_out_of_descriptors_says_so_once_a_second_and_tries_again() {
-    check(None);
+    check(None, 1);
     // Other threads are to reach it when there is room, which takes descriptors, too.
-    check(Some(Limit::new(10)));
+    check(Some(&Limit::new(10)), 1);
+    // Several do together what one does, if they have heard of each other while there were descriptors for that.
+    check(Some(&Limit::new(usize::MAX)), 5);
     check_drain();
 }
 
@@ -51,14 +53,22 @@ fn without_descriptors(what: impl FnOnce()) {
     setrlimit(Resource::Nofile, limit).expect("and raised again");
 }
 
-fn check(limit: Option<Limit>) {
+/// So many acceptors, each with a client who waits.
+fn check(limit: Option<&Limit>, acceptors: usize) {
     let mut scheduler = Scheduler::new();
     let reports = Rc::new(Cell::new(0));
     scheduler.observe(Reports(Rc::clone(&reports)));
-    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-    let client = TcpStream::connect(listener.address()).expect("it listens");
-    let acceptor = Acceptor::new(&scheduler.handle(), listener, Echo::new).with_limit(limit);
-    let acceptor = scheduler.spawn(acceptor);
+    let (acceptors, clients): (Vec<TaskId>, Vec<TcpStream>) = (0..acceptors)
+        .map(|_| {
+            let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+            let client = TcpStream::connect(listener.address()).expect("it listens");
+            let acceptor = Acceptor::new(&scheduler.handle(), listener, Echo::new).with_limit(limit.cloned());
+            (scheduler.spawn(acceptor), client)
+        })
+        .unzip();
+    if acceptors.len() > 1 {
+        scheduler.remote().expect("there are descriptors yet");
+    }
     let retries = 6;
     let handle = scheduler.handle();
     let mut is_over = false;
@@ -74,18 +84,22 @@ fn check(limit: Option<Limit>) {
     let elapsed = begin.elapsed();
 
     assert!(reports.get() > 0, "it was not out of descriptors: the test is void");
-    assert!(reports.get() <= 1 + elapsed.as_secs(), "{} reports in {elapsed:?}", reports.get());
+    let most = (1 + elapsed.as_secs()) * acceptors.len() as u64;
+    assert!(reports.get() <= most, "{} reports in {elapsed:?}", reports.get());
     let tasks = scheduler.tasks();
-    let info = tasks.iter().find(|task| task.id == acceptor).expect("it goes on");
-    assert!(info.resumes > 2, "it has tried again: {info:?}");
+    let resumes: Vec<u64> = tasks.iter().filter(|task| acceptors.contains(&task.id)).map(|task| task.resumes).collect();
+    assert!(
+        resumes.len() == acceptors.len() && resumes.iter().all(|resumes| *resumes >= 2),
+        "all try again: {tasks:?}"
+    );
     // The first pauses are shorter: 1 ms, then twice as long each time.
     let most = 20 + 2 * elapsed.as_millis() / DESCRIPTORS_RETRY.as_millis();
-    assert!(u128::from(info.resumes) <= most, "it does not spin: {info:?} in {elapsed:?}");
+    assert!(u128::from(resumes.iter().sum::<u64>()) <= most, "they do not spin: {tasks:?} in {elapsed:?}");
     // Whoever waits is served when there is a descriptor.
     let end = Instant::now() + Duration::from_secs(20);
-    while scheduler.tasks().len() < 3 {
+    let served = |tasks: &[TaskInfo]| tasks.iter().filter(|task| task.name.starts_with("echo")).count();
+    while served(&scheduler.tasks()) < clients.len() {
         assert!(Instant::now() < end, "nobody is accepted: {:?}", scheduler.tasks());
         scheduler.turn();
     }
-    drop(client);
 }

@@ -105,17 +105,25 @@ fn a_client_is_accepted_as_soon_as_another_leaves_when_out_of_descriptors() {
 
 #[test]
 fn clients_that_have_left_the_queue_do_not_keep_those_behind_them_waiting() {
-    // With room for four at a time, 600 of them would take half a minute if the server always paused for the 200 ms that it
-    // pauses when nothing changes.
-    const GONE: usize = 600;
-    let server = Server::start(&[]);
-    warm_up(&server, server.address());
-    leave_room_for(&server, 4);
-    server.pause();
-    (0..GONE).for_each(|_| drop(asked(&server)));
-    let mut client = asked(&server);
-    server.go_on();
-    client.expect_answer(b"Me, too");
+    // With room for four at a time, 1,200 of them would take a minute if the server always paused for the 200 ms that it pauses
+    // when nothing changes; and a good part of that if three workers paused together.
+    const GONE: usize = 1_200;
+    for workers in ["1", "3"] {
+        let server = Server::start(&["--workers", workers]);
+        warm_up(&server, server.address());
+        leave_room_for(&server, 4);
+        server.pause();
+        (0..GONE).for_each(|_| drop(asked(&server)));
+        // Enough for each worker to have one. Whoever has been answered leaves a place to the next.
+        let mut queue: Vec<Client> = (0..20).map(|_| asked(&server)).collect();
+        let took = faults::timed(|| {
+            server.go_on();
+            while !queue.is_empty() {
+                take_answered(&mut queue);
+            }
+        });
+        assert!(took < LIMIT / 4, "{took:?} with {workers} workers");
+    }
 }
 
 #[test]
@@ -157,6 +165,17 @@ fn out_of_descriptors_with_an_empty_queue_is_idle_and_serves_the_next_who_comes(
     assert_eq!(heard(&next), Heard::Nothing);
     drop(clients.pop());
     next.expect_answer(b"Me, too");
+}
+
+#[test]
+fn whoever_could_never_serve_anybody_does_not_begin() {
+    // The acceptors that share a limit hear of each other by way of two descriptors, without which they would accept nobody.
+    for descriptors in 7..10 {
+        let args = ["--listen", "127.0.0.1:0", "--max-connections", "5"];
+        let mut server = Server::builder().args(args).after(&format!("ulimit -n {descriptors}")).spawn();
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(1), "with {descriptors}");
+        assert!(server.stderr.all().iter().any(|line| line.contains("cannot")), "{:?}", server.stderr.all());
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The service manager's protocols, as `sd_listen_fds(3)` and `sd_notify(3)` describe them: listeners that are passed at the
-//! start, and telling when the daemon is ready and when it is stopping.
+//! The service manager's protocol for listeners that are passed at the start, as `sd_listen_fds(3)` describes it. What the
+//! manager is told is in `sd_notify.rs`.
 //!
 //! The listener is passed as the standard error of a shell, which makes it descriptor 3, sets `LISTEN_PID` to its own number,
 //! and becomes the daemon.
@@ -12,13 +12,12 @@ mod faults;
 use common::{Client, LIMIT, Server, Signal, eventually, payload, payload_of};
 use faults::{Heard, client_that_never_reads, descriptors, heard, served};
 use fdtask::net::Listener;
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
-use std::path::PathBuf;
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -26,6 +25,9 @@ use std::time::Duration;
 
 /// Makes what was passed as standard error descriptor 3, and standard error the pipe that standard output is.
 const PASS_ONE: &str = "exec 3<&2 2>&1; export LISTEN_FDS=1 LISTEN_PID=$$";
+
+/// `IPPROTO_MPTCP`.
+const MULTIPATH_TCP: i32 = 262;
 
 /// A listener as the service manager opens it, and its address. Unlike one of the daemon's own it is blocking.
 fn listener() -> (TcpListener, SocketAddr) {
@@ -118,6 +120,25 @@ fn connections_of_a_passed_listener_are_like_all_others() {
 }
 
 #[test]
+fn a_passed_listener_of_multipath_tcp_is_served() {
+    let Ok(socket) = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(MULTIPATH_TCP))) else {
+        return eprintln!("left out: this system has no multipath TCP");
+    };
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    socket.listen(8).expect("it can listen");
+    let listener = TcpListener::from(socket);
+    let server = activated(&listener);
+    // One speaks plain TCP with it, as most clients do, and one its own protocol.
+    let mut plain = Client::connect(server.address());
+    plain.ask(b"plain");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(MULTIPATH_TCP))).expect("another one");
+    socket.connect(&server.address().into()).expect("it can connect");
+    let mut client = Client { stream: socket.into() };
+    client.stream.set_read_timeout(Some(LIMIT)).expect("a timeout can be set");
+    client.ask(b"multipath");
+}
+
+#[test]
 fn what_is_passed_to_another_process_is_left_alone() {
     let elsewhere = [
         "export LISTEN_FDS=1 LISTEN_PID=1",
@@ -162,7 +183,8 @@ fn a_passed_descriptor_that_is_no_listener_is_one_clear_line_and_exit_1() {
 }
 
 fn unix_listener() -> OwnedFd {
-    let name = UnixAddress::from_abstract_name(unique_name("listener")).expect("a short name is a name");
+    let name = UnixAddress::from_abstract_name(format!("fdtask-test-{}-listener", std::process::id()))
+        .expect("a short name is a name");
     std::os::unix::net::UnixListener::bind_addr(&name).expect("a name of our own is free").into()
 }
 
@@ -202,134 +224,6 @@ fn a_restart_on_a_passed_listener_loses_no_client() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-}
-
-/// A name that no other test, and no other run of this one, uses.
-fn unique_name(what: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("fdtask-test-{}-{}-{what}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// The service manager's end of `NOTIFY_SOCKET`, at a path of the file system, which is removed in the end.
-struct Manager {
-    socket: UnixDatagram,
-    path: Option<PathBuf>,
-}
-
-impl Manager {
-    fn at_path() -> (Manager, String) {
-        let path = std::env::temp_dir().join(unique_name("notify"));
-        let socket = UnixDatagram::bind(&path).expect("a path of our own is free");
-        let name = path.to_str().expect("a path of our own is text").to_owned();
-        (Manager::new(socket, Some(path)), name)
-    }
-
-    fn abstract_name() -> (Manager, String) {
-        let name = unique_name("notify");
-        let address = UnixAddress::from_abstract_name(&name).expect("a short name is a name");
-        let socket = UnixDatagram::bind_addr(&address).expect("a name of our own is free");
-        (Manager::new(socket, None), format!("@{name}"))
-    }
-
-    fn new(socket: UnixDatagram, path: Option<PathBuf>) -> Manager {
-        socket.set_read_timeout(Some(LIMIT)).expect("a timeout can be set");
-        Manager { socket, path }
-    }
-
-    /// The next message, a variable a line.
-    #[track_caller]
-    fn receive(&self) -> Vec<String> {
-        let mut message = [0; 4096];
-        let len = self.socket.recv(&mut message).expect("the daemon tells its manager something");
-        String::from_utf8_lossy(&message[..len]).lines().map(str::to_owned).collect()
-    }
-
-    /// Whether there is a message now.
-    fn has_message(&self) -> bool {
-        self.socket.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let has_message = self.socket.recv(&mut [0; 4096]).is_ok();
-        self.socket.set_nonblocking(false).expect("a socket can be made blocking");
-        has_message
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // Nothing is lost if it is gone.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-#[track_caller]
-fn expect_ready_and_stopping(manager: &Manager, name: &str) {
-    let (listener, address) = listener();
-    let mut server = Server::builder().env("NOTIFY_SOCKET", name).after(PASS_ONE).stderr(share(&listener)).spawn();
-    let message = manager.receive();
-    assert!(message.contains(&"READY=1".to_owned()), "{message:?}");
-    let mut clients = served(address, 3);
-    assert!(!manager.has_message(), "it is told once");
-    server.signal(Signal::TERM);
-    let message = manager.receive();
-    assert!(message.contains(&"STOPPING=1".to_owned()), "{message:?}");
-    for client in &mut clients {
-        client.expect_end();
-    }
-    assert!(server.is_running(), "it tells that it is stopping when it begins to, not when it has");
-    drop(clients);
-    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
-    assert!(!manager.has_message(), "it is told once");
-}
-
-#[test]
-fn the_manager_is_told_when_it_is_ready_and_when_it_is_stopping() {
-    let (manager, name) = Manager::at_path();
-    expect_ready_and_stopping(&manager, &name);
-}
-
-#[test]
-fn a_manager_with_an_abstract_name_is_told_the_same() {
-    let (manager, name) = Manager::abstract_name();
-    expect_ready_and_stopping(&manager, &name);
-}
-
-#[test]
-fn it_is_ready_when_it_can_be_connected_to_and_told_to_end() {
-    for _ in 0..20 {
-        let (manager, name) = Manager::abstract_name();
-        let args = ["--listen", "127.0.0.1:0"];
-        let mut server = Server::builder().args(args).env("NOTIFY_SOCKET", &name).spawn();
-        assert!(manager.receive().contains(&"READY=1".to_owned()));
-        // Whoever has been told so may at once connect (here: find the listening socket), and end the daemon in order.
-        assert!(descriptors(&server).iter().any(|(_, file)| file.starts_with("socket:")));
-        server.signal(Signal::TERM);
-        assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
-    }
-}
-
-#[test]
-fn a_manager_that_is_not_there_or_does_not_listen_costs_a_line_and_no_service() {
-    let (full, full_name) = Manager::at_path();
-    let filler = UnixDatagram::unbound().expect("a socket can be made");
-    filler.set_nonblocking(true).expect("a socket can be made non-blocking");
-    while filler.send_to(b"x", full.path.as_ref().expect("it has a path")).is_ok() {}
-    for name in [full_name.as_str(), "/nowhere/to/be/found", "@fdtask-test-nobody"] {
-        let args = ["--listen", "127.0.0.1:0"];
-        let mut server = Server::builder().args(args).env("NOTIFY_SOCKET", name).spawn();
-        served(server.address(), 3);
-        let line = server.stderr.wait_for_line(LIMIT, |line| line.contains("manager"));
-        assert!(line.starts_with("fdtask: "), "{line}");
-        server.signal(Signal::TERM);
-        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "with {name}: {:?}", server.stderr.all());
-    }
-}
-
-#[test]
-fn an_empty_notify_socket_is_none() {
-    let server = Server::builder().args(["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", "").spawn();
-    served(server.address(), 3);
-    assert_eq!(server.stderr.all(), [""; 0]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
 use super::fleet::{Fleet, lock};
-use super::manager::Manager;
+use super::manager::{Manager, STOPPING};
 use fdtask::{Context, Handle, Log, Remote, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,12 +17,17 @@ const TABLES_TIMEOUT: Duration = Duration::from_secs(1);
 /// wonder.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How soon a service manager that had no time is told again.
+const MANAGER_RETRY: Duration = Duration::from_millis(200);
+
 /// Waits for signals, and does what they stand for.
 pub struct Control {
     pub signals: Signals,
     pub drain_timeout: Duration,
     pub diagnostics: Log,
     pub manager: Manager,
+    /// What the manager is to be told and has not been.
+    pub news: Option<&'static str>,
     pub fleet: Fleet,
     /// When a signal to end has come. A drain may have begun without: the daemon ends by itself when a listener is broken.
     pub told_to_end: Option<Instant>,
@@ -51,8 +56,18 @@ impl Control {
     fn drain(&mut self, cx: &mut Context<'_>) {
         self.told_to_end = Some(cx.now());
         self.fleet.drain(&cx.handle(), cx.now() + self.drain_timeout);
-        if let Err(error) = self.manager.stopping() {
-            cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
+        self.news = Some(STOPPING);
+    }
+
+    /// Tells the service manager what is new. To whoever has no time now it is told later: a daemon that does not say that it
+    /// is ready may be taken for one that hangs.
+    fn tell_manager(&mut self, cx: &mut Context<'_>) {
+        let Some(news) = self.news.take() else { return };
+        let Err(error) = self.manager.tell(news) else { return };
+        cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.news = Some(news);
+            cx.or(Wait::Until(cx.now() + MANAGER_RETRY));
         }
     }
 
@@ -123,6 +138,7 @@ impl Task for Control {
                 _ => self.drain(cx),
             }
         }
+        self.tell_manager(cx);
         self.explain_drain(cx);
         self.show_tables(cx);
         // One collection at a time: a worker makes a task of each call, and a busy one would show all of these in its table.

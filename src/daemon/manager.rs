@@ -5,6 +5,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+/// The daemon listens.
+pub const READY: &str = "READY=1";
+
+/// The daemon has begun to drain.
+pub const STOPPING: &str = "STOPPING=1";
+
 /// The service manager, if there is one that wants to be told (`NOTIFY_SOCKET`).
 pub struct Manager(Option<(UnixDatagram, SocketAddr)>);
 
@@ -32,25 +38,13 @@ impl Manager {
         Ok(Manager(Some((socket, address))))
     }
 
-    /// The daemon listens.
+    /// Tells it this, if there is one.
     ///
     /// # Errors
-    /// The manager could not be told.
-    pub fn ready(&self) -> io::Result<()> {
-        self.tell("READY=1")
-    }
-
-    /// The daemon has begun to drain.
-    ///
-    /// # Errors
-    /// The manager could not be told.
-    pub fn stopping(&self) -> io::Result<()> {
-        self.tell("STOPPING=1")
-    }
-
-    fn tell(&self, what: &str) -> io::Result<()> {
+    /// It could not be told. `WouldBlock`: it has no time for it now.
+    pub fn tell(&self, news: &str) -> io::Result<()> {
         match &self.0 {
-            Some((socket, address)) => socket.send_to_addr(what.as_bytes(), address).map(drop),
+            Some((socket, address)) => socket.send_to_addr(news.as_bytes(), address).map(drop),
             None => Ok(()),
         }
     }

@@ -22,31 +22,43 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that accepts from `listeners`, as far as the limit has room.
+    /// A worker that accepts from nowhere yet.
     ///
     /// # Errors
     /// A line that says why it cannot begin.
-    pub fn new(config: &Config, listeners: Vec<Listener>, limit: Option<&Limit>) -> Result<Worker, String> {
+    pub fn new(config: &Config) -> Result<Worker, String> {
         let mut scheduler = Scheduler::with_poller(poller(config.poller));
         let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
         let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
-        let mut worker = Worker { scheduler, out, diagnostics, acceptors: Vec::new() };
-        for listener in listeners {
-            worker.accept_from(config, listener, limit.cloned());
-        }
-        Ok(worker)
+        Ok(Worker { scheduler, out, diagnostics, acceptors: Vec::new() })
     }
 
-    fn accept_from(&mut self, config: &Config, listener: Listener, limit: Option<Limit>) {
-        let log = (!config.quiet).then(|| self.out.clone());
-        let idle_timeout = config.idle_timeout;
-        let acceptor = Acceptor::new(&self.scheduler.handle(), listener, move |stream, peer| {
-            if let Some(log) = &log {
-                log.line(&format!("Connection from {peer}"));
-            }
-            Echo::new(stream, peer).with_idle_timeout(idle_timeout)
-        });
-        self.acceptors.push(self.scheduler.spawn(acceptor.with_limit(limit)));
+    /// Accepts from these, too, as far as the limit has room.
+    ///
+    /// # Errors
+    /// A line that says why it cannot.
+    pub fn accept_from(
+        &mut self,
+        config: &Config,
+        listeners: Vec<Listener>,
+        limit: Option<&Limit>,
+    ) -> Result<(), String> {
+        if limit.is_some() {
+            // Whoever shares the limit wakes the acceptors by way of this, for which there may be no descriptors later.
+            self.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
+        }
+        for listener in listeners {
+            let log = (!config.quiet).then(|| self.out.clone());
+            let idle_timeout = config.idle_timeout;
+            let acceptor = Acceptor::new(&self.scheduler.handle(), listener, move |stream, peer| {
+                if let Some(log) = &log {
+                    log.line(&format!("Connection from {peer}"));
+                }
+                Echo::new(stream, peer).with_idle_timeout(idle_timeout)
+            });
+            self.acceptors.push(self.scheduler.spawn(acceptor.with_limit(limit.cloned())));
+        }
+        Ok(())
     }
 
     /// Runs until everything has ended. `control` is the task that receives the signals, if this worker has it.

@@ -4,6 +4,7 @@ use super::{Futile, Limit, Listener, Stream};
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
 use crate::net::limit::{Permit, Permitted};
+use crate::net::lookout::Lookout;
 use crate::observer::reason;
 use crate::sys;
 use crate::task::{Task, Wait};
@@ -16,15 +17,6 @@ use std::time::{Duration, Instant};
 /// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
 pub const ACCEPTS_PER_RESUME_MAX: u32 = 32;
 
-/// How long an acceptor that is out of descriptors waits before it tries again, at most. Nothing tells a process that a
-/// descriptor has come free elsewhere in the system, so it has to look.
-pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
-
-/// How long it waits the first time; then twice as long each time, until it has accepted somebody. Those who hold the
-/// descriptors may have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a
-/// queue of a thousand such clients waiting for minutes.
-pub(crate) const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
-
 /// After so many bursts in a row that have not come to the end of the queue the next one is larger.
 const FULL_BURSTS_MAX: u32 = 4;
 
@@ -34,10 +26,11 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A task that accepts connections and spawns the task that `handler` makes of each.
 ///
 /// What a client or the network can do wrong between connecting and being accepted is passed over. Out of descriptors or
-/// memory, it leaves the waiting clients in the kernel's queue and tries again soon, then less and less often, but at least
-/// every [`DESCRIPTORS_RETRY`]. A listener that is broken ends it with the error. When a drain begins it accepts what is
-/// already in the queue, and ends, as a service, too. (A port that answers while the rest drains, such as one for metrics, is
-/// a service that awaits [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
+/// memory, it leaves the waiting clients in the kernel's queue and looks again soon, then less and less often, but at least
+/// every [`DESCRIPTORS_RETRY`](super::DESCRIPTORS_RETRY): it, or another one that shares its [`Limit`]. A listener that is broken ends
+/// it with the error. When a drain begins it accepts what is already in the queue, and ends, as a service, too. (A port that answers
+/// while the rest drains, such as one for metrics, is a service that awaits
+/// [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
 pub struct Acceptor<H> {
     listener: Descriptor,
     address: SocketAddr,
@@ -50,8 +43,8 @@ pub struct Acceptor<H> {
     burst: u32,
     full_bursts: u32,
     futile: Futile,
-    /// How long the next pause is for want of a descriptor.
-    descriptors_retry: Duration,
+    /// While it is out of descriptors.
+    lookout: Option<Lookout>,
     next_report: Option<Instant>,
 }
 
@@ -74,7 +67,7 @@ where
             burst: 1,
             full_bursts: 0,
             futile: Futile::default(),
-            descriptors_retry: DESCRIPTORS_RETRY_FIRST,
+            lookout: None,
             next_report: None,
         }
     }
@@ -87,7 +80,7 @@ where
 
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
-        self.descriptors_retry = DESCRIPTORS_RETRY_FIRST;
+        self.lookout = None;
         let stream = Stream::on(&cx.handle(), socket);
         let task = (self.handler)(stream, peer);
         match permit {
@@ -98,15 +91,20 @@ where
 
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
     fn not_accepted(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
+        let lookout = self.lookout.take();
+        let is_short = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM));
         match error.raw_os_error() {
             Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
             // Accept says that no descriptor is left even when nobody waits.
             _ if cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) => Ok(Wait::Done),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            _ if is_short => {
                 self.report(cx, &error);
-                let pause = self.descriptors_retry;
-                self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
-                Ok(Wait::Until(cx.now() + pause))
+                if sys::is_queue_empty(self.listener.as_fd()) {
+                    return Ok(Wait::Recv(self.listener.as_raw_fd()));
+                }
+                let rotation = self.limit.as_ref().map(Limit::rotation);
+                let lookout = self.lookout.insert(lookout.unwrap_or_else(|| Lookout::new(cx, rotation)));
+                Ok(Wait::Until(lookout.next(cx)))
             }
             // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the network, whose
             // errors Linux hands to whoever accepts next (ENETDOWN and its like). One of these that comes every time leaves
@@ -138,7 +136,7 @@ where
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.listener.as_raw_fd());
-        if cx.timed_out() && !cx.is_draining() {
+        if cx.timed_out() && !cx.is_draining() && self.lookout.is_none() {
             // After a pause the poller tells whether anybody waits at all.
             return Ok(wait);
         }
@@ -153,6 +151,7 @@ where
                     Ok(Some(permit)) => Some(permit),
                     Ok(None) => {
                         self.is_at_limit = true;
+                        self.lookout = None;
                         return Ok(Wait::Wake);
                     }
                     Err(error) => return self.not_accepted(cx, error),
@@ -162,6 +161,7 @@ where
             match sys::accept(self.listener.as_fd()) {
                 Ok((socket, peer)) => self.serve(cx, socket, peer, permit),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.lookout = None;
                     self.burst = accepted.max(1);
                     self.full_bursts = 0;
                     return Ok(match accepted {

@@ -1,5 +1,6 @@
 //! How many connections may be open at a time.
 
+use super::lookout::Rotation;
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::remote::Remote;
@@ -12,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it, on whichever
 /// thread they run. An acceptor that finds no room waits, without polling its listener, until one of the connections is
-/// closed.
+/// closed. When there are no descriptors, those who share the limit look for one together, not each for itself, which is a reason to
+/// share even one of [`usize::MAX`].
 ///
 /// What is counted are the tasks that the acceptors have spawned: a connection counts until its task has ended, and what that
 /// owned is closed. A task that hands its stream on to another should not end before that one does: it can
@@ -24,6 +26,7 @@ struct Inner {
     max: usize,
     open: AtomicUsize,
     waiting: Mutex<Vec<(Remote, TaskId)>>,
+    rotation: Rotation,
 }
 
 /// One of the connections of a [`Limit`]; open until it is dropped.
@@ -76,7 +79,8 @@ impl<T: Task> Task for Permitted<T> {
 impl Limit {
     /// At most `max` connections at a time.
     pub fn new(max: usize) -> Limit {
-        Limit(Arc::new(Inner { max, open: AtomicUsize::new(0), waiting: Mutex::default() }))
+        let (open, waiting, rotation) = (AtomicUsize::new(0), Mutex::default(), Rotation::default());
+        Limit(Arc::new(Inner { max, open, waiting, rotation }))
     }
 
     /// How many are open now: how many of their tasks have not ended.
@@ -92,6 +96,11 @@ impl Limit {
     /// How many may be open.
     pub(crate) fn max(&self) -> usize {
         self.0.max
+    }
+
+    /// What those that are out of descriptors share.
+    pub(crate) fn rotation(&self) -> &Rotation {
+        &self.0.rotation
     }
 
     /// Room for one more connection, if there is any.

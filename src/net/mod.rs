@@ -47,15 +47,17 @@ mod idle;
 mod limit;
 mod lines;
 mod listener;
+mod lookout;
 mod stream;
 
 pub use crate::futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
-pub(crate) use acceptor::DESCRIPTORS_RETRY_FIRST;
-pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
+pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor};
 pub use echo::{DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use limit::{Limit, raise_descriptor_limit};
 pub use lines::Lines;
 pub use listener::Listener;
+pub use lookout::DESCRIPTORS_RETRY;
+pub(crate) use lookout::DESCRIPTORS_RETRY_FIRST;
 pub use stream::Stream;
 
 pub(crate) use crate::futile::{Futile, try_again};

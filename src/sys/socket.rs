@@ -103,7 +103,11 @@ pub(crate) fn share_address(socket: &OwnedFd) -> io::Result<()> {
 /// and `TCP_NODELAY` (a reply is not held back for the acknowledgement of the one before it).
 pub(super) fn set_stream_options(socket: &OwnedFd) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    match set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1) {
+        // A service manager may pass a socket of multipath TCP, which has no urgent bytes.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        set => set?,
+    }
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 

@@ -23,7 +23,7 @@ pub use echoes::{Echo, example};
 pub use frames::{answers_to, payload, payload_of};
 pub use rustix::process::Signal;
 pub use server::{Lines, Server, ServerBuilder};
-pub use usage::{Usage, assert_idle, assert_idle_but_for, usage_during};
+pub use usage::{Usage, assert_idle, usage_during};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;

@@ -68,15 +68,9 @@ const IDLE_WINDOW: Duration = Duration::from_secs(1);
 /// Expects that the server does nothing: under 1% of a core, and under 20 wake-ups a second.
 #[track_caller]
 pub fn assert_idle(server: &Server, while_what: &str) {
-    assert_idle_but_for(server, 0, while_what);
-}
-
-/// [`assert_idle`], but for so many wake-ups a second that it has a reason for.
-#[track_caller]
-pub fn assert_idle_but_for(server: &Server, wakeups: u64, while_what: &str) {
     let usage = usage_during(server, IDLE_WINDOW);
     let cpu_max = IDLE_WINDOW / 100;
     assert!(usage.cpu < cpu_max, "{:?} of processor time in {IDLE_WINDOW:?} while {while_what}", usage.cpu);
-    let wakeups_max = (20 + wakeups) * IDLE_WINDOW.as_secs();
+    let wakeups_max = 20 * IDLE_WINDOW.as_secs();
     assert!(usage.wakeups < wakeups_max, "{} wake-ups in {IDLE_WINDOW:?} while {while_what}", usage.wakeups);
 }
