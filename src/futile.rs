@@ -6,6 +6,8 @@
 //! pauses between them.
 
 use crate::context::Context;
+use crate::future::sleep;
+use crate::handle::Handle;
 use crate::task::Wait;
 use std::io;
 use std::time::Duration;
@@ -16,7 +18,8 @@ pub const FUTILE_RESUMES_MAX: u8 = 8;
 /// How long a task pauses after each futile resume from then on.
 pub const FUTILE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Counts futile resumes.
+/// Counts the futile resumes in a row of one task, which is written by hand ([`wait`](Futile::wait)) or a future
+/// ([`pause`](Futile::pause)).
 #[derive(Debug, Default)]
 pub(crate) struct Futile(u8);
 
@@ -32,11 +35,21 @@ impl Futile {
             // A deadline promises nothing about the descriptor, so finding it not ready means nothing.
             return wait;
         }
-        if self.0 < FUTILE_RESUMES_MAX {
-            self.0 += 1;
-            return wait;
+        if self.is_one_too_many() { Wait::Until(cx.now() + FUTILE_PAUSE) } else { wait }
+    }
+
+    /// Nothing was achieved: pauses, unless it may be bad luck. Wait for the descriptor afterwards.
+    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
+        if self.is_one_too_many() {
+            sleep(&scheduler(), FUTILE_PAUSE).await;
         }
-        Wait::Until(cx.now() + FUTILE_PAUSE)
+    }
+
+    /// Counts one more futile resume.
+    fn is_one_too_many(&mut self) -> bool {
+        let is_one_too_many = self.0 == FUTILE_RESUMES_MAX;
+        self.0 += u8::from(!is_one_too_many);
+        is_one_too_many
     }
 }
 

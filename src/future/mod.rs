@@ -67,7 +67,6 @@ mod waits;
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
 pub use race::race;
-pub(crate) use socket::Futile;
 pub use socket::{
     Incoming, Readable, ReadableUntilDrain, Source, Writable, connect, next_signal, readable, readable_fd, writable,
     writable_fd,

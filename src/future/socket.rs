@@ -4,7 +4,7 @@ use super::list::Want;
 use super::ready::Ready;
 use super::time::sleep;
 use crate::handle::{Descriptor, Handle};
-use crate::net::{DESCRIPTORS_RETRY, DESCRIPTORS_RETRY_FIRST, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
+use crate::net::{DESCRIPTORS_RETRY, DESCRIPTORS_RETRY_FIRST, Futile, Listener, Stream};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::sys;
@@ -213,21 +213,6 @@ pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
 async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
     let mut ready = Ready::new(&scheduler.0, Reason::ready(side, fd));
     poll_fn(|cx| ready.poll(cx, Want::Wait)).await
-}
-
-/// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that
-/// is always false must not become a loop that never sleeps.
-#[derive(Default)]
-pub(crate) struct Futile(u8);
-
-impl Futile {
-    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
-        if self.0 < FUTILE_RESUMES_MAX {
-            self.0 += 1;
-        } else {
-            sleep(&scheduler(), FUTILE_PAUSE).await;
-        }
-    }
 }
 
 /// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout).

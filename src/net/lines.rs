@@ -1,7 +1,7 @@
 //! A stream, line by line.
 
-use super::{Stream, try_again};
-use crate::future::{Futile, next_turn, readable, recv_exact};
+use super::{Futile, Stream, try_again};
+use crate::future::{next_turn, readable, recv_exact};
 use std::io;
 
 /// How much is received at a time.
@@ -148,7 +148,7 @@ impl Lines {
             readable(stream).await?;
             self.returned_since_wait = 0;
             match self.receive(stream) {
-                Ok(()) => futile = Futile::default(),
+                Ok(()) => futile.reset(),
                 Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
                 Err(error) => return Err(error),
             }
