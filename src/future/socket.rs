@@ -4,7 +4,7 @@ use super::list::Want;
 use super::ready::Ready;
 use super::time::sleep;
 use crate::handle::{Descriptor, Handle};
-use crate::net::{DESCRIPTORS_RETRY, DESCRIPTORS_RETRY_FIRST, Futile, Listener, Stream};
+use crate::net::{Futile, Listener, Pauses, Refusal, Stream};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::sys;
@@ -322,21 +322,17 @@ impl Incoming {
     /// The listener is broken.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let scheduler = self.listener.scheduler();
-        let mut futile = Futile::default();
-        let mut pause = DESCRIPTORS_RETRY_FIRST;
+        let (mut futile, mut pauses) = (Futile::default(), Pauses::default());
         loop {
             readable(&self.listener).await?;
             let error = match sys::accept(self.listener.as_fd()) {
                 Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
                 Err(error) => error,
             };
-            match error.raw_os_error() {
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                    sleep(&scheduler, pause).await;
-                    pause = (pause * 2).min(DESCRIPTORS_RETRY);
-                }
-                Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
-                _ => futile.pause(|| scheduler.clone()).await,
+            match Refusal::of(&error) {
+                Refusal::Broken => return Err(error),
+                Refusal::Shortage => sleep(&scheduler, pauses.next()).await,
+                Refusal::Passing => futile.pause(|| scheduler.clone()).await,
             }
         }
     }

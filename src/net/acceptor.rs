@@ -1,9 +1,9 @@
 //! The seed's `tcp_server(address, handler)`: a task that makes tasks of connections.
 
-use super::{Futile, Limit, Listener, Stream};
+use super::limit::{Permit, Permitted};
+use super::{Futile, Limit, Listener, Pauses, Refusal, Stream};
 use crate::context::Context;
 use crate::handle::{Descriptor, Handle};
-use crate::net::limit::{Permit, Permitted};
 use crate::observer::reason;
 use crate::sys;
 use crate::task::{Task, Wait};
@@ -16,15 +16,6 @@ use std::time::{Duration, Instant};
 /// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
 pub const ACCEPTS_PER_RESUME_MAX: u32 = 32;
 
-/// How long an acceptor that is out of descriptors waits before it tries again, at most. Nothing tells a process that a
-/// descriptor has come free elsewhere in the system, so it has to look.
-pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
-
-/// How long it waits the first time; then twice as long each time, until it has accepted somebody. Those who hold the
-/// descriptors may have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a
-/// queue of a thousand such clients waiting for minutes.
-pub(crate) const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
-
 /// After so many bursts in a row that have not come to the end of the queue the next one is larger.
 const FULL_BURSTS_MAX: u32 = 4;
 
@@ -35,7 +26,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// What a client or the network can do wrong between connecting and being accepted is passed over. Out of descriptors or
 /// memory, it leaves the waiting clients in the kernel's queue and tries again soon, then less and less often, but at least
-/// every [`DESCRIPTORS_RETRY`]. A listener that is broken ends it with the error. When a drain begins it accepts what is
+/// every [`DESCRIPTORS_RETRY`](super::DESCRIPTORS_RETRY). A listener that is broken ends it with the error. When a drain begins it accepts what is
 /// already in the queue, and ends, as a service, too. (A port that answers while the rest drains, such as one for metrics, is
 /// a service that awaits [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
 pub struct Acceptor<H> {
@@ -50,8 +41,8 @@ pub struct Acceptor<H> {
     burst: u32,
     full_bursts: u32,
     futile: Futile,
-    /// How long the next pause is for want of a descriptor.
-    descriptors_retry: Duration,
+    /// For want of a descriptor.
+    pauses: Pauses,
     next_report: Option<Instant>,
 }
 
@@ -74,7 +65,7 @@ where
             burst: 1,
             full_bursts: 0,
             futile: Futile::default(),
-            descriptors_retry: DESCRIPTORS_RETRY_FIRST,
+            pauses: Pauses::default(),
             next_report: None,
         }
     }
@@ -87,7 +78,7 @@ where
 
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
-        self.descriptors_retry = DESCRIPTORS_RETRY_FIRST;
+        self.pauses = Pauses::default();
         let stream = Stream::on(&cx.handle(), socket);
         let task = (self.handler)(stream, peer);
         match permit {
@@ -98,20 +89,16 @@ where
 
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
     fn not_accepted(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
-        match error.raw_os_error() {
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
+        match Refusal::of(&error) {
+            Refusal::Broken => Err(error),
             // Accept says that no descriptor is left even when nobody waits.
             _ if cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) => Ok(Wait::Done),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            Refusal::Shortage => {
                 self.report(cx, &error);
-                let pause = self.descriptors_retry;
-                self.descriptors_retry = (pause * 2).min(DESCRIPTORS_RETRY);
-                Ok(Wait::Until(cx.now() + pause))
+                Ok(Wait::Until(cx.now() + self.pauses.next()))
             }
-            // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the network, whose
-            // errors Linux hands to whoever accepts next (ENETDOWN and its like). One of these that comes every time leaves
-            // everybody unserved, and is paused for and said.
-            _ => {
+            // If it comes every time, nobody is served: so it is paused for, and reported.
+            Refusal::Passing => {
                 let next = self.futile.wait(cx, Wait::Turn);
                 if next != Wait::Turn {
                     self.report(cx, &error);

@@ -8,16 +8,18 @@ mod idle;
 mod limit;
 mod lines;
 mod listener;
+mod refusal;
 mod stream;
 
 pub use crate::futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
-pub(crate) use acceptor::DESCRIPTORS_RETRY_FIRST;
-pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor, DESCRIPTORS_RETRY};
+pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor};
 pub use echo::{DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use limit::{Limit, raise_descriptor_limit};
 pub use lines::Lines;
 pub use listener::Listener;
+pub use refusal::DESCRIPTORS_RETRY;
 pub use stream::Stream;
 
 pub(crate) use crate::futile::{Futile, try_again};
 pub(crate) use idle::Idle;
+pub(crate) use refusal::{Pauses, Refusal};
