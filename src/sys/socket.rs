@@ -223,8 +223,8 @@ pub(crate) fn set_nonblocking(socket: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(any(target_os = "macos", target_os = "ios"))]
-fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
+/// Makes a descriptor what all that are made here are: non-blocking, and closed on exec.
+pub(super) fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
     set_nonblocking(socket)?;
     // SAFETY: no pointer is passed.
     check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
