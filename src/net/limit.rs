@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::remote::Remote;
-use crate::sys;
 use crate::task::{Task, TaskId, Wait, WaitError};
 use std::borrow::Cow;
 use std::io;
@@ -112,15 +111,6 @@ impl Limit {
     fn waiting(&self) -> MutexGuard<'_, Vec<(Remote, TaskId)>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes sure that the process may have `wanted` descriptors open, by raising its own limit as far as the system allows;
-/// returns what it may have then, which can be less, or more.
-///
-/// # Errors
-/// What `getrlimit(2)` says.
-pub fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
-    sys::raise_descriptor_limit(wanted)
 }
 
 impl Drop for Permit {

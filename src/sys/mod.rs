@@ -23,7 +23,8 @@ pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use inherit::take_passed_listeners;
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
 pub(crate) use prefetch::prefetch;
-pub(crate) use process::{Output, file_identity, raise_descriptor_limit};
+pub use process::raise_descriptor_limit;
+pub(crate) use process::{Output, file_identity};
 pub(crate) use signal::{receive_signal, signal_source};
 pub(crate) use socket::{
     accept, bound_address, check_socket, connect_error, is_queue_empty, listen, recv, recv_queue_bytes, send,

@@ -151,9 +151,12 @@ fn open_own_description(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     (flags & libc::O_NONBLOCK != 0).then_some(own)
 }
 
-/// How many descriptors the process may have open (`RLIMIT_NOFILE`), after raising that to `wanted`, or as near to it as
-/// the system lets us.
-pub(crate) fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
+/// Makes sure that the process may have `wanted` descriptors open, by raising its own limit (`RLIMIT_NOFILE`) as far as the
+/// system allows; returns how many it may have then, which can be fewer, or more.
+///
+/// # Errors
+/// What `getrlimit(2)` says. That the limit cannot be raised is no error.
+pub fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live `rlimit`.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
