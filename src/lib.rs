@@ -90,7 +90,7 @@
 //! log.rs          a log that never stalls
 //! futile.rs       a pause for a task whose descriptor says that it is ready, and never is
 //! signals.rs      signals as something to receive
-//! poller/         the contract; the array; poll; parked; sim
+//! poller/         the contract; the array; failures; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
 //! sys/            every system call and all unsafe code
 //! ```

@@ -24,6 +24,7 @@
 //!    be told from a wait for the same descriptor.
 
 mod array;
+mod failures;
 #[cfg(target_os = "linux")]
 mod parked;
 mod poll;

@@ -39,7 +39,7 @@
 //! descriptor could take the last number that the process has, which a client was waiting for.
 
 use super::array::{self, Array, bit};
-use super::poll::Failures;
+use super::failures::Failures;
 use super::{Patience, Poller, Side, Waiters};
 use crate::sys::{self, Epoll, EpollEvent};
 use std::io;
