@@ -1,6 +1,7 @@
 //! What a task may ask and say while it is being resumed.
 
-use crate::handle::{Descriptor, Handle, SPECIAL, UNTIL};
+use crate::descriptor::Descriptor;
+use crate::handle::{Handle, SPECIAL, UNTIL};
 use crate::ready::OTHERWISE;
 use crate::slots::Reason;
 use crate::state::Core;

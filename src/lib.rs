@@ -77,7 +77,8 @@
 //! ready.rs        the ready deque
 //! wait_map.rs     descriptor → task
 //! timers.rs       deadlines
-//! handle.rs       what may be said to a scheduler; descriptors that it closes
+//! handle.rs       what may be said to a scheduler
+//! descriptor.rs   descriptors that it closes
 //! observer.rs     who is told what happens
 //! diagnostics.rs  an observer that writes what goes wrong
 //! panics.rs       panics, caught and put into words
@@ -101,6 +102,7 @@
 
 pub mod channel;
 mod context;
+mod descriptor;
 mod diagnostics;
 mod filing;
 mod futile;
@@ -130,8 +132,9 @@ mod wait_map;
 mod waiters;
 
 pub use context::Context;
+pub use descriptor::Descriptor;
 pub use diagnostics::Diagnostics;
-pub use handle::{Descriptor, Handle};
+pub use handle::Handle;
 pub use log::{LOG_QUEUE_BYTES, Log, LogWriter};
 pub use notify::{Notified, Notify};
 pub use observer::{Observer, reason};

@@ -10,7 +10,8 @@
 //! begins after it was rung as well as one that sleeps already.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::scheduler::Scheduler;
 use crate::sys;
 use crate::task::{Task, TaskId, Wait, task_fn};

@@ -4,7 +4,8 @@
 //! poller's.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle, MAIL, SPECIAL, UNTIL};
+use crate::descriptor::Descriptor;
+use crate::handle::{Handle, MAIL, SPECIAL, UNTIL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};

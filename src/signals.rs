@@ -1,6 +1,7 @@
 //! Signals as something that a task waits to receive.
 
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::sys;
 use std::fmt;
 use std::io;

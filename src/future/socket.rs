@@ -3,7 +3,8 @@
 use super::list::Want;
 use super::ready::Ready;
 use super::time::sleep;
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::net::{Futile, Listener, Pauses, Refusal, Stream};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;

@@ -3,7 +3,8 @@
 use super::limit::{Permit, Permitted};
 use super::{Futile, Limit, Listener, Pauses, Refusal, Stream};
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::observer::reason;
 use crate::sys;
 use crate::task::{Task, Wait};

@@ -1,6 +1,7 @@
 //! A connected socket.
 
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::sys;
 use std::io;
 use std::net::SocketAddr;
