@@ -18,11 +18,13 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+// Notes: what the scheduler has to look at after a resume.
+
 /// Something is in the mailbox.
 pub(crate) const MAIL: u8 = 1;
 
-/// The task that runs now has said more with [`Context::or`](crate::Context::or) than a deadline, or an observer wants to hear
-/// what it waits for: so its wait cannot just be renewed.
+/// The wait that the task that runs now will return cannot just be renewed: the task has said more with
+/// [`Context::or`](crate::Context::or) than a deadline, or an observer wants to hear what it waits for.
 pub(crate) const SPECIAL: u8 = 2;
 
 /// The task that runs now has said a deadline for the wait that it is about to return.
@@ -31,7 +33,7 @@ pub(crate) const UNTIL: u8 = 4;
 /// What has been said and not yet carried out.
 #[derive(Default)]
 pub(crate) struct Mailbox {
-    /// [`MAIL`], [`SPECIAL`] and [`UNTIL`]: the one thing that is looked at after each resume.
+    /// Any of [`MAIL`], [`SPECIAL`] and [`UNTIL`]. After most resumes this is 0, and nothing else here is looked at.
     pub(crate) notes: Cell<u8>,
     /// The scheduler is being dropped, and takes no new tasks.
     pub(crate) ending: Cell<bool>,
@@ -42,7 +44,7 @@ pub(crate) struct Mailbox {
     pub(crate) drain_by: Cell<Option<Instant>>,
     /// A drain has been asked for, and is not over.
     pub(crate) draining: Cell<bool>,
-    /// The time, as it was when this turn began.
+    /// The time, as it was when this turn began. `None` only while the scheduler is being made.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) stopped: Cell<bool>,
     pub(crate) adopted: Tray<RawFd>,
@@ -61,7 +63,8 @@ pub(crate) struct Mailbox {
     pub(crate) futures: Futures,
 }
 
-/// Mail of one kind, in the order in which it came. What is taken out is no longer borrowed, so to carry it out may add more.
+/// Mail of one kind, in the order in which it came. Nothing stays borrowed when a piece has been taken out, so carrying it out
+/// may add more.
 pub(crate) struct Tray<T>(RefCell<VecDeque<T>>);
 
 impl<T> Default for Tray<T> {
@@ -84,16 +87,16 @@ impl<T> Tray<T> {
     }
 }
 
-/// A task that is to be spawned, whether as a service, and by whom.
+/// A task that is to be spawned.
 pub(crate) struct Spawned {
     pub(crate) task: Box<dyn Task>,
     pub(crate) is_service: bool,
     pub(crate) by: Option<TaskId>,
-    /// Who is told the number of the task as soon as it has one.
+    /// Is told the id of the task as soon as there is one.
     pub(crate) joins: Option<Rc<dyn Joins>>,
 }
 
-/// Somebody who waits for the end of a task that is to be spawned, and has to know its number for that.
+/// Somebody who waits for the end of a task that is to be spawned, and needs its id for that.
 pub(crate) trait Joins {
     /// The task is this one.
     fn is_spawned(&self, id: TaskId);
@@ -112,7 +115,7 @@ impl Mailbox {
         self.notes.set(self.notes.get() | what);
     }
 
-    /// Takes this off the notes; returns whether it was on them.
+    /// Takes `what` off the notes; returns whether any of it was there.
     pub(crate) fn forget(&self, what: u8) -> bool {
         let notes = self.notes.get();
         self.notes.set(notes & !what);
@@ -124,13 +127,14 @@ impl Mailbox {
         self.post(|mailbox| mailbox.after_closing.put(what));
     }
 
-    /// A future that this task waits with was dropped, or taken from it: with [`Reason::GIVEN_UP`] if that was its one wait.
+    /// A future through which this task waits was dropped, or polled by another task. The reason is [`Reason::GIVEN_UP`] if it was
+    /// the task's one wait, otherwise [`Reason::WAKE`].
     pub(crate) fn give_up(&self, task: TaskId, reason: Reason) {
         self.post(|mailbox| mailbox.given_up.put((task, reason)));
     }
 
     pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, joins: Option<Rc<dyn Joins>>) {
-        // A scheduler that is gone will never take it out again, and the task may well hold the mailbox that holds it.
+        // A scheduler that is gone would never take it out, and the task may hold the mailbox that holds the task: a leak.
         if !self.ending.get() {
             let spawned = Spawned { task, is_service, by: self.futures.running(), joins };
             self.post(|mailbox| mailbox.spawned.put(spawned));

@@ -30,9 +30,9 @@
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
-//! The same numbers stand in `scheduler.rs` and `filing.rs`. A waiting task is in one of the wait maps, `recv_wait` and
-//! `send_wait`; or in `timers`, if it waits for an instant; or *asleep*, until somebody wakes it by its [`TaskId`]. Those who
-//! are asleep need no list.
+//! The same numbers stand in `scheduler.rs` and `filing.rs`. A task that waits for descriptors is in the wait maps, `recv_wait`
+//! and `send_wait`; one that waits for an instant is in `timers`. Any other is *asleep*, until somebody wakes it by its
+//! [`TaskId`], and needs no list.
 //!
 //! # A server
 //! The seed of this crate is a Python exercise of 55 lines: generators as tasks, and an echo server. Its
