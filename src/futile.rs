@@ -1,4 +1,4 @@
-//! A descriptor that says it is ready, again and again, and then is not.
+//! A descriptor that fires again and again, and is never ready.
 //!
 //! Readiness is a hint, so a task whose call achieves nothing waits again. If the call can *never* achieve anything while
 //! the hint goes on (a firewall that refuses each connection, a kernel short of memory for as long as it lasts, a
@@ -12,7 +12,7 @@ use crate::task::Wait;
 use std::io;
 use std::time::Duration;
 
-/// So many futile resumes in a row are taken for bad luck.
+/// Up to so many futile resumes in a row are taken for bad luck: the task tries again at once.
 pub const FUTILE_RESUMES_MAX: u8 = 8;
 
 /// How long a task pauses after each futile resume from then on.
@@ -53,7 +53,7 @@ impl Futile {
     }
 }
 
-/// Whether a call on a connection failed for now only. The system's lack of buffers passes like the socket's.
+/// Whether a call on a connection has failed for now only: it was not ready, or interrupted, or the system is short of memory.
 pub(crate) fn try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
         || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))

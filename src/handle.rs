@@ -214,7 +214,8 @@ impl Handle {
         self.0.post(|mailbox| mailbox.stopped.set(true));
     }
 
-    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`].
+    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first, unless it
+    /// is.
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
     }

@@ -1,4 +1,4 @@
-//! Signals as something that a task waits to receive.
+//! Signals that a task receives instead of having their usual effect.
 
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;

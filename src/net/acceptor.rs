@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
 pub const ACCEPTS_PER_RESUME_MAX: u32 = 32;
 
-/// After so many bursts in a row that have not come to the end of the queue the next one is larger.
+/// After so many bursts in a row that have not come to the end of the queue, a burst becomes twice as large.
 const FULL_BURSTS_MAX: u32 = 4;
 
 /// How often an acceptor in trouble says so, at most.
@@ -35,14 +35,14 @@ pub struct Acceptor<H> {
     address: SocketAddr,
     handler: H,
     limit: Option<Limit>,
-    /// The limit has no room, and that is all that is waited for.
+    /// The limit has no room, and room is all that this waits for.
     is_at_limit: bool,
-    /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
-    /// as accepting one, and asking the poller costs less, so this follows how many there usually are, slowly.
+    /// How many connections the next resume accepts at most. This follows, slowly, how many there usually are: asking the kernel
+    /// for one more than there are costs as much as accepting one, and asking the poller costs less.
     burst: u32,
     full_bursts: u32,
     futile: Futile,
-    /// For want of a descriptor.
+    /// While descriptors are short.
     pauses: Pauses,
     next_report: Option<Instant>,
 }
@@ -131,12 +131,12 @@ where
             return Ok(wait);
         }
         self.is_at_limit = false;
-        // No more than there is room for: an acceptor that took the last place and asked for one more in the same resume would be
-        // the first on the list of those who wait for the next place, every time, whatever the others do.
+        // No more than there is room for. Otherwise an acceptor that has just taken the last place would ask for another, and so
+        // be the first on the list for the next place, every time, before any other acceptor.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
         for accepted in 0..burst {
             let permit = match &self.limit {
-                // The limit may be shared by other threads, so that is how it reaches this task.
+                // The limit may be shared with other threads, so it wakes this task by a `Remote`.
                 Some(limit) => match cx.remote().map(|remote| limit.permit(&remote, cx.id())) {
                     Ok(Some(permit)) => Some(permit),
                     Ok(None) => {

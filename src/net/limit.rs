@@ -73,7 +73,7 @@ impl<T: Task> Task for Permitted<T> {
 }
 
 impl Limit {
-    /// At most `max` connections at a time.
+    /// At most `max` connections at a time. With 0, none is ever accepted.
     pub fn new(max: usize) -> Limit {
         Limit(Arc::new(Inner { max, open: AtomicUsize::new(0), waiting: Mutex::default() }))
     }

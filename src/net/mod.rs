@@ -1,6 +1,7 @@
 //! Sockets, and the tasks that use them: [`Acceptor`] and [`Echo`] are the seed's `tcp_server` and `echo_handler`.
 //!
-//! The scheduler knows nothing of this, but for one order: a connection counts until what its task owned is closed.
+//! The scheduler knows nothing of sockets. It keeps one rule for this module: a connection's place in its [`Limit`] is given back
+//! only when everything that its task owned is closed.
 
 mod acceptor;
 mod echo;
