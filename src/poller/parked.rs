@@ -47,19 +47,19 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
 /// An entry of the array that has not fired for so many waits is parked.
-pub const IDLE_WAITS: u32 = 32;
+pub(super) const IDLE_WAITS: u32 = 32;
 
 /// A parked descriptor is busy when it fires within so many waits of the last time.
-pub const BUSY_GAP: u32 = 4;
+pub(super) const BUSY_GAP: u32 = 4;
 
 /// A parked descriptor that was busy so many times in a row goes back to the array.
-pub const BUSY_FIRES: u8 = 8;
+pub(super) const BUSY_FIRES: u8 = 8;
 
 /// If no more than so many descriptors are watched, none is parked. When half as many are left, nothing stays parked.
-pub const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// Once in so many waits the poller looks for idle entries in a part of the array, and whether the instance is still needed.
-pub const TIDY_WAITS: u32 = 8;
+pub(super) const TIDY_WAITS: u32 = 8;
 
 /// How many such parts the array has: so many looks go through the whole of it.
 const SCAN_PARTS: usize = 8;
