@@ -146,7 +146,8 @@ impl Context<'_> {
         self.core.scratch.as_mut_slice()
     }
 
-    /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know.
+    /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know. Without an observer nobody
+    /// hears it.
     pub fn report(&mut self, message: &str) {
         let id = self.id();
         if let Some(observer) = &mut self.core.observer {

@@ -127,8 +127,8 @@ impl Mailbox {
         self.post(|mailbox| mailbox.after_closing.put(what));
     }
 
-    /// A future through which this task waits was dropped, or polled by another task. The reason is [`Reason::GIVEN_UP`] if it was
-    /// the task's one wait, otherwise [`Reason::WAKE`].
+    /// A future through which this task waits was dropped, or polled by another task. The reason is [`Reason::GIVEN_UP`] if it
+    /// was the task's one wait, otherwise [`Reason::WAKE`].
     pub(crate) fn give_up(&self, task: TaskId, reason: Reason) {
         self.post(|mailbox| mailbox.given_up.put((task, reason)));
     }
@@ -214,8 +214,8 @@ impl Handle {
         self.0.post(|mailbox| mailbox.stopped.set(true));
     }
 
-    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first, unless it
-    /// is.
+    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first,
+    /// unless it is.
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
     }

@@ -47,8 +47,8 @@ struct Queue {
 }
 
 impl Log {
-    /// A log, and the task that writes it to `fd`: spawn that as a service, on the scheduler of `handle`. Until then the lines are
-    /// queued. The task table shows the task as `name`.
+    /// A log, and the task that writes it to `fd`: spawn that as a service, on the scheduler of `handle`. Until then the lines
+    /// are queued. The task table shows the task as `name`.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
         let (bytes, flushing) = (VecDeque::new(), Vec::new());
         let queue =
@@ -80,8 +80,8 @@ impl Log {
         self.0.borrow().dropped_lines
     }
 
-    /// A task that ends when everything has been written, but also when that has failed, when the [`LogWriter`] has ended, or after
-    /// `patience`.
+    /// A task that ends when everything has been written, but also when that has failed, when the [`LogWriter`] has ended, or
+    /// after `patience`.
     pub fn flush(&self, patience: Duration) -> impl Task + use<> {
         let log = self.clone();
         let mut by = None;

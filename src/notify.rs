@@ -126,8 +126,8 @@ impl Notify {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
     }
 
-    /// Whoever polls with `cx`, to be [added](Notify::add) if there is something to wait for. Make it before you look whether there
-    /// is: this may clone a foreign waker, which may do anything then, such as notify.
+    /// Whoever polls with `cx`, to be [added](Notify::add) if there is something to wait for. Make it before you look whether
+    /// there is: this may clone a foreign waker, which may do anything then, such as notify.
     pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
         match self.0.scheduler.0.futures.running_behind(cx) {
             Some(id) => Waiter::Task(id),

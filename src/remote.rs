@@ -1,9 +1,9 @@
 //! A way into a scheduler from other threads.
 //!
-//! A scheduler belongs to one thread, and so does everything in it. What comes from another thread comes as a *message*: it is put
-//! into a queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor. It is heard by a
-//! service task that any user of this crate could have written: it waits to receive from the bell, takes the queue, and carries
-//! out the messages.
+//! A scheduler belongs to one thread, and so does everything in it. What comes from another thread comes as a *message*: it is
+//! put into a queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor. It is heard
+//! by a service task that any user of this crate could have written: it waits to receive from the bell, takes the queue, and
+//! carries out the messages.
 //!
 //! A bell that has been rung is not rung again until it has been heard, so a million messages cost no more system calls than the
 //! scheduler takes looks at them. None is lost: queue and bell change under the same lock, and a bell that has been rung ends a

@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-/// What a waiting task waits for in the first place; why a ready task is resumed. A [`Wait`] whose instant is the slot's
-/// deadline, or a [`WaitError`].
+/// What a waiting task waits for in the first place, and why a ready task is resumed: a [`Wait`] without its instant, which is
+/// the slot's deadline, or a [`WaitError`].
 ///
 /// The kind and the number of the descriptor, which is 0 where the kind has none, are in one word, because futures compare
 /// and move it for each message. Its highest bits are free for what a future has to note beside it.

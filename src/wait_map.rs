@@ -85,7 +85,8 @@ impl WaitMap {
         }
     }
 
-    /// Frees the entry of `fd` if it has fired for the task in `slot`, which has not renewed its wait. Returns whether that was so.
+    /// Frees the entry of `fd` if it has fired for the task in `slot`, which has not renewed its wait. Returns whether that was
+    /// so.
     pub(crate) fn lapse(&mut self, fd: RawFd, slot: u32) -> bool {
         let has_fired = self.has_fired(fd, slot);
         if has_fired {

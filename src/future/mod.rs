@@ -44,8 +44,8 @@
 //!
 //! # Waiting for several things in one task
 //! A combinator such as `select!` or `join!` polls several futures in one task, and the task then waits for all of them: the
-//! first that fires resumes it. Each resume withdraws the task's waits and files them anew, so the cost of one grows with
-//! their number: to serve a thousand sockets, [`spawn`] a thousand tasks.
+//! first that fires resumes it. Each resume withdraws the task's waits and files them anew, so a resume costs the more, the more
+//! waits there are: to serve a thousand sockets, [`spawn`] a thousand tasks.
 //!
 //! # Ending
 //! A future is dropped as soon as its task ends or is cancelled, and with it everything that it owns, wherever it
@@ -199,7 +199,8 @@ impl Polled {
     fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
         cx.core.mailbox.futures.give_back(&mut self.own);
         if !self.own.is_of(cx.id()) {
-            // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin anew.
+            // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin
+            // anew.
             self.plain = NEVER_PLAIN;
             return Ok(Wait::Turn);
         }

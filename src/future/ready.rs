@@ -44,13 +44,14 @@ impl<'a> Ready<'a> {
         self.ask(cx, ask)
     }
 
-    /// Whether the descriptor is what the task was resumed for; if so, the wait is over. Half of all polls end here: the task waits
-    /// for one thing, and polls its future itself.
+    /// Whether the descriptor is what the task was resumed for; if so, the wait is over. Half of all polls end here: the task
+    /// waits for one thing, and polls its future itself.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     pub(super) fn take_met(&mut self) -> bool {
         let one = &self.mailbox.futures.one;
-        // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without looking.
+        // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without
+        // looking.
         let is_met = self.standing != NOWHERE && self.standing == one.get();
         if is_met {
             one.set(FREE);

@@ -40,8 +40,8 @@ impl Request {
         match &self.standing {
             Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
             // A combinator that several tasks share. The task that polled it first still waits, and when it is resumed, the
-            // combinator's waker wakes all of them. So the wait stays there: if each task that polls took it over, they would take
-            // it from each other without end.
+            // combinator's waker wakes all of them. So the wait stays there: if each task that polls took it over, they would
+            // take it from each other without end.
             Some((waits, index)) if waker.is_some() && waits.task().is_some() => waits.set_waker(*index, waker),
             // Its first poll, or the future has been moved to another task.
             _ => {

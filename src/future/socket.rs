@@ -54,8 +54,8 @@ impl Source for Signals {
 /// It is a hint, as in [`Wait::Recv`](crate::Wait::Recv): try, and wait again if there was nothing.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
-/// who is not a task of the descriptor's scheduler.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
+/// outside a task of the descriptor's scheduler.
 ///
 /// ```
 /// use fdtask::future::{self, readable};
@@ -80,8 +80,8 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
-/// who is not a task of the descriptor's scheduler.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
+/// outside a task of the descriptor's scheduler.
 ///
 /// ```
 /// use fdtask::future::{self, writable};

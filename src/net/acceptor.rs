@@ -27,9 +27,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// What a client or the network can do wrong between connecting and being accepted is passed over. Out of descriptors or
 /// memory, it leaves the waiting clients in the kernel's queue and tries again soon, then less and less often, but at least
-/// every [`DESCRIPTORS_RETRY`](super::DESCRIPTORS_RETRY). A listener that is broken ends it with the error. When a drain begins it accepts what is
-/// already in the queue, and ends, as a service, too. (A port that answers while the rest drains, such as one for metrics, is
-/// a service that awaits [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
+/// every [`DESCRIPTORS_RETRY`](super::DESCRIPTORS_RETRY). A listener that is broken ends it with the error. When a drain begins
+/// it accepts what is already in the queue, and ends, as a service, too. (A port that answers while the rest drains, such as
+/// one for metrics, is a service that awaits [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
 pub struct Acceptor<H> {
     listener: Descriptor,
     address: SocketAddr,

@@ -9,8 +9,8 @@ const RING: [u8; 8] = 1_u64.to_ne_bytes();
 
 /// Makes a bell: the end that is rung, and the one that hears it. Both are non-blocking, and closed on exec.
 ///
-/// Both are the same counter (`eventfd`). To ring a counter takes no memory, so it cannot fail for want of memory, as writing into
-/// a socket or a pipe can.
+/// Both are the same counter (`eventfd`). To ring a counter takes no memory, so it cannot fail for want of memory, as writing
+/// into a socket or a pipe can.
 #[cfg(target_os = "linux")]
 pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
     use std::os::fd::FromRawFd;
