@@ -1,6 +1,7 @@
 //! What a task may ask and say while it is being resumed.
 
-use crate::handle::{Descriptor, Handle, SPECIAL, UNTIL};
+use crate::descriptor::Descriptor;
+use crate::handle::{Handle, SPECIAL, UNTIL};
 use crate::ready::OTHERWISE;
 use crate::slots::Reason;
 use crate::state::Core;
@@ -12,7 +13,7 @@ use std::time::Instant;
 /// The scheduler, as a task sees it while it is being resumed.
 pub struct Context<'a> {
     pub(crate) core: &'a mut Core,
-    /// What stood in the ready deque: the number of the task's slot, with [`OTHERWISE`] if that is so.
+    /// The task's entry in the ready deque: the number of its slot, and perhaps [`OTHERWISE`].
     pub(crate) entry: u32,
 }
 
@@ -35,13 +36,13 @@ impl Context<'_> {
         self.reason().wait(|| self.core.epoch.instant(deadline()))
     }
 
-    /// [`why`](Context::why), in short.
+    /// [`why`](Context::why), as the slot holds it.
     #[inline]
     pub(crate) fn reason(&self) -> Reason {
         self.core.slots.reason_at(self.slot())
     }
 
-    /// Whether the future that the task waited with has been dropped by another task since this was last asked.
+    /// Whether another task has dropped the future through which this task waited, since this was last asked.
     pub(crate) fn take_given_up(&self) -> bool {
         self.core.slots.get(self.id()).is_some_and(|slot| slot.has_given_up.take())
     }
@@ -57,10 +58,10 @@ impl Context<'_> {
         self.reason() == Reason::UNTIL
     }
 
-    /// Waits for this, too: whichever comes first of what was said here and of what `resume` returns resumes the task,
-    /// once, and the rest is withdrawn. A deadline on a wait is `cx.or(Wait::Until(at))`; of several the soonest counts.
+    /// Waits for this, too, beside what `resume` is about to return. The first of them to come resumes the task, once, and the
+    /// others are withdrawn. A deadline on a wait is `cx.or(Wait::Until(at))`; of several deadlines the soonest counts.
     ///
-    /// It holds for the one wait that follows. [`Wait::Done`] here means nothing.
+    /// It holds for the one wait that follows. [`Wait::Done`] here has no effect.
     ///
     /// ```
     /// use fdtask::{Context, Task, Wait};
@@ -145,7 +146,8 @@ impl Context<'_> {
         self.core.scratch.as_mut_slice()
     }
 
-    /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know.
+    /// Tells the [`Observer`](crate::Observer) something that the operator of the program should know. Without an observer nobody
+    /// hears it.
     pub fn report(&mut self, message: &str) {
         let id = self.id();
         self.core.tell(|observer| observer.reported(id, message));

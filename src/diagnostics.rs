@@ -14,9 +14,8 @@ const POLL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Writes a line about everything that whoever operates a program should know: what tasks report, with which error they fail,
 /// that they panic, and that the system cannot poll. It never waits for somebody to read the lines (see [`Log`]).
 ///
-/// A task writes the lines, a service, and [`run`](crate::Scheduler::run) does not wait for services. What is said in the very
-/// last turn, such as the error of the only task that was left, is written when the scheduler is dropped, as far as there is
-/// room for it.
+/// The lines are written by a service, and [`run`](crate::Scheduler::run) does not wait for services. Lines of the very last
+/// turn, such as the error of the only task that was left, are written when the scheduler is dropped, as far as there is room.
 ///
 /// ```
 /// use fdtask::{Diagnostics, Scheduler, task_fn};

@@ -1,5 +1,5 @@
-//! Where a waiting task is written down: in the wait maps and the poller, in the timers, in its slot. Step 2 of the loop, and
-//! its undoing.
+//! Filing a waiting task, which is step 2 of the loop, and taking it out again: of the wait maps and the poller, the timers, and
+//! its slot.
 
 use crate::ready::OTHERWISE;
 use crate::scheduler::Scheduler;
@@ -31,7 +31,7 @@ impl Scheduler {
         }
     }
 
-    /// What the task was last resumed for is not watched any more, unless it, or somebody else, waits for that again.
+    /// Stops watching what the task was last resumed for, unless it waits for that again, or somebody else does.
     pub(crate) fn lapse(&mut self, id: TaskId, why: Reason) {
         if let Some((fd, side)) = why.descriptor()
             && self.core.waiters.map(side).lapse(fd, id.slot())
@@ -79,10 +79,11 @@ impl Scheduler {
     /// it is the first time that this task waits for a number that the scheduler does not own.
     ///
     /// A number tells nothing about the file behind it: it may have been closed and given to another file since somebody
-    /// began to wait for it. So what was found out at the first wait is kept, and compared when it matters. (Files without
-    /// an identity of their own, such as eventfds, or TCP sockets on other systems than Linux, all look alike: there the second
-    /// waiter is refused. A task that closes its own number and waits for the next file with it is checked no second time; if a
-    /// third party then waits for that number, too, it is the first that gets the error.)
+    /// began to wait for it. So what was found out at the first wait is kept, and compared when it matters.
+    ///
+    /// Two cases escape this. Files without an identity of their own, such as eventfds, or TCP sockets on other systems than
+    /// Linux, all look alike: there the second waiter is refused. And a task that closes its own number and then waits for the
+    /// next file of that number is not checked again: if another task then waits for the number, too, the first gets the error.
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
         let closed = Reason::closed(side, fd);
@@ -107,9 +108,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Gives an error to whoever waits for `fd` and means another file than the one that it names now. Asks which
-    /// that is, if `names` does not say so, and only if somebody waits whose file is known by check: a wait for an owned
-    /// descriptor cannot be stale.
+    /// Gives an error to whoever waits for `fd` and means another file than the one that `fd` names now. That is `names`; without
+    /// it, the poller is asked. A wait for an owned descriptor cannot be stale, and is left alone.
     pub(crate) fn evict_stale(&mut self, fd: RawFd, names: Option<Identity>) {
         for side in [Side::Recv, Side::Send] {
             let Some(known) = self.core.waiters.map(side).checked_identity(fd) else { continue };
@@ -129,7 +129,7 @@ impl Scheduler {
         }
     }
 
-    /// What the task waits for has this deadline, or [`NEVER`] one.
+    /// Sets the deadline of the task's wait; [`NEVER`] is none.
     pub(crate) fn set_deadline(&mut self, id: TaskId, deadline: Nanos) {
         let Some(slot) = self.core.slots.get_mut(id) else { return };
         slot.deadline = deadline;

@@ -1,4 +1,4 @@
-//! A descriptor that says it is ready, again and again, and then is not.
+//! A descriptor that fires again and again, and is never ready.
 //!
 //! Readiness is a hint, so a task whose call achieves nothing waits again. If the call can *never* achieve anything while
 //! the hint goes on (a firewall that refuses each connection, a kernel short of memory for as long as it lasts, a
@@ -6,17 +6,20 @@
 //! pauses between them.
 
 use crate::context::Context;
+use crate::future::sleep;
+use crate::handle::Handle;
 use crate::task::Wait;
 use std::io;
 use std::time::Duration;
 
-/// So many futile resumes in a row are taken for bad luck.
+/// Up to so many futile resumes in a row are taken for bad luck: the task tries again at once.
 pub const FUTILE_RESUMES_MAX: u8 = 8;
 
 /// How long a task pauses after each futile resume from then on.
 pub const FUTILE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Counts futile resumes.
+/// Counts the futile resumes in a row of one task, which is written by hand ([`wait`](Futile::wait)) or a future
+/// ([`pause`](Futile::pause)).
 #[derive(Debug, Default)]
 pub(crate) struct Futile(u8);
 
@@ -32,15 +35,25 @@ impl Futile {
             // A deadline promises nothing about the descriptor, so finding it not ready means nothing.
             return wait;
         }
-        if self.0 < FUTILE_RESUMES_MAX {
-            self.0 += 1;
-            return wait;
+        if self.is_one_too_many() { Wait::Until(cx.now() + FUTILE_PAUSE) } else { wait }
+    }
+
+    /// Nothing was achieved: pauses, unless it may be bad luck. Wait for the descriptor afterwards.
+    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
+        if self.is_one_too_many() {
+            sleep(&scheduler(), FUTILE_PAUSE).await;
         }
-        Wait::Until(cx.now() + FUTILE_PAUSE)
+    }
+
+    /// Counts one more futile resume.
+    fn is_one_too_many(&mut self) -> bool {
+        let is_one_too_many = self.0 == FUTILE_RESUMES_MAX;
+        self.0 += u8::from(!is_one_too_many);
+        is_one_too_many
     }
 }
 
-/// Whether a call on a connection failed for now only. The system's lack of buffers passes like the socket's.
+/// Whether a call on a connection has failed for now only: it was not ready, or interrupted, or the system is short of memory.
 pub(crate) fn try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
         || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))

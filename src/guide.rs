@@ -57,12 +57,12 @@
 //!     }
 //! }
 //! ```
-//! Three things are not the seed's. It believed that a socket which `select` calls ready must have something to receive; that is
-//! a hint, and what it is worth is known when the call has been made: `WouldBlock` means "nothing there", and then the task waits
-//! (a new task, too, which is resumed once before it has waited for anything). The seed took for granted that `send`
-//! sends everything; a client that does not read proves it wrong, and what could not be sent has to be kept. And it waited
-//! before each `send`, although there is room almost always; here a wait costs a turn of the scheduler, so it is asked for only
-//! when `send` has left something. [`net::Echo`](crate::net::Echo) is this with everything that a server in the world needs.
+//! Three things differ from the seed. The seed believed that a socket which `select` calls ready must have something to receive.
+//! That is only a hint; the call itself tells, and `WouldBlock` means "nothing there", so the task waits. (A new task meets this,
+//! too: it is resumed once before it has waited for anything.) The seed took for granted that `send` sends everything; a client
+//! that does not read proves it wrong, and what could not be sent has to be kept. And the seed waited before each `send`,
+//! although there is almost always room. A wait costs a turn of the scheduler, so here it is asked for only when `send` has left
+//! something. [`net::Echo`](crate::net::Echo) is this task, with everything else that a server in the world needs.
 //!
 //! # The future
 //! An `async` block is a state machine that the compiler writes: it finds the locals that live across an `await`, makes
@@ -122,23 +122,24 @@
 //! runs the block until it can go no further, and answers `Pending` then, or `Ready` when it has ended. That is `resume`, but
 //! for one thing: `Pending` does not say what for.
 //!
-//! So [`task`](crate::future::task) is an adapter: a [`Task`](crate::Task) whose `resume` polls a future once, and beside
-//! which whoever answers `Pending` notes what for. `readable(&client)` is a future of two states. Polled first, it notes
-//! `Recv(fd)` and answers `Pending`; that travels up through every `await` to the adapter, which returns what was noted to
-//! the scheduler, like any task. Resumed with `Recv(fd)` as the reason, the adapter polls again; `readable` sees that its wait
-//! is over, and the code behind the `await` goes on. If two waits were noted (because of a [`race`](crate::future::race()), or
-//! of the `select!` of the crate `futures-util`), the adapter gives both to the scheduler ([`Context::or`](crate::Context::or)).
+//! So [`task`](crate::future::task) is an adapter: a [`Task`](crate::Task) whose `resume` polls a future once. A future that
+//! answers `Pending` leaves a note for the adapter, which says what for. `readable(&client)` is a future of two states. Polled
+//! first, it notes `Recv(fd)` and answers `Pending`. That travels up through every `await` to the adapter, which returns the note
+//! to the scheduler, as any task returns its wait. Resumed with `Recv(fd)` as the reason, the adapter polls again; `readable`
+//! sees that its wait is over, and the code behind the `await` goes on. If there are two notes (because of a
+//! [`race`](crate::future::race()), or of the `select!` of the crate `futures-util`), the adapter gives both to the scheduler
+//! ([`Context::or`](crate::Context::or)).
 //!
-//! The [`Waker`](std::task::Waker), which every other runtime begins with, comes last here. It is what one calls to have a
-//! task resumed, and only who is *not* the scheduler needs one, such as a channel of another crate, or another thread. It
-//! sends a message by way of [`Remote`](crate::Remote), unless the task is being polled right now, when a flag is enough.
+//! The [`Waker`](std::task::Waker), which every other runtime begins with, comes last here. It has a task resumed, and only
+//! somebody else than the scheduler needs one, such as a channel of another crate, or another thread. It sends a message by way
+//! of [`Remote`](crate::Remote); while the task is being polled, a flag is enough.
 //!
 //! # Which one
 //! - A *state machine* where each byte and instruction counts, or where the states are the point of the code: they stand
 //!   there by name, and can be looked at in the task table.
 //! - An *`async fn`* where the order of the lines is the point, as in a dialogue of several steps, and wherever
-//!   [`timeout`](crate::future::timeout) or `select!` says what would else be three states more.
-//! - *Threads* where there are few of them, or the work is work: see [`blocking`](crate::future::blocking).
+//!   [`timeout`](crate::future::timeout) or `select!` takes the place of three more states.
+//! - *Threads* where few are enough, or where the work computes for long or blocks: see [`blocking`](crate::future::blocking).
 //!
 //! The same echo is in the repository in all three (`src/net/echo.rs`, `examples/echo_async.rs`, `examples/echo_threads.rs`),
 //! under one test suite.

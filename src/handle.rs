@@ -1,10 +1,11 @@
-//! What may be said to a scheduler while one of its tasks runs, and the descriptors whose closing it owns.
+//! What may be said to a scheduler while one of its tasks runs.
 //!
 //! A task runs in the middle of the scheduler's work, so what it says (wake that one, cancel this one, close that
 //! descriptor) is put into a *mailbox*, and the scheduler empties the mailbox as soon as the task has handed back its
-//! wait. This keeps each ordering rule in one place: *unregister, then close* and *cancel, then drop* are both in
-//! `settle.rs`.
+//! wait. So each rule about the order of these things has one home, `settle.rs`: *unregister, then close*, say, and *cancel,
+//! then drop*.
 
+use crate::descriptor::{Descriptor, FdSet};
 use crate::future::Futures;
 use crate::remote::Remote;
 use crate::slots::Reason;
@@ -13,15 +14,17 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Instant;
+
+// Notes: what the scheduler has to look at after a resume.
 
 /// Something is in the mailbox.
 pub(crate) const MAIL: u8 = 1;
 
-/// The task that runs now has said more with [`Context::or`](crate::Context::or) than a deadline, or an observer wants to hear
-/// what it waits for: so its wait cannot just be renewed.
+/// The wait that the task that runs now will return cannot just be renewed: the task has said more with
+/// [`Context::or`](crate::Context::or) than a deadline, or an observer wants to hear what it waits for.
 pub(crate) const SPECIAL: u8 = 2;
 
 /// The task that runs now has said a deadline for the wait that it is about to return.
@@ -30,7 +33,7 @@ pub(crate) const UNTIL: u8 = 4;
 /// What has been said and not yet carried out.
 #[derive(Default)]
 pub(crate) struct Mailbox {
-    /// [`MAIL`], [`SPECIAL`] and [`UNTIL`]: the one thing that is looked at after each resume.
+    /// Any of [`MAIL`], [`SPECIAL`] and [`UNTIL`]. After most resumes this is 0, and nothing else here is looked at.
     pub(crate) notes: Cell<u8>,
     /// The scheduler is being dropped, and takes no new tasks.
     pub(crate) ending: Cell<bool>,
@@ -41,7 +44,7 @@ pub(crate) struct Mailbox {
     pub(crate) drain_by: Cell<Option<Instant>>,
     /// A drain has been asked for, and is not over.
     pub(crate) draining: Cell<bool>,
-    /// The time, as it was when this turn began.
+    /// The time, as it was when this turn began. `None` only while the scheduler is being made.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) stopped: Cell<bool>,
     pub(crate) adopted: Tray<RawFd>,
@@ -60,7 +63,8 @@ pub(crate) struct Mailbox {
     pub(crate) futures: Futures,
 }
 
-/// Mail of one kind, in the order in which it came. What is taken out is no longer borrowed, so to carry it out may add more.
+/// Mail of one kind, in the order in which it came. Nothing stays borrowed when a piece has been taken out, so carrying it out
+/// may add more.
 pub(crate) struct Tray<T>(RefCell<VecDeque<T>>);
 
 impl<T> Default for Tray<T> {
@@ -70,7 +74,7 @@ impl<T> Default for Tray<T> {
 }
 
 impl<T> Tray<T> {
-    fn put(&self, what: T) {
+    pub(crate) fn put(&self, what: T) {
         self.0.borrow_mut().push_back(what);
     }
 
@@ -83,23 +87,24 @@ impl<T> Tray<T> {
     }
 }
 
-/// A task that is to be spawned, whether as a service, and by whom.
+/// A task that is to be spawned.
 pub(crate) struct Spawned {
     pub(crate) task: Box<dyn Task>,
     pub(crate) is_service: bool,
     pub(crate) by: Option<TaskId>,
-    /// Who is told the number of the task as soon as it has one.
+    /// Is told the id of the task as soon as there is one.
     pub(crate) joins: Option<Rc<dyn Joins>>,
 }
 
-/// Somebody who waits for the end of a task that is to be spawned, and has to know its number for that.
+/// Somebody who waits for the end of a task that is to be spawned, and needs its id for that.
 pub(crate) trait Joins {
     /// The task is this one.
     fn is_spawned(&self, id: TaskId);
 }
 
 impl Mailbox {
-    fn post(&self, what: impl FnOnce(&Mailbox)) {
+    /// Puts something in, unless nobody will ever take it out.
+    pub(crate) fn post(&self, what: impl FnOnce(&Mailbox)) {
         if !self.orphaned.get() {
             what(self);
             self.note(MAIL);
@@ -110,7 +115,7 @@ impl Mailbox {
         self.notes.set(self.notes.get() | what);
     }
 
-    /// Takes this off the notes; returns whether it was on them.
+    /// Takes `what` off the notes; returns whether any of it was there.
     pub(crate) fn forget(&self, what: u8) -> bool {
         let notes = self.notes.get();
         self.notes.set(notes & !what);
@@ -122,13 +127,14 @@ impl Mailbox {
         self.post(|mailbox| mailbox.after_closing.put(what));
     }
 
-    /// A future that this task waits with was dropped, or taken from it: with [`Reason::GIVEN_UP`] if that was its one wait.
+    /// A future through which this task waits was dropped, or polled by another task. The reason is [`Reason::GIVEN_UP`] if it
+    /// was the task's one wait, otherwise [`Reason::WAKE`].
     pub(crate) fn give_up(&self, task: TaskId, reason: Reason) {
         self.post(|mailbox| mailbox.given_up.put((task, reason)));
     }
 
     pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, joins: Option<Rc<dyn Joins>>) {
-        // A scheduler that is gone will never take it out again, and the task may well hold the mailbox that holds it.
+        // A scheduler that is gone would never take it out, and the task may hold the mailbox that holds the task: a leak.
         if !self.ending.get() {
             let spawned = Spawned { task, is_service, by: self.futures.running(), joins };
             self.post(|mailbox| mailbox.spawned.put(spawned));
@@ -209,7 +215,8 @@ impl Handle {
         self.0.post(|mailbox| mailbox.stopped.set(true));
     }
 
-    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`].
+    /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first,
+    /// unless it is.
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
     }
@@ -218,113 +225,5 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
-/// An open descriptor that is closed by way of the scheduler.
-///
-/// Dropping it does not close it there and then: the scheduler does so once the running task has returned, after it has
-/// given an error to whoever waits on it and has taken it out of the poller. So a number can never be reused while an
-/// old wait for it is still filed, which is where event loops lose wake-ups. And because the scheduler knows how long
-/// the descriptor lives, the poller may park it when it is idle; a descriptor that is only waited on by number is never
-/// parked.
-///
-/// The types of the standard library want a descriptor of their own to act on, which can be a duplicate:
-/// ```
-/// use fdtask::{Scheduler, future};
-/// use std::net::UdpSocket;
-///
-/// let mut scheduler = Scheduler::new();
-/// let socket = UdpSocket::bind("127.0.0.1:0")?;
-/// socket.set_nonblocking(true)?;
-/// # let address = socket.local_addr()?;
-/// let descriptor = scheduler.adopt(socket.try_clone()?);
-/// scheduler.spawn(future::task(async move {
-///     future::readable(&descriptor).await?;
-///     let (len, peer) = socket.recv_from(&mut [0; 1500])?; // `WouldBlock`: wait again.
-///     println!("{len} bytes from {peer}");
-///     Ok(())
-/// }));
-/// # UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", address)?;
-/// scheduler.run();
-/// # std::io::Result::Ok(())
-/// ```
-pub struct Descriptor {
-    /// `None` only while it is being dropped.
-    fd: Option<OwnedFd>,
-    mailbox: Rc<Mailbox>,
-}
-
-impl Descriptor {
-    fn new(fd: OwnedFd, mailbox: Rc<Mailbox>) -> Descriptor {
-        let number = fd.as_raw_fd();
-        mailbox.owned.borrow_mut().insert(number);
-        mailbox.post(|mailbox| mailbox.adopted.put(number));
-        Descriptor { fd: Some(fd), mailbox }
-    }
-
-    /// A way to talk to the scheduler that closes this descriptor.
-    pub fn scheduler(&self) -> Handle {
-        Handle(Rc::clone(&self.mailbox))
-    }
-
-    #[inline]
-    pub(crate) fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
-    }
-}
-
-impl fmt::Debug for Descriptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Descriptor").field(&self.as_raw_fd()).finish()
-    }
-}
-
-impl AsFd for Descriptor {
-    #[inline]
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_ref().expect("a descriptor is open until it is dropped").as_fd()
-    }
-}
-
-impl AsRawFd for Descriptor {
-    #[inline]
-    fn as_raw_fd(&self) -> RawFd {
-        // Not by way of `as_fd`: -1 is how the kernel writes that there is none, and how `None` is stored, so nothing is
-        // compared here.
-        self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
-    }
-}
-
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // A scheduler that is gone has no wait to withdraw, and takes no mail: then the descriptor is closed right here.
-        if let Some(fd) = self.fd.take() {
-            self.mailbox.post(|mailbox| mailbox.closing.put(fd));
-        }
-    }
-}
-
-/// A set of descriptor numbers: dense, because they are small integers.
-#[derive(Default)]
-pub(crate) struct FdSet(Vec<bool>);
-
-impl FdSet {
-    pub(crate) fn insert(&mut self, fd: RawFd) {
-        let index = fd as usize;
-        if self.0.len() <= index {
-            self.0.resize(index + 1, false);
-        }
-        self.0[index] = true;
-    }
-
-    pub(crate) fn remove(&mut self, fd: RawFd) {
-        if let Some(member) = self.0.get_mut(fd as usize) {
-            *member = false;
-        }
-    }
-
-    pub(crate) fn contains(&self, fd: RawFd) -> bool {
-        self.0.get(fd as usize).is_some_and(|member| *member)
     }
 }

@@ -25,13 +25,14 @@
 //!    in the next turn.
 //! 2. File each by the reason it gave.
 //! 3. Poll: sleep until something *fires* or the next *deadline* if nothing is ready; look without sleeping if something
-//!    is. (Tasks that are new, if nobody else is ready, say first what they wait for; but every other turn polls.)
+//!    is. (If only new tasks are ready, the poll may be left out, so that they can first say what they wait for; but never
+//!    twice in a row.)
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
-//! The numbers stand in `scheduler.rs` and `filing.rs`, too. The places are `recv_wait` and `send_wait`, the wait maps;
-//! `timers`, for tasks that wait for an instant; and *asleep*, which is no list at all: those who wait until somebody wakes
-//! them, by their number.
+//! The same numbers stand in `scheduler.rs` and `filing.rs`. A task that waits for descriptors is in the wait maps, `recv_wait`
+//! and `send_wait`; one that waits for an instant is in `timers`. Any other is *asleep*, until somebody wakes it by its
+//! [`TaskId`], and needs no list.
 //!
 //! # A server
 //! The seed of this crate is a Python exercise of 55 lines: generators as tasks, and an echo server. Its
@@ -59,8 +60,9 @@
 //! # Misuse is an error, not a mystery
 //! - A second task that waits for the same side of a descriptor is told [`WaitError::Busy`]; the first goes on waiting.
 //! - A wait for a number that is negative, closed, or was closed and given to another file, ends with
-//!   [`WaitError::Closed`]. (One eventfd, timerfd or the like looks like another, and so does one TCP socket elsewhere than on
-//!   Linux: there it is who waits second that is refused.)
+//!   [`WaitError::Closed`]. (Eventfds, timerfds and the like cannot be told from each other, and elsewhere than on Linux neither can
+//!   TCP sockets. A number that was given to another of these looks as if it were the old one still, and the second task that
+//!   waits for it is told [`WaitError::Busy`].)
 //! - A task that fails or panics ends alone; the [`Observer`] is told.
 //! - A descriptor that the scheduler has [adopted](Handle::adopt) is closed in the right order, by one function.
 //!
@@ -77,20 +79,21 @@
 //! ready.rs        the ready deque
 //! wait_map.rs     descriptor → task
 //! timers.rs       deadlines
-//! handle.rs       what may be said to a scheduler; descriptors that it closes
+//! handle.rs       what may be said to a scheduler
+//! descriptor.rs   descriptors that it closes
 //! observer.rs     who is told what happens
 //! diagnostics.rs  an observer that writes what goes wrong
 //! panics.rs       panics, caught and put into words
 //! table.rs        the task table, for whoever asks
 //! remote.rs       a way into a scheduler from other threads
-//! channel.rs      values between tasks
-//! notify.rs       that something has happened, for all who wait for it
+//! channel.rs      a queue of values between tasks
+//! notify.rs       waking all tasks that wait for something to happen
 //! future/         an `async` block as a task; what it can await
 //! guide.rs        from the seed's generator to `async`
 //! log.rs          a log that never stalls
-//! futile.rs       a pause for a task whose descriptor says that it is ready, and never is
+//! futile.rs       a pause for a task whose descriptor keeps firing, and is never ready
 //! signals.rs      signals as something to receive
-//! poller/         the contract; the array; poll; parked; sim
+//! poller/         the contract; the array; failures; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
 //! sys/            every system call and all unsafe code
 //! ```
@@ -101,6 +104,7 @@
 
 pub mod channel;
 mod context;
+mod descriptor;
 mod diagnostics;
 mod filing;
 mod futile;
@@ -130,8 +134,9 @@ mod wait_map;
 mod waiters;
 
 pub use context::Context;
+pub use descriptor::Descriptor;
 pub use diagnostics::Diagnostics;
-pub use handle::{Descriptor, Handle};
+pub use handle::Handle;
 pub use log::{LOG_QUEUE_BYTES, Log, LogWriter};
 pub use notify::{Notified, Notify};
 pub use observer::{Observer, reason};

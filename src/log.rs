@@ -39,16 +39,16 @@ struct Queue {
     flushing: Vec<TaskId>,
     bytes: VecDeque<u8>,
     dropped_lines: u64,
-    /// How many dropped lines the notice tells of that is at the front of the queue, or 0 without a notice. If it cannot be
-    /// written either, they count as dropped again.
+    /// How many dropped lines are told of by the notice at the front of the queue; 0 if there is no notice. If the notice cannot
+    /// be written either, they count as dropped again.
     noticed_lines: u64,
     /// The last attempt to write has failed.
     has_failed: bool,
 }
 
 impl Log {
-    /// A log, and the task that writes it to `fd`: give that to the scheduler of `handle` as a service. The task table
-    /// calls it by `name`.
+    /// A log, and the task that writes it to `fd`: spawn that as a service, on the scheduler of `handle`. Until then the lines
+    /// are queued. The task table shows the task as `name`.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
         let (bytes, flushing) = (VecDeque::new(), Vec::new());
         let queue =
@@ -80,8 +80,8 @@ impl Log {
         self.0.borrow().dropped_lines
     }
 
-    /// A task that ends when everything has been written, or when that fails, or nobody writes any more, at the latest after
-    /// `patience`.
+    /// A task that ends when everything has been written, but also when that has failed, when the [`LogWriter`] has ended, or
+    /// after `patience`.
     pub fn flush(&self, patience: Duration) -> impl Task + use<> {
         let log = self.clone();
         let mut by = None;
@@ -145,7 +145,7 @@ impl Queue {
         }
     }
 
-    /// It cannot be written: drops what is queued. Nobody misses the notice itself, but the lines that it tells of are still
+    /// It cannot be written: drops what is queued. A notice does not count as a line, but the lines that it tells of are still
     /// missing.
     fn fail(&mut self) {
         self.has_failed = true;

@@ -1,4 +1,4 @@
-//! Something has happened, says one task to others.
+//! Waking all who wait for something to happen.
 
 use crate::context::Context;
 use crate::handle::Handle;
@@ -15,9 +15,8 @@ use std::task::{self, Poll, Waker};
 
 /// Wakes those who wait for something to happen: hand-written tasks and futures, of one scheduler.
 ///
-/// It carries no value and remembers nothing: who waits looks at what has changed, and waits if it is not what they want.
-/// Nothing can get lost in between, because nobody else runs in between. All who wait are woken; who comes too late for
-/// what there was waits again.
+/// It carries no value and remembers nothing. A task looks at whatever it is interested in, and waits if that is not yet as it
+/// wants it; nothing is lost between the two, because no other task runs in between. All who wait are woken, and look again.
 ///
 /// ```
 /// use fdtask::{Notify, Scheduler, Wait, future, task_fn};
@@ -61,12 +60,12 @@ struct Inner {
 /// Who waits for the next time. Each has a place, and may give it up.
 #[derive(Default)]
 struct Waiting {
-    /// In the order in which they came, as far as nobody has taken a place that was given up.
+    /// In the order in which they came, but that places which were given up are used again.
     places: Vec<Option<Waiter>>,
     /// The places that were given up.
     free: Vec<usize>,
-    /// Which place the hand-written task in this slot has. One that ends cannot say so, but the next one in its slot takes
-    /// its place, so there are never more of these than there were tasks at a time.
+    /// Which place the hand-written task in this slot has. A task that ends does not give up its place, but the next task in its
+    /// slot takes the place over. So there are never more of these than there are slots.
     of_slots: BTreeMap<u32, usize>,
 }
 
@@ -99,7 +98,7 @@ impl Notify {
         Notify(Rc::new(Inner { scheduler: scheduler.clone(), count: Cell::new(0), waiting: RefCell::default() }))
     }
 
-    /// It has happened: all who wait are woken.
+    /// Wakes all who wait: it has happened.
     pub fn notify(&self) {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         // A waker may do anything, so the list is not borrowed while one is woken. Whoever waits again is for the next time.
@@ -112,8 +111,8 @@ impl Notify {
         }
     }
 
-    /// The wait for it, for a hand-written task to return: it is resumed with [`Wait::Wake`] when it happens. Beside another
-    /// wait: `cx.or(notify.wait(cx))`.
+    /// The wait for it, for a hand-written task of the same scheduler to return: the task is resumed with [`Wait::Wake`] when it
+    /// happens. To wait for something else as well: `cx.or(notify.wait(cx))`.
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
         let waiting = &mut *self.0.waiting.borrow_mut();
         let place = waiting.of_slots.get(&cx.id().slot()).copied().unwrap_or_else(|| waiting.new_place());
@@ -127,8 +126,8 @@ impl Notify {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
     }
 
-    /// Whoever polls with `cx`. Ask this before looking whether there is anything to wait for: it may clone a waker, and a
-    /// foreign one may do anything then, such as notify. Then [`add`](Notify::add) it.
+    /// Whoever polls with `cx`, to be [added](Notify::add) if there is something to wait for. Make it before you look whether
+    /// there is: this may clone a foreign waker, which may do anything then, such as notify.
     pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
         match self.0.scheduler.0.futures.running_behind(cx) {
             Some(id) => Waiter::Task(id),
@@ -189,7 +188,7 @@ impl Future for Notified {
 
 impl Drop for Notified {
     fn drop(&mut self) {
-        // When it has happened the place is somebody else's, if it is one at all.
+        // Once it has happened, the place is gone, or somebody else's.
         if let Some(place) = self.place.take()
             && self.notify.0.count.get() == self.count
         {

@@ -5,7 +5,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Does `what` that is not our own code; an `Err` is what its panic said.
+/// Runs `what`, which is not our own code. If it panics, returns the panic's message as an `Err`.
 pub(crate) fn catch<R>(what: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(what)).map_err(message)
 }
@@ -21,8 +21,7 @@ fn message(payload: Box<dyn Any + Send>) -> String {
         Some(text) => (*text).to_owned(),
         None => payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "a value that is no text".to_owned()),
     };
-    // The value that was thrown may itself panic when it is dropped, with another such value. That is nobody's business any
-    // more, and the last one is not dropped at all.
+    // The payload may itself panic when it is dropped, with another such payload. That one is not dropped at all.
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(payload);
     }

@@ -3,11 +3,11 @@
 //! A turn takes from its front all that was in it when the turn began, and whatever becomes ready meanwhile goes to its
 //! back. So it is kept in two halves that change places when a turn begins, and neither end ever has to be looked for.
 
-/// This bit beside the number of a slot says that the task in it is resumed for anything but the most common reason, which
-/// is that the one descriptor has fired that was all it waited for. What the reason is stands in the slot.
+/// This bit beside the number of a slot says that the task is resumed for another reason than the most common one, which is that
+/// the only descriptor it waits for has fired. The reason stands in the slot.
 ///
-/// With this bit a number is larger than any slot's. So the usual look-up of the slot fails, and nothing has to be asked first in
-/// the most common case.
+/// With this bit the number is larger than that of any slot, so the usual look-up finds no slot. In that way the most common case
+/// needs no test for the bit.
 pub(crate) const OTHERWISE: u32 = 1 << 31;
 
 /// See the module's text.
@@ -47,7 +47,7 @@ impl ReadyDeque {
         Some(slot)
     }
 
-    /// What will be taken out when so many more have been; 0 is the next.
+    /// What will be taken out after `count` others; 0 is the next.
     #[inline]
     pub(crate) fn ahead(&self, count: usize) -> Option<u32> {
         self.front.get(self.taken + count).copied()

@@ -1,16 +1,17 @@
-//! A way into a scheduler from other threads, and how to run something that blocks.
+//! A way into a scheduler from other threads.
 //!
-//! A scheduler is one thread's, and so is everything in it. What comes from elsewhere comes as a *message*: it is put into a
-//! queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor, and who hears it a
-//! service task that any user of this crate could have written: it waits to receive from that, takes the queue, and passes
-//! the messages on.
+//! A scheduler belongs to one thread, and so does everything in it. What comes from another thread comes as a *message*: it is
+//! put into a queue behind a mutex, and a bell is rung that tells the scheduler to look. The bell is a descriptor. It is heard
+//! by a service task that any user of this crate could have written: it waits to receive from the bell, takes the queue, and
+//! carries out the messages.
 //!
-//! It is rung once before it is heard, so a million messages cost as many system calls as the scheduler takes looks at them.
-//! None is lost: queue and bell change under the same lock, and a descriptor that can be received from wakes a poll that
-//! begins after it was rung as well as one that sleeps already.
+//! A bell that has been rung is not rung again until it has been heard, so a million messages cost no more system calls than the
+//! scheduler takes looks at them. None is lost: queue and bell change under the same lock, and a bell that has been rung ends a
+//! poll that begins later, as well as one that sleeps already.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::panics::catch;
 use crate::scheduler::Scheduler;
 use crate::sys;
@@ -27,8 +28,8 @@ type Call = Box<dyn FnOnce(&mut Context<'_>) + Send>;
 
 /// A way to talk to a scheduler from any thread: [`Handle`] for those that are elsewhere.
 ///
-/// What is said takes effect soon, in the order in which one thread says it. Saying it to a scheduler that is gone has no
-/// effect; what was to be called is then dropped, uncalled.
+/// What is said takes effect soon after the scheduler's next poll, in the order in which one thread says it. Saying it to a
+/// scheduler that is gone has no effect; a closure for [`call`](Remote::call) is then dropped.
 ///
 /// # How to run something that blocks
 /// On a thread of its own, which says when it is done. This task does not hold up any other while a name is looked up:
@@ -79,7 +80,7 @@ pub struct Remote(Arc<Mutex<Queue>>);
 #[derive(Default)]
 struct Queue {
     messages: Vec<Message>,
-    /// What the service waits on the other end of. Before there is a service, messages are kept for it.
+    /// The end that is rung; the service waits on the other one. Before there is a service, messages are kept for it.
     bell: Option<OwnedFd>,
     /// It has been rung, and not heard yet.
     has_rung: bool,
@@ -183,7 +184,7 @@ impl Remote {
         }
     }
 
-    /// Makes sure that somebody receives the messages.
+    /// Spawns the service that receives the messages, unless there is one.
     pub(crate) fn connect(&self, scheduler: &Handle) -> io::Result<()> {
         let mut queue = self.lock();
         if queue.bell.is_some() || queue.is_closed {
@@ -191,7 +192,7 @@ impl Remote {
         }
         let (bell, listener) = sys::bell()?;
         queue.bell = Some(bell);
-        // For a scheduler that is gone the task is dropped at once, which takes the lock.
+        // A scheduler that is gone drops the task at once, and to drop the task takes the lock.
         drop(queue);
         scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt(listener) });
         Ok(())
@@ -202,8 +203,8 @@ impl Queue {
     /// Tells the service to look, unless it has been told.
     fn ring(&mut self) {
         let Some(bell) = self.bell.as_ref().filter(|_| !self.has_rung) else { return };
-        // It is heard before it is rung again, so there is room. Should the system refuse nevertheless, the messages stay, and
-        // whoever posts the next one rings for all.
+        // It has been heard since it was last rung, so there is room. Should the system refuse all the same, the messages stay in
+        // the queue, and the next one that is posted rings for all.
         self.has_rung = sys::ring(bell).is_ok();
     }
 }
@@ -273,8 +274,8 @@ impl Drop for Receiver {
         let bell = queue.bell.take();
         drop(queue);
         drop(bell);
-        // It has been cancelled, with whatever else is in the task table. The scheduler goes on, and must not be deaf. There
-        // may be no descriptors for that but those that this one has had.
+        // The service has been cancelled, by somebody who cancels every task there is, say. The scheduler goes on, and must not
+        // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back.
         let again = Again { remote: self.remote.clone(), scheduler: scheduler.clone() };
         scheduler.0.drop_after_closing(Box::new(again));
     }

@@ -4,7 +4,8 @@
 //! poller's.
 
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle, MAIL, SPECIAL, UNTIL};
+use crate::descriptor::Descriptor;
+use crate::handle::{Handle, MAIL, SPECIAL, UNTIL};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
@@ -18,8 +19,8 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// With more tasks than this, what the next one needs is in no cache any more when its turn comes, so the processor is told to
-/// fetch it while the one before it runs.
+/// With more tasks than this, what a task needs is in no cache any more when its turn comes. So the processor is told to fetch it
+/// while the task before runs.
 const MANY: usize = 500;
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
@@ -117,8 +118,8 @@ impl Scheduler {
             if !has_polled {
                 continue;
             }
-            // 4. Whoever waited for what fired is ready: the poller has told the waiters, which leave what is not simple. So is
-            // whoever waited for a deadline that has passed.
+            // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
+            // follow here, and those whose deadline has passed.
             if !self.core.waiters.unclaimed.is_empty() {
                 self.wake_unclaimed();
             }
@@ -181,7 +182,8 @@ impl Scheduler {
         }
     }
 
-    /// Resumes the task in a slot, and does with it what it says. Returns whether that was nothing special.
+    /// Resumes the task in a slot, and files or ends it by what it says. Returns true if that was all: if the task waits for the
+    /// same again, or has ended before. After anything else the mailbox has to be looked at.
     #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
     #[inline(always)]
     fn resume(&mut self, index: u32) -> bool {
@@ -198,9 +200,9 @@ impl Scheduler {
         false
     }
 
-    /// Files the task that has been resumed by what it has said, if that is what it has just been resumed for, as almost
-    /// always. Then nothing needs to be found out about the number: nobody has closed an owned one since, and a checked
-    /// one is this task's own business. And the poller still watches it.
+    /// Files the task again if it waits for what it has just been resumed for, as it almost always does. Then the number need
+    /// not be checked: an owned descriptor is still open, and any other number is the task's own business, since it was checked
+    /// when the task first waited for it. And the poller still watches it. Returns whether that was so.
     #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
     #[inline(always)]
     fn renew(&mut self, index: u32, said: &io::Result<Wait>) -> bool {
@@ -219,7 +221,7 @@ impl Scheduler {
         false
     }
 
-    /// [`resume`](Scheduler::resume) for any reason but that the one descriptor has fired that was all the task waited for.
+    /// [`resume`](Scheduler::resume) for an entry that is marked [`OTHERWISE`].
     #[cold]
     fn resume_otherwise(&mut self, entry: u32) -> bool {
         let core = &mut self.core;
@@ -238,7 +240,7 @@ impl Scheduler {
         false
     }
 
-    /// Does with the task that has been resumed what it has said.
+    /// Files or ends the task that has been resumed, by what it has said.
     #[cold]
     #[inline(never)]
     fn heed(&mut self, index: u32, said: io::Result<Wait>) {
@@ -265,7 +267,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends the task that has been resumed. What it has said with `or` is for a wait that it has not returned.
+    /// Ends the task that has been resumed. What it has said with `or` has no effect.
     fn end_running(&mut self, id: TaskId, task: Box<dyn Task>, end: End) {
         self.core.or.clear();
         self.core.until = NEVER;
@@ -286,9 +288,9 @@ impl Scheduler {
 
     /// Step 3: sleep in the poller, as long as there is nothing else to do.
     ///
-    /// If what is ready is nothing but tasks that are new, it `may_leave` the poll to the next turn: they run first, and one poll
-    /// tells of what was there before and of what they wait for. It may not do so twice in a row, or whoever spawns a successor
-    /// each time would keep everybody else waiting. Returns whether it has polled.
+    /// If only new tasks are ready, and `may_leave` is true, the poll is left to the next turn: the new tasks run first, and then
+    /// one poll tells of what they wait for, too. Not twice in a row, or a task that spawns its successor each time would keep
+    /// everybody else waiting. Returns whether it has polled.
     fn poll(&mut self, may_leave: bool) -> bool {
         let mut patience = Patience::Look;
         if self.core.waiters.ready.is_empty() {
@@ -311,12 +313,12 @@ impl Scheduler {
         true
     }
 
-    /// Wakes whoever is left by the waiters.
+    /// Wakes the tasks of what has fired and is left in [`Waiters::unclaimed`](crate::waiters::Waiters).
     ///
-    /// A task that waits for several things is resumed for the first of them that is found here. As the list is begun anywhere,
-    /// and read in either direction, one that always fires does not keep the others from ever being it. (To count would not do:
-    /// tasks that wait in turns could each meet the same number every time.) The two sides of one descriptor, which stand side
-    /// by side, are not parted, so which of them comes first does not depend on what else has fired.
+    /// A task that waits for several things is resumed for the first of them in this list. So the list is read from a random
+    /// place, in a random direction: something that always fires then does not hide the others for ever. (Counting up instead of
+    /// random numbers would not do: tasks that wait in turns could each meet the same count every time.) The two sides of one
+    /// descriptor, which stand side by side, are not parted, so which of them comes first does not depend on what else has fired.
     #[cold]
     fn wake_unclaimed(&mut self) {
         let mut fired = self.core.waiters.take_unclaimed();
@@ -334,7 +336,7 @@ impl Scheduler {
         self.core.waiters.unclaimed = fired;
     }
 
-    /// Wakes a task that waits for something else, too, or that is to be told of an error, if there is one at all.
+    /// Wakes the task of what has fired, if there is one: it waits for something else, too, or is to be told of an error.
     fn wake_otherwise(&mut self, fired: Fired) {
         let (fd, side) = (fired.fd(), fired.side());
         if matches!(fired, Fired::Closed(..)) && self.core.waiters.get(side, fd).is_some() {
@@ -388,7 +390,8 @@ impl Scheduler {
         self.core.timers.is_empty()
     }
 
-    /// Makes the soonest deadline that is queued one that somebody still has: nobody is to be woken for another.
+    /// Drops queued deadlines that no task has any more, until the soonest is one that a task still has: the scheduler is not to
+    /// wake up for nothing.
     fn discard_stale_deadlines(&mut self) {
         let core = &mut self.core;
         core.timers.discard_while(|entry| match core.slots.of_entry(entry) {

@@ -1,4 +1,4 @@
-//! Carrying out what tasks have said while they ran: adopt, cancel, close, wake, drain.
+//! Carrying out what tasks have said while they ran: adopt, spawn, cancel, close, wake, drain, in this order.
 
 use crate::handle::MAIL;
 use crate::panics::catch;
@@ -53,8 +53,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes note of the descriptors that the scheduler has come to own. It is done before the task that has adopted one is
-    /// filed: what was found out about the number before does not count against who waits for it from now on.
+    /// Takes note of the descriptors that the scheduler has come to own. This is done before the task that has adopted one is
+    /// filed: a wait for a file that had the number before must not get in the way of a wait for this one.
     pub(crate) fn settle_adopted(&mut self) {
         while let Some(fd) = self.core.mailbox.adopted.next() {
             self.evict_stale(fd, None);
@@ -73,12 +73,12 @@ impl Scheduler {
         }
     }
 
-    /// Ends those who have been cancelled, with all whom they cancel in turn, and withdraws the waits of those whose future has
-    /// been dropped. This is done before `running`, the task that has said so, is filed, because it may wait for the same
-    /// descriptor next. What it has said of itself stays in the mailbox until it is filed.
+    /// Ends those who have been cancelled, with all whom they cancel in turn, and wakes those whose future has been dropped, so
+    /// that their waits are withdrawn. This is done before `running`, the task that has said all this, is filed, because it may
+    /// wait for the same descriptors next. What it has said of itself stays in the mailbox until it is filed.
     pub(crate) fn settle_ended(&mut self, running: TaskId) {
         let mailbox = Rc::clone(&self.core.mailbox);
-        // Some of them may be given up already.
+        // The cancelled may be among them.
         self.settle_spawned();
         let mut is_cancelled = false;
         while let Some(id) = mailbox.cancelled.next() {

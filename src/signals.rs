@@ -1,6 +1,7 @@
-//! Signals as something that a task waits to receive.
+//! Signals that a task receives instead of having their usual effect.
 
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::sys;
 use std::fmt;
 use std::io;

@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-/// What a waiting task waits for in the first place; why a ready task is resumed. A [`Wait`] whose instant is the slot's
-/// deadline, or a [`WaitError`].
+/// What a waiting task waits for in the first place, and why a ready task is resumed: a [`Wait`] without its instant, which is
+/// the slot's deadline, or a [`WaitError`].
 ///
 /// The kind and the number of the descriptor, which is 0 where the kind has none, are in one word, because futures compare
 /// and move it for each message. Its highest bits are free for what a future has to note beside it.
@@ -128,26 +128,28 @@ impl From<Wait> for Reason {
     }
 }
 
-/// It is as long as a cache line. An allocator usually puts a large block 16 bytes behind the beginning of a line, so a slot lies
-/// in two of them: 48 bytes in the first, the rest in the second. What each message needs comes first and takes no more than
-/// these 48, so that a message touches one line here, when ten thousand tasks take turns. (To ask for an alignment to whole
-/// lines costs memory: such a block is copied when it grows, and leaves a hole.)
+/// One live task, or a free slot.
+///
+/// A slot is as long as a cache line. But an allocator usually puts a large block 16 bytes behind the beginning of a line, so a
+/// slot lies in two lines: its first 48 bytes in one, the rest in the next. What each message needs stands in those 48 bytes, so
+/// that with ten thousand tasks a message touches one line here. (Aligning the slots to whole lines would cost memory: an
+/// aligned block is copied when it grows, and leaves a hole.)
 #[repr(C)]
 pub(crate) struct Slot {
     /// The task; absent while it is being resumed, and in a free slot.
     pub(crate) task: Option<Box<dyn Task>>,
     /// The deadline of the wait, or [`NEVER`].
     pub(crate) deadline: Nanos,
-    /// Since when the task waits. (What is ready is so since the last poll.)
+    /// Since when the task waits.
     pub(crate) since: Nanos,
     pub(crate) resumes: u64,
     /// The serial number of the task; of none in a free slot.
     serial: Option<NonZeroU32>,
-    /// The task is ready for any reason but the most common one, which is written down in a wait map: that the descriptor
-    /// has fired which is all that it waits for. See `Core::is_waiting`.
+    /// The task is ready, for any reason but the most common one: that the only descriptor it waits for has fired. That one is
+    /// written down in the wait map. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// [`Reason::GIVEN_UP`] has come while the task was ready for another reason already. Whoever asks takes it back.
+    /// [`Reason::GIVEN_UP`] has come while the task was ready for another reason. Reading this resets it.
     pub(crate) has_given_up: Cell<bool>,
     pub(crate) reason: Reason,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
@@ -159,8 +161,8 @@ const _: () = assert!(size_of::<Slot>() == 64);
 
 /// What is kept of a task beside its [`Slot`], because it is seldom looked at.
 pub(crate) struct Aside {
-    /// The descriptors that the task waits for beside its `reason`. Kept when empty, so that a task that waits for several
-    /// does not allocate each time; absent in a task that never did.
+    /// The descriptors that the task waits for beside its `reason`. Absent until it first waits for several; then kept, so that
+    /// it does not allocate each time.
     #[expect(clippy::box_collection, reason = "a third of the size, for every task")]
     pub(crate) also: Option<Box<Vec<Wait>>>,
     pub(crate) spawned_by: Option<TaskId>,
@@ -253,8 +255,8 @@ impl Slots {
         }
     }
 
-    /// Frees the slot of a task that had ended while the ready deque still named it, which it does no more. Returns true: that
-    /// there is nothing more to be done, as from `Scheduler::resume`.
+    /// Frees the slot of a task that had ended while the ready deque still named it; now the deque does not any more. Returns
+    /// true, as `Scheduler::resume` does when nothing is left to be done.
     #[cold]
     pub(crate) fn reclaim(&mut self, index: u32) -> bool {
         self.free.push(index);

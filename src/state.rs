@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How much memory [`Context::scratch`] lends.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// How exactly the task table tells for how long a task has waited.
+/// How precisely the task table tells for how long a task has waited.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 /// What a task can reach through its [`Context`]: everything but the poller.
@@ -25,9 +25,10 @@ pub(crate) struct Core {
     /// The ready deque and the two wait maps.
     pub(crate) waiters: Waiters,
     pub(crate) timers: Timers,
-    /// What the task that runs now waits for beside what it will return.
+    /// What the task that runs now has said with [`Context::or`], but for deadlines: it waits for this beside what it will
+    /// return.
     pub(crate) or: Vec<Wait>,
-    /// The soonest deadline that it has said with that, or [`NEVER`].
+    /// The soonest deadline that it has said with [`Context::or`], or [`NEVER`].
     pub(crate) until: Nanos,
     pub(crate) mailbox: Rc<Mailbox>,
     pub(crate) observer: Option<Box<dyn Observer>>,
@@ -35,9 +36,9 @@ pub(crate) struct Core {
     pub(crate) scratch: Box<[u8; SCRATCH_BYTES]>,
     pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
-    /// `now`, as a count. Less than [`CLOCK_STEP`] behind it while there is no deadline.
+    /// `now`, as a count. While nobody has a deadline it may be behind, by less than [`CLOCK_STEP`].
     pub(crate) clock: Nanos,
-    /// When the clock is brought up to date at the latest.
+    /// When the clock is brought up to date, deadline or not.
     clock_due: Instant,
 }
 
@@ -80,8 +81,8 @@ impl Core {
         }
     }
 
-    /// A turn has begun at this instant. To make a count of an instant costs more than all the rest here, so the clock is
-    /// brought up to date only if a deadline is held against it, or it is a whole step behind.
+    /// A turn has begun at this instant. Turning an instant into a count costs more than all the rest here, so the clock is
+    /// brought up to date only if somebody has a deadline, or if it is a whole step behind.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.mailbox.now.set(Some(now));
@@ -103,8 +104,8 @@ impl Core {
         self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
     }
 
-    /// Tells the processor which memory the next two tasks will need: of the first the task itself, whose slot has been fetched
-    /// by now; of the second its slot.
+    /// Has the processor fetch what the next two tasks need: the next task itself, whose slot was fetched one task ago, and the
+    /// slot of the one after it.
     #[inline]
     pub(crate) fn look_ahead(&mut self) {
         if let Some(next) = self.waiters.ready.ahead(0)

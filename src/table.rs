@@ -18,7 +18,7 @@ pub struct TaskInfo {
     pub name: String,
     /// What it waits for, and its [`progress`](Task::progress): `send fd 7, 12 of 64 sent`.
     pub state: String,
-    /// For how long it has been in that state, as of the turn's beginning.
+    /// For how long it has been waiting, as of the beginning of this turn, to about 10 ms. Zero if it does not wait.
     pub since: Duration,
     /// How often it has been resumed.
     pub resumes: u64,
@@ -38,7 +38,7 @@ impl Core {
     }
 
     fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
-        // What a task says of itself may panic like anything else that it does, and whoever looks is not to suffer for it.
+        // `name` and `progress` are the task's code, and may panic. Whoever looks at the table is not to suffer for it.
         let ask = |what: &dyn Fn(&dyn Task) -> String| match &slot.task {
             Some(task) => catch(|| what(task.as_ref())).unwrap_or_else(|_| "?".to_owned()),
             None => String::new(),

@@ -14,15 +14,15 @@ use std::time::Instant;
 /// Something that makes progress when it is resumed, and otherwise waits.
 ///
 /// # The contract
-/// - **The first resume comes unasked**, with [`Wait::Turn`] as the reason: nothing is ready yet that the task knows of. To
-///   try all the same is right, and finds out.
+/// - **The first resume comes unasked**, with [`Wait::Turn`] as the reason. Nothing is known to be ready yet; to try is right,
+///   and the call finds out.
 /// - **Do not block.** One thread runs every task. Use non-blocking descriptors; when a call answers
 ///   [`WouldBlock`](io::ErrorKind::WouldBlock), return the wait for that descriptor.
 /// - **Readiness is a hint.** Being resumed for [`Wait::Recv`] means that receiving is worth trying, not that it will
 ///   succeed.
 /// - **Do a bounded amount of work per resume**, such as one message; say [`Wait::Turn`] to go on after everybody else. Wait
-///   for a descriptor when a call has answered `WouldBlock`, or when nothing of what was received is left to work on: no
-///   descriptor tells of bytes that the task has already.
+///   for a descriptor only when a call has answered `WouldBlock`, or when everything that was received is dealt with: the
+///   poller knows nothing of bytes that the task holds already.
 /// - **Ending is a value**: [`Wait::Done`]. An `Err` ends this task and no other, and so does a panic. The task is then
 ///   dropped, and with it every descriptor that it owns.
 ///
@@ -66,17 +66,19 @@ pub trait Task {
     /// [`WaitError`].
     ///
     /// # Errors
-    /// As from `resume`. Unless the task has something better to do, it ends with `error`: going on as if nothing had
-    /// happened would mean to act on a descriptor that is not its own.
+    /// As from `resume`. The default is to end with `error`: a task that went on as if nothing had happened might act on a
+    /// descriptor that is not its own.
     fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
         let _ = cx;
         Err(error.into())
     }
 
-    /// Is called once, on every task that is there when a drain begins (see [`Context::drain`]); one that is spawned later can
-    /// ask [`Context::is_draining`]. Return true to be resumed in the next turn, with [`Wait::Turn`] as the reason unless the
-    /// task is ready for another, so that it can finish what it has begun; false, the default, to stay in the wait, where
-    /// the drain's deadline ends it at the latest.
+    /// Is called once on every task when a drain begins (see [`Context::drain`]). A task that is spawned later can ask
+    /// [`Context::is_draining`].
+    ///
+    /// Return true to be resumed in the next turn, and so finish what was begun. The reason is then [`Wait::Turn`], unless the
+    /// task was ready for another already. Return false, the default, to go on waiting; the drain's deadline then ends the task,
+    /// if nothing else does before.
     fn drain(&mut self) -> bool {
         false
     }
@@ -101,7 +103,8 @@ pub trait Task {
 ///
 /// A number may only be *waited on*; whatever acts on a descriptor takes the descriptor itself. One descriptor may have
 /// one task that waits to receive and one that waits to send at a time.
-// With a tag of its own: the compiler would hide it in the instant, where it takes several instructions to find.
+// `repr` gives it a tag of its own. Without, the compiler hides the tag inside the instant, and reading it takes several
+// instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Wait {
@@ -212,9 +215,9 @@ pub enum End {
     Cancelled,
 }
 
-/// Names one task of one scheduler, also after the task has ended; the number that is shown counts the tasks spawned.
-///
-/// Both of its numbers, that of its slot and a serial one, are in one word, because futures compare it for each message.
+/// Names one task of one scheduler, also after the task has ended. To another scheduler it means nothing, or some other task.
+/// It is shown as a number that counts the tasks spawned.
+// The number of the slot and the serial number are in one word, because futures compare it for each message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TaskId(NonZeroU64);
 

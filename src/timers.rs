@@ -1,8 +1,8 @@
 //! Deadlines: which task is due at which instant. Takes `now`, never reads a clock.
 //!
 //! A deadline that moves with every message (an idle timeout) must not touch the queue every time. So the queue may hold
-//! an instant that is too early: the newest deadline stands in the task's slot, and an entry that expires early is put
-//! back at the newest by the scheduler. Only a deadline that moves to the front costs an insertion.
+//! an instant that is too early: the newest deadline stands in the task's slot, and when the entry expires too early, the
+//! scheduler queues the newest instead. Only a deadline that is sooner than that entry costs an insertion.
 
 use crate::task::TaskId;
 use std::cmp::Reverse;

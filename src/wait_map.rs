@@ -23,15 +23,17 @@ const SEVERAL: u32 = 1 << 31;
 /// Which open file a number names.
 pub(crate) type Identity = (u64, u64);
 
-/// Almost every wait is the one before it over again. So a task that is resumed stays in its entry, which is only marked as
-/// [`FIRED`]; to wait for the same again is to take off the mark. This is called *renewing*, and touches neither the poller,
-/// which goes on watching, nor anything else. To everybody but that task an entry with the mark is free.
+/// From the number of a descriptor to the task that waits on it.
+///
+/// Almost every task waits for the same again. So a task that is resumed stays in its entry, which is only marked as [`FIRED`],
+/// and waiting for the same again takes the mark off. This is called *renewing*. It touches nothing else: the poller has gone on
+/// watching. To all other tasks an entry with the mark is free.
 #[derive(Default)]
 pub(crate) struct WaitMap {
     /// The slot of the task that waits, with [`FIRED`] and [`SEVERAL`], or [`NOBODY`]; by descriptor.
     entries: Vec<u32>,
-    /// By descriptor: whose wait was last checked against the kernel, and which file the number named then. `None` after
-    /// a wait for a descriptor that the scheduler owns. Only as long as the highest number that was ever checked.
+    /// By descriptor: whose wait was last checked against the kernel, and which file the number named then. `None` if the last
+    /// wait was for a descriptor that the scheduler owns. No longer than the highest number that was ever checked.
     checked: Vec<Option<(TaskId, Identity)>>,
     /// How many entries are not [`NOBODY`].
     len: usize,
@@ -83,8 +85,8 @@ impl WaitMap {
         }
     }
 
-    /// Forgets that `fd` has fired for the task in `slot`, which has not renewed its wait. Returns whether there was
-    /// something to forget.
+    /// Frees the entry of `fd` if it has fired for the task in `slot`, which has not renewed its wait. Returns whether that was
+    /// so.
     pub(crate) fn lapse(&mut self, fd: RawFd, slot: u32) -> bool {
         let has_fired = self.has_fired(fd, slot);
         if has_fired {

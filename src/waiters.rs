@@ -1,7 +1,7 @@
 //! Where the tasks are that wait for a descriptor, and those that can run: the seed's `recv_wait`, `send_wait` and `tasks`.
 //!
-//! A poller is handed all three, and says what fired. In almost every case that is one task which waits for nothing else: it
-//! moves from its map to the deque there and then, and nothing is written down in between.
+//! A poller is handed all three, and says what fired. Almost always that concerns one task which waits for nothing else: then the
+//! task moves from its map to the deque there and then, and nothing is written down in between.
 
 use crate::ready::ReadyDeque;
 use crate::task::Side;
@@ -46,7 +46,7 @@ pub struct Waiters {
     pub(crate) recv_wait: WaitMap,
     /// Which task waits to send to a descriptor.
     pub(crate) send_wait: WaitMap,
-    /// What has fired and takes more than to move one task to the deque.
+    /// What has fired and takes more than moving one task to the deque.
     pub(crate) unclaimed: Vec<Fired>,
 }
 
@@ -70,9 +70,9 @@ impl Waiters {
         self.unclaimed.push(fired);
     }
 
-    /// Takes out what has fired and is not done with, in the order in which it fired: its task waits for something else, too; or
-    /// it has to be told of an error; or there is none. `Waiters::default()` has no tasks, so that a test of a poller finds
-    /// everything here.
+    /// Takes out what has fired and is not dealt with yet, in the order in which it fired: because its task waits for something
+    /// else, too, or has to be told of an error, or because there is no task. `Waiters::default()` has no tasks, so a test of a
+    /// poller finds everything here.
     pub fn take_unclaimed(&mut self) -> Vec<Fired> {
         std::mem::take(&mut self.unclaimed)
     }

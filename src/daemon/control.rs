@@ -29,9 +29,9 @@ pub struct Control {
     /// What the manager is to be told and has not been.
     pub news: Option<&'static str>,
     pub fleet: Fleet,
-    /// When a signal to end has come. A drain may have begun without: the daemon ends by itself when a listener is broken.
+    /// When a signal to end has come. A drain may have begun without one: when a listener is broken, the daemon ends by itself.
     pub told_to_end: Option<Instant>,
-    /// Why the drain takes long has been said.
+    /// It has been said what the drain waits for.
     pub has_explained: bool,
     /// The task tables have been asked for, and nobody has begun to collect them.
     pub is_asked_for_tables: bool,

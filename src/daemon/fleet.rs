@@ -1,4 +1,4 @@
-//! What the workers of one daemon have in common: whoever is told something tells the others.
+//! What the workers of one daemon share: what one of them is told, all of them learn.
 
 use fdtask::{Handle, Remote, TaskId};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,14 +21,14 @@ struct Shared {
     told: Mutex<Told>,
     /// One of them cannot go on.
     is_broken: AtomicBool,
-    /// What trouble was last reported when.
+    /// What trouble has been reported lately, and when.
     reports: Mutex<Vec<(String, Instant)>>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Told {
     drain_by: Option<Instant>,
-    /// To end at once. The first worker, which has the signals, tells this to the others, and needs no telling.
+    /// To end at once. The first worker, which has the signals, says this to the others, and need not be told itself.
     stop: bool,
 }
 
@@ -83,7 +83,7 @@ impl Fleet {
         self.others().iter().for_each(Remote::stop);
     }
 
-    /// Tells the worker of this scheduler again what all have been told: it cannot poll, so no message reaches it.
+    /// Tells the worker whose scheduler is `own` again what all have been told: it cannot poll, so no message reaches it.
     pub fn tell_again(&self, own: &Handle, is_first: bool) {
         let told = *lock(&self.0.told);
         if let Some(by) = told.drain_by {
@@ -94,7 +94,7 @@ impl Fleet {
         }
     }
 
-    /// Whether this is to be reported now: unless it has been within the last second, of this listener or of another.
+    /// Whether to report this now: not if the same has been reported within the last second, be it of another listener.
     pub fn may_report(&self, what: &str) -> bool {
         let what = trouble(what);
         let now = Instant::now();
@@ -123,7 +123,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is the matter, whichever listener has it.
+/// What is the matter, without the listener's address: `cannot accept on 0.0.0.0:25000: Too many open files; …` is
+/// `cannot accept: Too many open files; …`. (By the text, because text is what an observer is told.)
 fn trouble(report: &str) -> String {
     match (report.split_once(" on "), report.split_once(": ")) {
         (Some((what, _)), Some((_, reason))) => format!("{what}: {reason}"),

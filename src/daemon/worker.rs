@@ -76,7 +76,7 @@ impl Worker {
         self.scheduler.run();
         let begin = Instant::now();
         self.scheduler.cancel_all();
-        // To cut off thousands of clients takes a part of the time, but never all of it.
+        // What it took to cut off thousands of clients is a part of this time, but never more than three quarters of it.
         let patience = FLUSH_TIMEOUT.saturating_sub(begin.elapsed()).max(FLUSH_TIMEOUT / 4);
         if control.is_some() {
             self.scheduler.spawn(others_flush(fleet, patience));
@@ -87,7 +87,7 @@ impl Worker {
     }
 }
 
-/// A task that ends when the other workers have written their last lines, too, which end with the process.
+/// A task that ends when the other workers have ended, and so written their last lines: their threads end with the process.
 fn others_flush(fleet: &Fleet, patience: Duration) -> impl Task + use<> {
     let (fleet, mut by) = (fleet.clone(), None);
     task_fn("other workers", move |cx| {

@@ -31,14 +31,15 @@ impl Alarm {
     /// exchange acquires what the waker has released.
     #[inline]
     pub(super) fn begin_poll(&self) {
-        // A task that nobody could wake has not been put to sleep, and nothing was done that it would have to see.
+        // Still `POLLING`: the last poll left it so because nobody held a waker. So nobody has woken it, and there is nothing to
+        // acquire.
         if self.state.load(Ordering::Relaxed) != POLLING {
             self.state.swap(POLLING, Ordering::AcqRel);
         }
     }
 
     /// The future has been polled, and nobody holds a waker: whether it was woken meanwhile, and so must be polled again.
-    /// If not, it stays as it is until the next poll, because nobody can wake it.
+    /// If not, the state stays `POLLING` until the next poll: nobody can wake the task.
     #[inline]
     pub(super) fn was_woken(&self) -> bool {
         self.state.load(Ordering::Relaxed) != POLLING

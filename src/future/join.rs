@@ -68,9 +68,9 @@ where
 struct Shared<T> {
     outcome: RefCell<Option<Result<T, JoinError>>>,
     ended: Notify,
-    /// Which task it is, once it is one.
+    /// The task's id, once it has been spawned.
     task: Cell<Option<TaskId>>,
-    /// Nobody has wanted the result any more before it was one.
+    /// It was cancelled before it was spawned.
     is_abandoned: Cell<bool>,
     scheduler: Handle,
 }
@@ -117,6 +117,7 @@ impl<T> Drop for RunningTask<T> {
 #[must_use = "dropping it cancels the task; see `detach`"]
 pub struct JoinHandle<T> {
     shared: Rc<Shared<T>>,
+    /// Dropping this does not cancel the task any more: it has been detached, or has ended and its result has been taken.
     is_detached: bool,
     /// Its place among those who wait for the end.
     place: Option<usize>,
@@ -142,14 +143,14 @@ impl<T> JoinHandle<T> {
         self.has_yielded() || self.shared.outcome.borrow().is_some()
     }
 
-    /// Whether the result has been taken. (Who detaches a handle has it no more.)
+    /// Whether the result has been taken. (`detach` consumes the handle, so nobody can ask a detached one.)
     fn has_yielded(&self) -> bool {
         self.is_detached
     }
 
     /// The wait for the task's end, for a hand-written task to return; then [`try_join`](JoinHandle::try_join).
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
-        // Nobody says a second time that it has ended.
+        // If it has ended already, there will be no other notification.
         if self.is_ended() { Wait::Turn } else { self.shared.ended.wait(cx) }
     }
 

@@ -1,4 +1,4 @@
-//! A list of waits of one task, as many as there are.
+//! The list of the waits of one task: all but its one wait for a descriptor.
 
 use crate::panics::wake;
 use crate::slots::Reason;
@@ -13,7 +13,7 @@ pub(super) struct Waits {
     entries: RefCell<Vec<Entry>>,
     /// How many entries are not free.
     used: Cell<usize>,
-    /// Whose they are.
+    /// The task whose waits these are. `None` once it has ended.
     task: Cell<Option<TaskId>>,
     /// No entry before this one is free.
     first_free: Cell<usize>,
@@ -56,7 +56,7 @@ pub(super) enum Want {
 }
 
 impl Waits {
-    /// Whose they are.
+    /// The task whose waits these are. `None` once it has ended.
     pub(super) fn task(&self) -> Option<TaskId> {
         self.task.get()
     }
@@ -69,12 +69,12 @@ impl Waits {
         self.used.get() == 0
     }
 
-    /// Hands out what the scheduler is to be asked for.
+    /// Calls `what` with each wait that the scheduler is to be asked for.
     pub(super) fn each(&self, mut what: impl FnMut(Wait)) {
         self.entries.borrow().iter().filter_map(|entry| entry.state.wait()).for_each(&mut what);
     }
 
-    /// Fulfils what the task is resumed for, and wakes who is to be woken for that. Returns whether there was anybody.
+    /// Fulfils the waits that the task is resumed for, and wakes their wakers. Returns whether there were any wakers.
     #[cold]
     pub(super) fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
         self.fulfil_where(Ok(()), |state| match state {
@@ -86,7 +86,7 @@ impl Waits {
         })
     }
 
-    /// Gives an error to whoever waits for this. Returns whether somebody was woken.
+    /// Fulfils each wait for `wait` with an error, and wakes their wakers. Returns whether there were any wakers.
     pub(super) fn fail(&self, wait: Wait, error: WaitError) -> bool {
         self.fulfil_where(Err(error), |state| state.wait() == Some(wait))
     }
@@ -105,7 +105,7 @@ impl Waits {
         has_woken
     }
 
-    /// Fulfils one entry if it is met, and returns whom to wake for that.
+    /// Fulfils one entry if it is met, and returns its waker.
     fn fulfil_at(
         &self,
         index: usize,
@@ -121,7 +121,7 @@ impl Waits {
         entry.waker.take()
     }
 
-    /// The task has ended: whoever waits by way of it is woken, to wait by way of another.
+    /// The task has ended: wakes all wakers, so that their futures are polled again, by another task.
     pub(super) fn abandon(&self) {
         self.task.set(None);
         let mut wakers: Vec<Waker> =
@@ -162,7 +162,7 @@ impl Waits {
             let entry = &mut entries[index];
             let removed = (std::mem::replace(&mut entry.state, State::Free), entry.waker.take());
             self.first_free.set(self.first_free.get().min(index));
-            // Each resume looks at all of them, so a burst must not be remembered.
+            // Each resume looks at all entries, so a burst must not leave a long list behind.
             while entries.last().is_some_and(|entry| matches!(entry.state, State::Free)) && entries.len() > 1 {
                 entries.pop();
             }

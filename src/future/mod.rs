@@ -45,8 +45,8 @@
 //!
 //! # Waiting for several things in one task
 //! A combinator such as `select!` or `join!` polls several futures in one task, and the task then waits for all of them: the
-//! first that fires resumes it. Each resume withdraws the task's waits and files them anew, so the cost of one grows with
-//! their number: to serve a thousand sockets, [`spawn`] a thousand tasks.
+//! first that fires resumes it. Each resume withdraws the task's waits and files them anew, so a resume costs the more, the more
+//! waits there are: to serve a thousand sockets, [`spawn`] a thousand tasks.
 //!
 //! # Ending
 //! A future is dropped as soon as its task ends or is cancelled, and with it everything that it owns, wherever it
@@ -68,7 +68,6 @@ mod waits;
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
 pub use race::race;
-pub(crate) use socket::Futile;
 pub use socket::{
     Incoming, Readable, ReadableUntilDrain, Source, Writable, connect, next_signal, readable, readable_fd, writable,
     writable_fd,
@@ -129,16 +128,15 @@ struct Polled {
     alarm: Arc<Alarm>,
     /// What the future is polled with.
     waker: Waker,
-    /// The task waits for one descriptor, and nothing else can resume it but the scheduler, for reasons of its own. So if this
-    /// is what is in the ready deque, that is what it is resumed for, and there is nothing to find out. [`NEVER_PLAIN`] if that
-    /// is not so.
+    /// The entry that is in the ready deque when the one descriptor has fired that the task waits for: then there is nothing to
+    /// find out. [`NEVER_PLAIN`] while it waits for more, or somebody holds a waker.
     plain: u32,
 }
 
 /// No entry of the ready deque: the last slot, resumed for another reason.
 const NEVER_PLAIN: u32 = u32::MAX;
 
-/// How many hold the alarm when nobody else holds a waker: the fields above.
+/// How many references to the alarm there are while nobody else holds a waker: the two fields of [`Polled`].
 const OWN_ALARMS: usize = 2;
 
 impl<F> FutureTask<F> {
@@ -158,8 +156,8 @@ impl Polled {
         Polled { own: Own::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
     }
 
-    /// Says that a poll has begun, then what it is for: what has become of the task's one wait. Whoever is woken by that is
-    /// polled with the rest, so it is no reason to poll again afterwards.
+    /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
+    /// one wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
     #[cold]
     fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
@@ -173,7 +171,7 @@ impl Polled {
             polled.alarm.begin_poll();
         }
         cx.core.mailbox.futures.lend(&mut polled.own);
-        // As long as nothing speaks against it.
+        // Until [`end_with_several`](Polled::end_with_several) finds that this is not so.
         polled.plain = cx.slot();
         let Own { task, one, .. } = polled.own;
         (polled, task, one)
@@ -185,8 +183,8 @@ impl Polled {
     fn end(&mut self, cx: &mut Context<'_>, one: Mark, has_others: bool) -> io::Result<Wait> {
         self.own.one = one;
         let alarm: &Alarm = &self.alarm;
-        // Looked at before the poll is over: a waker that is still held now may be woken after it, by a message, whereas one
-        // that was held by another thread and is gone has done whatever it did before, which the fence makes visible.
+        // If somebody still holds a waker, they may wake the task after this poll, and that takes a message. If the last one is
+        // gone, dropped by another thread perhaps, whatever it did came before, and the fence makes that visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
         match one.wait() {
@@ -202,7 +200,8 @@ impl Polled {
     fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
         cx.core.mailbox.futures.give_back(&mut self.own);
         if !self.own.is_of(cx.id()) {
-            // It was taken for the task that was in this slot before, which whoever holds a waker would wake: begin anew.
+            // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin
+            // anew.
             self.plain = NEVER_PLAIN;
             return Ok(Wait::Turn);
         }

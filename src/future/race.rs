@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-/// Waits for whichever of two futures is ready first, and drops the other; for the first of them if both are.
+/// Waits for whichever of two futures is ready first, and drops the other. If both are ready, `first` wins.
 ///
 /// ```
 /// use fdtask::net::Stream;

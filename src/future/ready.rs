@@ -1,4 +1,4 @@
-//! A wait for a descriptor, for whichever future asks.
+//! A future's wait for a descriptor: the task's one wait if possible, a place in its list if not.
 
 use super::list::Want;
 use super::request::Request;
@@ -10,15 +10,15 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::task::{self, Poll};
 
-/// A wait for a descriptor: a [`Request`] that in the most common case, when it is all that a task waits for, takes no
-/// place in a list.
+/// A future's wait for a descriptor. If its task waits for nothing else, as almost always, it is the task's one wait
+/// ([`Futures::one`](super::Futures)), and takes no list; otherwise it is a [`Request`].
 pub(super) struct Ready<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
-    /// Where the wait stands: [`NOWHERE`], [`LISTED`], or with the task whose mark this is, as its one wait.
+    /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the one wait of the task whose mark this is.
     standing: Mark,
-    /// If it is listed. Dropped by [`Ready::withdraw`], so that dropping what stands nowhere, as almost everything does that is
-    /// dropped, comes to one comparison.
+    /// Used if it is listed. Dropped by [`Ready::withdraw`] and not by the compiler, so that dropping a wait that stands nowhere,
+    /// which almost every wait does by then, is one comparison.
     request: ManuallyDrop<Request>,
 }
 
@@ -44,13 +44,14 @@ impl<'a> Ready<'a> {
         self.ask(cx, ask)
     }
 
-    /// Takes note that the descriptor is what the task was resumed for, if that is so. It is what every other poll comes to: the
-    /// task waits for one thing, and polls its future itself.
+    /// Whether the descriptor is what the task was resumed for; if so, the wait is over. Half of all polls end here: the task
+    /// waits for one thing, and polls its future itself.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     pub(super) fn take_met(&mut self) -> bool {
         let one = &self.mailbox.futures.one;
-        // What stands nowhere would not be met, but that is known without looking if it has just been made.
+        // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without
+        // looking.
         let is_met = self.standing != NOWHERE && self.standing == one.get();
         if is_met {
             one.set(FREE);
@@ -59,7 +60,8 @@ impl<'a> Ready<'a> {
         is_met
     }
 
-    /// The other half of a poll that is not ready at once. It is what the rest of them comes to: nothing stands yet.
+    /// The rest of a poll that is not ready at once: asks for the descriptor. The other half of all polls ends here: nothing
+    /// stands yet.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     pub(super) fn ask(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
@@ -85,7 +87,7 @@ impl<'a> Ready<'a> {
                 return Poll::Ready(Err(error.into()));
             }
             if futures.one.get() != Mark::of(self.what) {
-                // It was taken for one that had been given up before this one came: it is asked for anew.
+                // The task was told to give up a wait that it had before, and has given up this one: it is asked for anew.
                 self.standing = NOWHERE;
             } else if futures.mark_behind(cx).is_some() {
                 // It still stands, unless somebody is to be woken who was not there before.
@@ -116,7 +118,7 @@ impl<'a> Ready<'a> {
         } else if self.mailbox.futures.is_running(standing) {
             self.mailbox.futures.one.set(FREE);
         } else if let Some(task) = standing.task() {
-            // Its place is out of reach, with a task that waits.
+            // That task waits, so its one wait is out of reach: it is told to give it up.
             self.mailbox.give_up(task, Reason::GIVEN_UP);
         }
     }

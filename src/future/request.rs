@@ -1,4 +1,4 @@
-//! One wait of one future, in the list of the task that polls it: what the futures of this module are made of.
+//! One wait of one future, in the list of the task that polls it.
 
 use super::list::{Waits, Want};
 use crate::handle::Mailbox;
@@ -39,11 +39,11 @@ impl Request {
         let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.standing {
             Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
-            // Whoever stands between is shared by several tasks. The one that it was first polled by still waits, and when it is
-            // resumed for that it wakes all of them: to move the wait to each that polls would be to take it from the one before,
-            // which would take it back.
+            // A combinator that several tasks share. The task that polled it first still waits, and when it is resumed, the
+            // combinator's waker wakes all of them. So the wait stays there: if each task that polls took it over, they would
+            // take it from each other without end.
             Some((waits, index)) if waker.is_some() && waits.task().is_some() => waits.set_waker(*index, waker),
-            // Not yet, or the future has been moved to another task.
+            // Its first poll, or the future has been moved to another task.
             _ => {
                 self.give_up(mailbox);
                 self.withdraw();
@@ -54,7 +54,7 @@ impl Request {
         Poll::Pending
     }
 
-    /// A task that waits is filed for what is withdrawn next, and has to say anew what it waits for.
+    /// If the wait is in another task's list, that task is told: it is filed for the wait, and has to be filed anew without it.
     pub(super) fn give_up(&self, mailbox: &Mailbox) {
         if let Some((waits, _)) = &self.standing
             && let Some(task) = waits.task()

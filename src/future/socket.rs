@@ -3,8 +3,9 @@
 use super::list::Want;
 use super::ready::Ready;
 use super::time::sleep;
-use crate::handle::{Descriptor, Handle};
-use crate::net::{DESCRIPTORS_RETRY, DESCRIPTORS_RETRY_FIRST, FUTILE_PAUSE, FUTILE_RESUMES_MAX, Listener, Stream};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
+use crate::net::{Futile, Listener, Pauses, Refusal, Stream};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::sys;
@@ -53,8 +54,8 @@ impl Source for Signals {
 /// It is a hint, as in [`Wait::Recv`](crate::Wait::Recv): try, and wait again if there was nothing.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
-/// who is not a task of the descriptor's scheduler.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
+/// outside a task of the descriptor's scheduler.
 ///
 /// ```
 /// use fdtask::future::{self, readable};
@@ -79,8 +80,8 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
-/// who is not a task of the descriptor's scheduler.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
+/// outside a task of the descriptor's scheduler.
 ///
 /// ```
 /// use fdtask::future::{self, writable};
@@ -217,21 +218,6 @@ async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
     poll_fn(|cx| ready.poll(cx, Want::Wait)).await
 }
 
-/// Counts calls in a row that achieved nothing although the descriptor was ready, and pauses after too many: a hint that
-/// is always false must not become a loop that never sleeps.
-#[derive(Default)]
-pub(crate) struct Futile(u8);
-
-impl Futile {
-    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
-        if self.0 < FUTILE_RESUMES_MAX {
-            self.0 += 1;
-        } else {
-            sleep(&scheduler(), FUTILE_PAUSE).await;
-        }
-    }
-}
-
 /// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout).
 ///
 /// # Errors
@@ -339,21 +325,17 @@ impl Incoming {
     /// The listener is broken.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let scheduler = self.listener.scheduler();
-        let mut futile = Futile::default();
-        let mut pause = DESCRIPTORS_RETRY_FIRST;
+        let (mut futile, mut pauses) = (Futile::default(), Pauses::default());
         loop {
             readable(&self.listener).await?;
             let error = match sys::accept(self.listener.as_fd()) {
                 Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
                 Err(error) => error,
             };
-            match error.raw_os_error() {
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                    sleep(&scheduler, pause).await;
-                    pause = (pause * 2).min(DESCRIPTORS_RETRY);
-                }
-                Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
-                _ => futile.pause(|| scheduler.clone()).await,
+            match Refusal::of(&error) {
+                Refusal::Broken => return Err(error),
+                Refusal::Shortage => sleep(&scheduler, pauses.next()).await,
+                Refusal::Passing => futile.pause(|| scheduler.clone()).await,
             }
         }
     }

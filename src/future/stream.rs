@@ -1,8 +1,8 @@
 //! What a protocol does with a stream, awaited: receive, send, copy, and close without a reset.
 
-use super::socket::{Futile, readable, writable};
+use super::socket::{readable, writable};
 use super::time::timeout;
-use crate::net::{Stream, try_again};
+use crate::net::{Futile, Stream, try_again};
 use std::io;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
             Ok(sent) if sent == bytes.len() => return Ok(()),
             Ok(sent) => {
                 bytes = &bytes[sent..];
-                futile = Futile::default();
+                futile.reset();
             }
             Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
             Err(error) => return Err(error),
@@ -105,7 +105,7 @@ pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
         match copy_chunk(from, to) {
             Ok((0, _)) => return Ok(copied),
             Ok((received, unsent)) => {
-                futile = Futile::default();
+                futile.reset();
                 copied += received as u64;
                 if !unsent.is_empty() {
                     send_all(to, &unsent).await?;
@@ -151,7 +151,7 @@ pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
             // In a statement of its own, or else the buffer would be part of the future: of each connection's memory, twice.
             let received = stream.recv(&mut [0; 4096]);
             match received {
-                Ok(1..) => futile = Futile::default(),
+                Ok(1..) => futile.reset(),
                 Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
                 Ok(0) | Err(_) => return Ok(()),
             }

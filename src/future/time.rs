@@ -11,13 +11,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// What becomes of a future of this module that is polled where it cannot work.
+/// The panic of a future that is polled outside a task of its scheduler.
 const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this scheduler";
 
-/// Waits for so long, counted from the beginning of this turn (see [`Handle::now`]). Make it in the task that awaits it.
+/// Waits for `time`, counted from the beginning of the turn in which this is called (see [`Handle::now`]). Call it in the task
+/// that awaits it.
 ///
 /// # Panics
-/// When it is awaited by somebody who is not a task of `scheduler`.
+/// If it is awaited outside a task of `scheduler`.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
@@ -35,19 +36,19 @@ const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this sched
 /// ```
 pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
     let now = scheduler.now();
-    // What is so far away that no clock shows it is as good as never.
+    // An instant that no clock can show is as good as never.
     sleep_until(scheduler, now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
 }
 
 /// Waits until this instant, or soon after it, and never before.
 ///
 /// # Panics
-/// When it is awaited by somebody who is not a task of `scheduler`.
+/// If it is awaited outside a task of `scheduler`.
 pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
     Sleep { scheduler: scheduler.clone(), at: instant, request: Request::new() }
 }
 
-/// Waits for an instant. Made by [`sleep`] and [`sleep_until`]. It panics if it is polled by somebody who is not a task of
+/// Waits for an instant. Made by [`sleep`] and [`sleep_until`]. It panics if it is polled outside a task of
 /// the scheduler that it was made for.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
@@ -77,7 +78,7 @@ const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// It was too late; as an [`io::Error`] this is of the kind [`TimedOut`](io::ErrorKind::TimedOut).
 ///
 /// # Panics
-/// When it is awaited by somebody who is not a task of `scheduler`.
+/// If it is awaited outside a task of `scheduler`.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
@@ -163,7 +164,7 @@ impl Future for NextTurn {
 /// Waits until a drain begins (see [`Handle::drain`]): finish what was begun, and begin nothing new.
 ///
 /// # Panics
-/// When it is awaited by somebody who is not a task of `scheduler`.
+/// If it is awaited outside a task of `scheduler`.
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
@@ -185,7 +186,7 @@ pub fn draining(scheduler: &Handle) -> Draining {
     Draining { scheduler: scheduler.clone(), request: Request::new() }
 }
 
-/// Waits until a drain begins. Made by [`draining`]. It panics if it is polled by somebody who is not a task of the
+/// Waits until a drain begins. Made by [`draining`]. It panics if it is polled outside a task of the
 /// scheduler that it was made for.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Draining {

@@ -18,32 +18,33 @@ use std::ptr;
 use std::rc::Rc;
 use std::task;
 
-/// What the scheduler's mailbox holds for futures: above all, what belongs to the task that polls its future right now.
+/// What the scheduler's mailbox holds for futures: the waits of the task that polls its future right now.
 pub(crate) struct Futures {
-    /// Which task that is; while there is none, the last that was.
+    /// Which task that is. While no task polls, the last one that did.
     running: Cell<Mark>,
-    /// Where the context is that it polls its future with, to tell it from those that others make, with wakers of their own.
-    /// Null while no task polls. Nothing is ever read there.
+    /// The address of the context that the task polls its future with: combinators poll with contexts and wakers of their own,
+    /// and by this address the task's own is told from theirs. Null while no task polls. Nothing is ever read there.
     context: Cell<*const ()>,
-    /// The one wait that almost every task has, if it is for a descriptor and its future is polled by the task itself: what
-    /// it waits for, or an error; [`FREE`] if there is none; the mark of the task if it is fulfilled.
+    /// The task's one wait, which is all that most tasks ever have: a wait for a descriptor, of a future that the task itself
+    /// polls. [`FREE`] if there is none; the mark of the task if it is fulfilled; otherwise the reason, which is what it waits
+    /// for, or why it cannot.
     pub(super) one: Cell<Mark>,
-    /// Its other waits, if it has any, …
+    /// The task's other waits, if it has any, …
     others: Cell<Option<Rc<Waits>>>,
-    /// … and whether it has: to look there would mean to take them out.
+    /// … and whether it has: to look into `others` would mean to take them out.
     has_others: Cell<bool>,
 }
 
-/// A [`Reason`], or which task it is. As both are one word, which is compared and moved for each message, one comparison
-/// tells a future two things: that its wait is fulfilled, and that it is a wait of the task that polls it.
+/// Either a [`Reason`] or a task, in one word, which is compared and moved for each message. A wait that is fulfilled is marked
+/// with its task, so one comparison tells a future both that its wait is fulfilled and that this task polls it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
-/// What stands in the place of the one wait while there is none.
+/// No wait.
 pub(super) const FREE: Mark = Mark(u64::MAX);
-/// What stands in the place of a task, of a wait that stands nowhere.
+/// No task: a wait that is not asked for, or not any more.
 pub(super) const NOWHERE: Mark = Mark(u64::MAX - 1);
-/// The same, of a wait that is in a list.
+/// No task: a wait that is in a list.
 pub(super) const LISTED: Mark = Mark(u64::MAX - 2);
 
 impl Mark {
@@ -99,8 +100,8 @@ impl Futures {
         !self.context.get().is_null() && task == self.running.get()
     }
 
-    /// The task that polls its future right now, if `cx` is what that task gave to it: then it can be woken by its id.
-    /// `None` if somebody stands between, who is to be woken in the task's stead.
+    /// The task that polls its future right now, if `cx` is the task's own: then it is woken by its id. `None` if a combinator
+    /// stands between: then that is to be woken, by its waker.
     #[inline]
     pub(super) fn mark_behind(&self, cx: &task::Context<'_>) -> Option<Mark> {
         if ptr::eq(ptr::from_ref(cx).cast(), self.context.get()) { Some(self.running.get()) } else { None }
@@ -111,7 +112,7 @@ impl Futures {
         self.mark_behind(cx)?.task()
     }
 
-    /// The task polls its future with `context`, until it [leaves](Futures::leave); so long its waits are here. `one` is what
+    /// The task polls its future with `context`, until it [leaves](Futures::leave). Until then its waits are here. `one` is what
     /// has become of its one wait.
     #[inline]
     pub(super) fn enter(&self, task: Mark, context: &task::Context<'_>, one: Mark) {
@@ -120,7 +121,7 @@ impl Futures {
         self.one.set(one);
     }
 
-    /// The task will poll its future, and may have other waits, too.
+    /// The task is about to poll its future: moves its other waits here, if it has any.
     pub(super) fn lend(&self, own: &mut Own) {
         if own.others.is_some() {
             self.has_others.set(true);
@@ -141,7 +142,7 @@ impl Futures {
         self.has_others.get()
     }
 
-    /// What was [lent](Futures::lend) is in `own` again, and what has come to it.
+    /// Moves what was [lent](Futures::lend), and the waits that have been added meanwhile, back to `own`.
     pub(super) fn give_back(&self, own: &mut Own) {
         if self.has_others.replace(false) {
             // An empty list would have to be lent each time.
@@ -173,7 +174,7 @@ impl Futures {
 pub(super) struct Own {
     /// The task.
     pub(super) task: Mark,
-    /// What has become of its one wait, or what that is.
+    /// Its one wait, or what has become of it: see [`Futures::one`](Futures).
     pub(super) one: Mark,
     others: Option<Rc<Waits>>,
 }
@@ -233,7 +234,7 @@ impl Own {
 }
 
 impl Drop for Own {
-    /// A wait that is left has a future which lives on elsewhere. It has to be asked for by another task.
+    /// If waits are left, their futures live on elsewhere, and have to be polled by another task.
     fn drop(&mut self) {
         if let Some(others) = self.others.take() {
             others.abandon();

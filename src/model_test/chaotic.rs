@@ -2,7 +2,7 @@
 
 use super::ledger::{Ledger, Record, TASKS_MAX};
 use crate::context::Context;
-use crate::handle::Descriptor;
+use crate::descriptor::Descriptor;
 use crate::poller::Happening;
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
 use std::io;

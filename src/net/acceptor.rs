@@ -1,10 +1,11 @@
 //! The seed's `tcp_server(address, handler)`: a task that makes tasks of connections.
 
-use super::{Futile, Limit, Listener, Stream};
+use super::limit::{Permit, Permitted};
+use super::lookout::Lookout;
+use super::{Futile, Limit, Listener, Refusal, Stream};
 use crate::context::Context;
-use crate::handle::{Descriptor, Handle};
-use crate::net::limit::{Permit, Permitted};
-use crate::net::lookout::Lookout;
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::observer::reason;
 use crate::sys;
 use crate::task::{Task, Wait};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
 pub const ACCEPTS_PER_RESUME_MAX: u32 = 32;
 
-/// After so many bursts in a row that have not come to the end of the queue the next one is larger.
+/// After so many bursts in a row that have not come to the end of the queue, a burst becomes twice as large.
 const FULL_BURSTS_MAX: u32 = 4;
 
 /// How often an acceptor in trouble says so, at most.
@@ -36,10 +37,10 @@ pub struct Acceptor<H> {
     address: SocketAddr,
     handler: H,
     limit: Option<Limit>,
-    /// The limit has no room, and that is all that is waited for.
+    /// The limit has no room, and room is all that this waits for.
     is_at_limit: bool,
-    /// How many connections the next resume accepts at most. Asking the kernel for one more than there are costs as much
-    /// as accepting one, and asking the poller costs less, so this follows how many there usually are, slowly.
+    /// How many connections the next resume accepts at most. This follows, slowly, how many there usually are: asking the kernel
+    /// for one more than there are costs as much as accepting one, and asking the poller costs less.
     burst: u32,
     full_bursts: u32,
     futile: Futile,
@@ -92,12 +93,11 @@ where
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
     fn not_accepted(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
         let lookout = self.lookout.take();
-        let is_short = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM));
-        match error.raw_os_error() {
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Err(error),
+        match Refusal::of(&error) {
+            Refusal::Broken => Err(error),
             // Accept says that no descriptor is left even when nobody waits.
             _ if cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) => Ok(Wait::Done),
-            _ if is_short => {
+            Refusal::Shortage => {
                 self.report(cx, &error);
                 if sys::is_queue_empty(self.listener.as_fd()) {
                     return Ok(Wait::Recv(self.listener.as_raw_fd()));
@@ -106,10 +106,8 @@ where
                 let lookout = self.lookout.insert(lookout.unwrap_or_else(|| Lookout::new(cx, rotation)));
                 Ok(Wait::Until(lookout.next(cx)))
             }
-            // The rest is about this one connection, which is gone (ECONNABORTED, EPROTO, EPERM), or about the network, whose
-            // errors Linux hands to whoever accepts next (ENETDOWN and its like). One of these that comes every time leaves
-            // everybody unserved, and is paused for and said.
-            _ => {
+            // If it comes every time, nobody is served: so it is paused for, and reported.
+            Refusal::Passing => {
                 let next = self.futile.wait(cx, Wait::Turn);
                 if next != Wait::Turn {
                     self.report(cx, &error);
@@ -141,12 +139,12 @@ where
             return Ok(wait);
         }
         self.is_at_limit = false;
-        // No more than there is room for: an acceptor that took the last place and asked for one more in the same resume would be
-        // the first on the list of those who wait for the next place, every time, whatever the others do.
+        // No more than there is room for. Otherwise an acceptor that has just taken the last place would ask for another, and so
+        // be the first on the list for the next place, every time, before any other acceptor.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
         for accepted in 0..burst {
             let permit = match &self.limit {
-                // The limit may be shared by other threads, so that is how it reaches this task.
+                // The limit may be shared with other threads, so it wakes this task by a `Remote`.
                 Some(limit) => match cx.remote().map(|remote| limit.permit(&remote, cx.id())) {
                     Ok(Some(permit)) => Some(permit),
                     Ok(None) => {

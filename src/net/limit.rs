@@ -4,7 +4,6 @@ use super::lookout::Rotation;
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::remote::Remote;
-use crate::sys;
 use crate::task::{Task, TaskId, Wait, WaitError};
 use std::borrow::Cow;
 use std::io;
@@ -77,7 +76,7 @@ impl<T: Task> Task for Permitted<T> {
 }
 
 impl Limit {
-    /// At most `max` connections at a time.
+    /// At most `max` connections at a time. With 0, none is ever accepted.
     pub fn new(max: usize) -> Limit {
         let (open, waiting, rotation) = (AtomicUsize::new(0), Mutex::default(), Rotation::default());
         Limit(Arc::new(Inner { max, open, waiting, rotation }))
@@ -121,15 +120,6 @@ impl Limit {
     fn waiting(&self) -> MutexGuard<'_, Vec<(Remote, TaskId)>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes sure that the process may have `wanted` descriptors open, by raising its own limit as far as the system allows;
-/// returns what it may have then, which can be less, or more.
-///
-/// # Errors
-/// What `getrlimit(2)` says.
-pub fn raise_descriptor_limit(wanted: usize) -> io::Result<usize> {
-    sys::raise_descriptor_limit(wanted)
 }
 
 impl Drop for Permit {

@@ -1,7 +1,7 @@
 //! A stream, line by line.
 
-use super::{Stream, try_again};
-use crate::future::{Futile, next_turn, readable, recv_exact};
+use super::{Futile, Stream, try_again};
+use crate::future::{next_turn, readable, recv_exact};
 use std::io;
 
 /// How much is received at a time.
@@ -73,20 +73,21 @@ pub struct Lines {
     line_bytes_max: usize,
     /// What has been received and not been returned yet.
     bytes: Vec<u8>,
-    /// So many of these bytes are known to hold no end of a line.
+    /// The first so many of these bytes are known to hold no end of a line.
     searched: usize,
     has_ended: bool,
-    /// [`try_recv`](Lines::try_recv) has not said `WouldBlock` since something was received.
+    /// Something has been received since [`try_recv`](Lines::try_recv) last said `WouldBlock`, so it has to say that before it
+    /// receives more.
     is_wait_due: bool,
     /// How many lines [`recv`](Lines::recv) has returned since it last waited.
     returned_since_wait: u32,
 }
 
 impl Lines {
-    /// Lines of at most so many bytes, with their end.
+    /// Lines of at most `line_bytes_max` bytes, of which the `\n` is one.
     ///
     /// # Panics
-    /// If a line may have no byte at all.
+    /// If `line_bytes_max` is 0.
     pub fn new(line_bytes_max: usize) -> Lines {
         assert!(line_bytes_max > 0, "a line has at least its end");
         Lines {
@@ -148,7 +149,7 @@ impl Lines {
             readable(stream).await?;
             self.returned_since_wait = 0;
             match self.receive(stream) {
-                Ok(()) => futile = Futile::default(),
+                Ok(()) => futile.reset(),
                 Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
                 Err(error) => return Err(error),
             }

@@ -1,24 +1,17 @@
-//! Who looks whether there is a descriptor again, and when.
+//! Which acceptor looks next whether there is a descriptor again, and when.
 //!
 //! Nothing tells a process that a descriptor has come free elsewhere in the system, or that it may have more, so an acceptor that
 //! is out of them has to look. Those that share a limit, on whichever threads, look one after the other, so that the process wakes
 //! no more often than for one of them; whoever finds a descriptor wakes the others. Nobody waits for a certain one of them, which
 //! may be held up: then the next one looks, at its own time.
 
+use super::Pauses;
 use crate::context::Context;
 use crate::remote::Remote;
 use crate::task::TaskId;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long after one look the next one follows, at most.
-pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
-
-/// How long the first time; then twice as long each time, until a descriptor has been found. Those who hold the descriptors may
-/// have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a queue of a thousand
-/// such clients waiting for minutes.
-pub(crate) const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
+use std::time::Instant;
 
 /// What those who look one after the other share.
 #[derive(Clone, Default)]
@@ -30,17 +23,16 @@ struct Round {
     number: u64,
     /// Whom to wake then.
     lookouts: Vec<(Remote, TaskId)>,
-    /// When the last of them looks, …
+    /// When the last of them looks.
     last: Option<Instant>,
-    /// … and how long that is after the one before.
-    pause: Duration,
+    /// How long after the one before each looks.
+    pauses: Pauses,
 }
 
 impl Round {
     /// When the next one looks.
     fn next(&mut self, now: Instant) -> Instant {
-        self.pause = (self.pause * 2).clamp(DESCRIPTORS_RETRY_FIRST, DESCRIPTORS_RETRY);
-        let at = self.last.map_or(now, |last| last.max(now)) + self.pause;
+        let at = self.last.map_or(now, |last| last.max(now)) + self.pauses.next();
         self.last = Some(at);
         at
     }

@@ -1,6 +1,7 @@
 //! A connected socket.
 
-use crate::handle::{Descriptor, Handle};
+use crate::descriptor::Descriptor;
+use crate::handle::Handle;
 use crate::sys;
 use std::io;
 use std::net::SocketAddr;
@@ -80,8 +81,8 @@ impl Stream {
     /// failure is told only the first time.
     ///
     /// # Errors
-    /// Why the attempt failed: such as that the connection was refused. It is called so, too, when a socket has met itself: that
-    /// happens now and then to who tries again and again to connect to a port of this machine on which nobody listens.
+    /// Why the attempt failed: such as that the connection was refused. A socket that has connected to itself is refused, too:
+    /// that happens now and then if one tries again and again to connect to a port of this machine on which nobody listens.
     pub fn connected(&self) -> io::Result<()> {
         sys::connect_error(self.as_fd())
     }

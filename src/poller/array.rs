@@ -4,15 +4,15 @@
 //! touched between two calls. If an entry has lost its last bit when the next call is due, the array is walked and such
 //! entries are taken out; a call walks it anyway, at a higher price.
 //!
-//! The first entry is for whatever else the poller itself wants to hear of, under the same sleep. It is not handed over
-//! while its number is negative. Beside each entry the poller may keep something of its own, a `T`.
+//! The first entry is the poller's own, for a descriptor of its own that it wants to hear of in the same sleep. While that is
+//! negative, the entry is not handed to the kernel. Beside each entry the poller may keep something, a `T`.
 
 use super::{Fired, Side, Waiters};
 use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
 use std::io;
 use std::os::fd::RawFd;
 
-/// The position that is written down for a descriptor without an entry: that of the first entry, which is not for a watched one.
+/// The position of a descriptor that has no entry: that of the first entry, which no watched descriptor has.
 const ABSENT: u32 = 0;
 
 pub(super) struct Array<T> {
@@ -25,7 +25,7 @@ pub(super) struct Array<T> {
     blank: usize,
 }
 
-/// A first entry that stands for nothing.
+/// A first entry that is not in use.
 const NO_FIRST: PollEntry = PollEntry::new(-1, POLLIN);
 
 impl<T: Default> Default for Array<T> {
@@ -74,13 +74,13 @@ impl<T> Array<T> {
         self.entries.len() - 1
     }
 
-    /// The descriptor of one of so many, and what is kept beside it.
+    /// The descriptor of the entry at `index`, not counting the first, and what is kept beside it.
     #[cfg(target_os = "linux")]
     pub(super) fn at(&mut self, index: usize) -> Option<(RawFd, &mut T)> {
         Some((self.entries.get(1 + index)?.fd(), self.beside.get_mut(1 + index)?))
     }
 
-    /// Makes the first entry stand for `fd`, or for nothing.
+    /// Puts `fd` into the first entry, or nothing.
     #[cfg(target_os = "linux")]
     pub(super) fn set_first(&mut self, fd: Option<RawFd>) {
         self.entries[0] = fd.map_or(NO_FIRST, |fd| PollEntry::new(fd, POLLIN));
@@ -159,13 +159,13 @@ impl<T> Array<T> {
         if self.entries.len() == begin && timeout_ms == 0 {
             return Ok(0);
         }
-        // A first entry that stands for nothing is kept from the kernel, which refuses an array that is longer than the
-        // process may have descriptors.
+        // A first entry that is not in use is kept from the kernel, which refuses an array that is longer than the process may
+        // have descriptors.
         sys::poll(&mut self.entries[begin..], timeout_ms)
     }
 
-    /// Says what fired, as the `count` entries of which `poll(2)` has spoken say; what is kept beside each of them is
-    /// handed to `each`. Returns whether the first entry is one of them.
+    /// Says what fired according to the last [`poll`](Array::poll), which has returned `count`; what is kept beside each entry
+    /// that fired is handed to `each`. Returns whether the first entry is one of them.
     #[inline]
     pub(super) fn collect(&mut self, count: usize, waiters: &mut Waiters, mut each: impl FnMut(&mut T)) -> bool {
         let has_first_fired = count > 0 && self.entries[0].revents() != 0;

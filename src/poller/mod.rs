@@ -13,7 +13,7 @@
 //! 4. **wait** sleeps until a watched side is ready, as long as its [`Patience`] lasts, and tells the [`Waiters`] what fired:
 //!    each side once, the two of one descriptor one after the other. Readiness is level-triggered: a watched side that is ready
 //!    fires in every `wait`, so whoever does not want to hear of it again must unwatch it. Everything that is ready fires
-//!    within two waits, however much it is.
+//!    within two waits, however many sides are ready.
 //! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires as [`Fired::Closed`].
 //! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
 //! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
@@ -24,6 +24,7 @@
 //!    be told from a wait for the same descriptor.
 
 mod array;
+mod failures;
 #[cfg(target_os = "linux")]
 mod parked;
 mod poll;

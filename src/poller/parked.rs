@@ -33,13 +33,14 @@
 //! [`BUSY_GAP`] waits each time, goes back to the array. An entry of the array is parked when it has not fired for
 //! [`IDLE_WAITS`] waits.
 //!
-//! And if there are only a [`FEW`], none is parked. The instance is not free: `poll` looks into it and queues itself on it, which
-//! costs as much as some ten idle entries do. A program that has a listener and a client or two is plain `poll`, and becomes that
-//! again soon after half as many are left. The instance is there nevertheless, from the beginning: one that came with the ninth
-//! descriptor could take the last number that the process has, which a client was waiting for.
+//! If there are only a [`FEW`] descriptors, none is parked. The instance is not free: `poll` looks into it and queues itself on
+//! it, which costs as much as some ten idle entries do. So a program with a listener and a client or two uses plain `poll`, and
+//! one that has had more goes back to it soon after half of [`FEW`] are left. The instance exists from the beginning all the
+//! same: if it were made for the ninth descriptor, it could take the last number that the process may have from a waiting
+//! client.
 
 use super::array::{self, Array, bit};
-use super::poll::Failures;
+use super::failures::Failures;
 use super::{Patience, Poller, Side, Waiters};
 use crate::sys::{self, Epoll, EpollEvent};
 use std::io;
@@ -47,19 +48,19 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
 /// An entry of the array that has not fired for so many waits is parked.
-pub const IDLE_WAITS: u32 = 32;
+pub(super) const IDLE_WAITS: u32 = 32;
 
 /// A parked descriptor is busy when it fires within so many waits of the last time.
-pub const BUSY_GAP: u32 = 4;
+pub(super) const BUSY_GAP: u32 = 4;
 
 /// A parked descriptor that was busy so many times in a row goes back to the array.
-pub const BUSY_FIRES: u8 = 8;
+pub(super) const BUSY_FIRES: u8 = 8;
 
 /// If no more than so many descriptors are watched, none is parked. When half as many are left, nothing stays parked.
-pub const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// Once in so many waits the poller looks for idle entries in a part of the array, and whether the instance is still needed.
-pub const TIDY_WAITS: u32 = 8;
+pub(super) const TIDY_WAITS: u32 = 8;
 
 /// How many such parts the array has: so many looks go through the whole of it.
 const SCAN_PARTS: usize = 8;
@@ -70,7 +71,7 @@ const LOOK_FIRST_FIRED: usize = 4;
 /// How many events are asked for at a time.
 const EVENTS_MAX: usize = 1024;
 
-/// After epoll has failed in a way that it should not, nothing is parked for so many waits.
+/// After `epoll_wait` has failed, and not because of a signal, nothing is parked for so many waits.
 const DISTRUST_WAITS: u32 = 4096;
 
 /// What is known of a descriptor, whether it has an entry in the array or is parked.
@@ -80,7 +81,7 @@ struct Lot {
     fired: u32,
     /// How often in a row it has fired soon after the last time.
     busy: u8,
-    /// What it is registered for in the epoll instance. Nothing: it is not parked.
+    /// What it is registered for in the epoll instance. 0 if it is not parked.
     registered: Bits,
     /// What of that is watched.
     watched: Bits,
@@ -112,7 +113,7 @@ pub struct Parked {
     distrust_until: Option<u32>,
     /// The instance may hold a registration that cannot be removed, so it is to be thrown away.
     is_tainted: bool,
-    /// The last look at the parked found many that fired.
+    /// The last look at the parked descriptors found many that had fired.
     looks_first: bool,
     /// How often in a row `epoll_wait` was interrupted.
     look_failures: Failures,
@@ -150,7 +151,7 @@ impl Parked {
         self.lots.get_mut(fd as usize).filter(|lot| lot.registered != 0)
     }
 
-    /// Makes the registrations what is watched, where they are not.
+    /// Brings the registrations of [`outdated`](Parked) descriptors in line with what is watched.
     fn update_registrations(&mut self) {
         while let Some(fd) = self.outdated.pop() {
             let Some(lot) = self.parked_lot(fd).copied() else { continue };
@@ -178,8 +179,8 @@ impl Parked {
             self.array.set_first(None);
         }
         if let Some(epoll) = &self.epoll {
-            // If it fails the descriptor was closed behind our back, and perhaps opened again. Should its file live on,
-            // so does the registration, and later its events would be taken for those of whoever has the number then.
+            // If this fails, somebody else has closed the descriptor, and its number may be another file's by now. If the old
+            // file is still open elsewhere, the registration lives on, and its events would be taken for those of the new file.
             self.is_tainted |= epoll.delete(fd).is_err();
         }
         if watched != 0 {
@@ -249,8 +250,8 @@ impl Parked {
         true
     }
 
-    /// Whether to ask the instance first, without sleeping: it is all that there is to poll, and was busy the last time, so that
-    /// `poll` would most likely only say that it should be asked.
+    /// Whether to ask the instance first, without sleeping: nothing else is to be polled, and it was busy the last time, so
+    /// `poll` would most likely say no more than that the instance is ready.
     fn is_looking_first(&self) -> bool {
         self.looks_first && self.registered > 0 && self.array.len() == 0
     }

@@ -4,13 +4,13 @@ use super::check_len;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// What is written and read: all that a counter takes, and little enough for a pipe to take it as a whole.
+/// What is written and read: a counter takes 8 bytes at a time, and a pipe takes so few as a whole.
 const RING: [u8; 8] = 1_u64.to_ne_bytes();
 
 /// Makes a bell: the end that is rung, and the one that hears it. Both are non-blocking, and closed on exec.
 ///
-/// It is a counter (`eventfd`), twice: to ring it takes no memory, so that this cannot fail for want of it, as a byte into a
-/// socket or a pipe can.
+/// Both are the same counter (`eventfd`). To ring a counter takes no memory, so it cannot fail for want of memory, as writing
+/// into a socket or a pipe can.
 #[cfg(target_os = "linux")]
 pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
     use std::os::fd::FromRawFd;

@@ -1,10 +1,9 @@
 //! Descriptors and variables that the process was started with.
 
-use super::check;
-use super::socket::{set_nonblocking, set_stream_options, socket_option};
+use super::socket::{set_nonblocking_cloexec, set_stream_options, socket_option};
 use std::env;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The first descriptor that a service manager passes (`SD_LISTEN_FDS_START`).
 const FIRST_PASSED: RawFd = 3;
@@ -38,9 +37,7 @@ fn take_passed_listener(fd: RawFd) -> io::Result<Option<OwnedFd>> {
     if !is_tcp_listener(fd.as_fd()) {
         return Err(refuse("is not a listening TCP socket"));
     }
-    set_nonblocking(&fd)?;
-    // SAFETY: no pointer is passed.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    set_nonblocking_cloexec(&fd)?;
     set_stream_options(&fd)?;
     Ok(Some(fd))
 }

@@ -8,6 +8,7 @@
 
 mod bell;
 mod inherit;
+mod output;
 mod poll;
 mod prefetch;
 mod process;
@@ -21,9 +22,11 @@ pub(crate) use bell::{bell, ring, silence};
 #[cfg(target_os = "linux")]
 pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use inherit::take_passed_listeners;
+pub(crate) use output::Output;
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
 pub(crate) use prefetch::prefetch;
-pub(crate) use process::{Output, file_identity, raise_descriptor_limit};
+pub(crate) use process::file_identity;
+pub use process::raise_descriptor_limit;
 pub(crate) use signal::{receive_signal, signal_source};
 pub(crate) use socket::{
     accept, bound_address, check_socket, connect_error, is_queue_empty, listen, recv, recv_queue_bytes, send,

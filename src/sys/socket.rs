@@ -126,9 +126,9 @@ pub(crate) fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// How an attempt to connect ended (`SO_ERROR`), once the socket can be sent to.
 ///
-/// Where nobody listens on a port of this machine, the system may choose that very port for the socket that connects to it. By
-/// the letter of TCP it is then connected with itself: it would be told what it says, and for as long as that lasts nobody else
-/// could listen there.
+/// A socket that is connected to itself counts as refused. If nobody listens on a port of this machine, the system may choose
+/// that very port as the socket's own, and TCP then connects the two: it would receive what it sends, and nobody could listen on
+/// the port meanwhile.
 pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     let is_itself = || match (bound_address(fd), address(fd, libc::getpeername)) {
         (Ok(own), Ok(peer)) => own.port() != 0 && (own.ip(), own.port()) == (peer.ip(), peer.port()),
@@ -227,8 +227,8 @@ pub(crate) fn set_nonblocking(socket: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(any(target_os = "macos", target_os = "ios"))]
-fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
+/// Makes a descriptor what all that are made here are: non-blocking, and closed on exec.
+pub(super) fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
     set_nonblocking(socket)?;
     // SAFETY: no pointer is passed.
     check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;

@@ -1,7 +1,7 @@
 //! Interruptions and failures: rules 6 and 7 of the contract.
 
 use crate::poller::FAILURE_PAUSE;
-use crate::poller::poll::{Failures, INTERRUPTIONS_MAX};
+use crate::poller::failures::{Failures, INTERRUPTIONS_MAX};
 use std::io;
 use std::time::{Duration, Instant};
 

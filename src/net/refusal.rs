@@ -1,0 +1,52 @@
+//! What it means that `accept` fails, and how long to pause while descriptors are short.
+
+use std::io;
+use std::time::Duration;
+
+/// How long whoever is out of descriptors waits before looking for one again, at most. Nothing tells a process that a descriptor
+/// has come free elsewhere in the system.
+pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
+
+/// How long the first time; then twice as long each time, until a connection has been accepted. Those who hold the descriptors
+/// may have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a queue of a
+/// thousand such clients waiting for minutes.
+const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
+
+/// Why a connection could not be accepted. That none is there (`EWOULDBLOCK`) counts as [`Passing`](Refusal::Passing).
+pub(crate) enum Refusal {
+    /// The listener is broken: it will never accept again.
+    Broken,
+    /// Descriptors or memory are short: the clients stay in the kernel's queue. Linux says so even when no client is there.
+    Shortage,
+    /// It is about this one connection, which is gone (`ECONNABORTED`, `EPROTO`, `EPERM`), or about the network, whose errors
+    /// Linux hands to whoever accepts next (`ENETDOWN` and its like).
+    Passing,
+}
+
+impl Refusal {
+    pub(crate) fn of(error: &io::Error) -> Refusal {
+        match error.raw_os_error() {
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Refusal::Broken,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Refusal::Shortage,
+            _ => Refusal::Passing,
+        }
+    }
+}
+
+/// The pauses during a [`Refusal::Shortage`].
+pub(crate) struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses(DESCRIPTORS_RETRY_FIRST)
+    }
+}
+
+impl Pauses {
+    /// How long to pause now.
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(DESCRIPTORS_RETRY);
+        pause
+    }
+}

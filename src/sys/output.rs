@@ -1,0 +1,127 @@
+//! Writing to a descriptor that is shared with other programs, such as standard output, without ever sleeping in it.
+
+use super::process::file_status;
+use super::{POLLOUT, PollEntry, check, check_len, poll};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, TryLockError};
+
+/// How much is written at a time to a terminal that is shared with others.
+const TERMINAL_BYTES: usize = 128;
+
+/// A descriptor to write to that may be shared with other programs, and how to do so without ever sleeping in it.
+///
+/// Making it non-blocking would be everybody else's surprise: the flag belongs to the *open file description*, and a shell
+/// shares its terminal's with every program that it starts.
+pub(crate) struct Output {
+    fd: OwnedFd,
+    kind: OutputKind,
+}
+
+enum OutputKind {
+    /// A pipe or a terminal that we have opened once more: a description of our own, and non-blocking.
+    Own,
+    /// A socket, which can be told not to wait with each call.
+    Socket,
+    /// A pipe that cannot be opened once more, for want of permission or of a system that does so.
+    SharedPipe,
+    /// A terminal of that kind.
+    SharedTerminal,
+    /// A regular file and the like, which never blocks.
+    File,
+}
+
+impl Output {
+    pub(crate) fn new(fd: OwnedFd) -> Output {
+        let kind = file_status(fd.as_raw_fd()).map_or(libc::S_IFREG, |status| status.st_mode & libc::S_IFMT);
+        match kind {
+            libc::S_IFSOCK => Output { fd, kind: OutputKind::Socket },
+            libc::S_IFIFO | libc::S_IFCHR => match open_own_description(fd.as_fd()) {
+                Some(own) => Output { fd: own, kind: OutputKind::Own },
+                None if kind == libc::S_IFIFO => Output { fd, kind: OutputKind::SharedPipe },
+                None => Output { fd, kind: OutputKind::SharedTerminal },
+            },
+            _ => Output { fd, kind: OutputKind::File },
+        }
+    }
+
+    /// Writes as much of `bytes` as there is room for, without waiting for more.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.kind {
+            OutputKind::Own | OutputKind::File => self.write_now(bytes),
+            OutputKind::Socket => {
+                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+                // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
+                check_len(unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+            }
+            OutputKind::SharedPipe => self.write_shared(bytes),
+            OutputKind::SharedTerminal => self.write_if_room(terminal_piece(bytes)),
+        }
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
+        check_len(unsafe { libc::write(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+    }
+
+    /// Linux has a call that never sleeps, for pipes.
+    fn write_shared(&self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        {
+            let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            // SAFETY: `part` describes one borrowed slice, which the kernel only reads; -1 is the position that the file
+            // has, where it has one.
+            let written =
+                check_len(unsafe { libc::pwritev2(self.fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
+            match written {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {}
+                written => return written,
+            }
+        }
+        self.write_if_room(bytes)
+    }
+
+    /// Asks whether there is room right before writing. Another of our threads would take the room in between, so one writes at
+    /// a time; another program may. Should one sleep because of that, the others do not wait for it: to them there is no room.
+    fn write_if_room(&self, bytes: &[u8]) -> io::Result<usize> {
+        // The terminal is the process's, by whichever descriptor it is written to, so it is here that its threads meet.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = match TURN.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            turn => turn,
+        };
+        let mut entry = [PollEntry::new(self.fd.as_raw_fd(), POLLOUT)];
+        if poll(&mut entry, 0)? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.write_now(bytes)
+    }
+}
+
+impl AsRawFd for Output {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// As much as a terminal that `poll` says has room takes without sleeping. On Linux it may have room for no more than 256 bytes
+/// then, which are gone with the first piece, however short; and a control character, which may become several bytes, is a
+/// piece by itself.
+fn terminal_piece(bytes: &[u8]) -> &[u8] {
+    let text = bytes.iter().take(TERMINAL_BYTES).take_while(|byte| !byte.is_ascii_control()).count();
+    &bytes[..text.max(1).min(bytes.len())]
+}
+
+/// Opens the pipe or terminal behind `fd` once more for writing, if the system does that. By that name Apple's systems give us a
+/// duplicate, without the flags: it is not our own, and whoever writes to it sleeps.
+fn open_own_description(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let path = std::ffi::CString::new(format!("/dev/fd/{}", fd.as_raw_fd())).ok()?;
+    let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: `path` is a live C string.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags) }).ok()?;
+    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
+    let own = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: no pointer is passed.
+    let flags = check(unsafe { libc::fcntl(own.as_raw_fd(), libc::F_GETFL) }).ok()?;
+    (flags & libc::O_NONBLOCK != 0).then_some(own)
+}
