@@ -27,6 +27,10 @@ const WRITE_BYTES: usize = libc::PIPE_BUF;
 /// How long the log pauses after an error, such as that the disk is full or the reader gone, before it tries again.
 const ERROR_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long at most. While nobody logs anything it pauses twice as long each time: a program may have hundreds of logs that
+/// cannot be written, and do nothing.
+const ERROR_PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// Puts lines into the queue. Clones share it.
 #[derive(Clone)]
 pub struct Log(Rc<RefCell<Queue>>);
@@ -44,15 +48,27 @@ struct Queue {
     noticed_lines: u64,
     /// The last attempt to write has failed.
     has_failed: bool,
+    /// How long the pause is that the last error was followed by.
+    pause: Duration,
+    /// Something has been logged since that error.
+    has_news: bool,
 }
 
 impl Log {
     /// A log, and the task that writes it to `fd`: spawn that as a service, on the scheduler of `handle`. Until then the lines
     /// are queued. The task table shows the task as `name`.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
-        let (bytes, flushing) = (VecDeque::new(), Vec::new());
-        let queue =
-            Queue { handle, writer: None, flushing, bytes, dropped_lines: 0, noticed_lines: 0, has_failed: false };
+        let queue = Queue {
+            handle,
+            writer: None,
+            flushing: Vec::new(),
+            bytes: VecDeque::new(),
+            dropped_lines: 0,
+            noticed_lines: 0,
+            has_failed: false,
+            pause: ERROR_PAUSE,
+            has_news: false,
+        };
         let log = Log(Rc::new(RefCell::new(queue)));
         let writer = LogWriter { log: log.clone(), name, output: Output::new(fd), futile: Futile::default() };
         (log, writer)
@@ -63,8 +79,10 @@ impl Log {
     /// long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
         let mut queue = self.0.borrow_mut();
+        queue.has_news = true;
         if queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES {
             queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
+            queue.cut_pause_short();
             return;
         }
         let was_empty = queue.bytes.is_empty();
@@ -155,6 +173,21 @@ impl Queue {
         self.bytes.clear();
     }
 
+    /// How long to wait after an error.
+    fn next_pause(&mut self) -> Duration {
+        let has_news = std::mem::take(&mut self.has_news);
+        self.pause = if has_news { ERROR_PAUSE } else { (self.pause * 2).min(ERROR_PAUSE_MAX) };
+        self.pause
+    }
+
+    /// Something is logged again, so a pause that is long because nothing was is over.
+    fn cut_pause_short(&mut self) {
+        if let (true, Some(writer)) = (self.pause > ERROR_PAUSE, self.writer) {
+            self.pause = ERROR_PAUSE;
+            self.handle.wake(writer);
+        }
+    }
+
     fn wake_flushing(&mut self) {
         for task in self.flushing.drain(..) {
             self.handle.wake(task);
@@ -199,7 +232,7 @@ impl Task for LogWriter {
             Err(_) => {
                 queue.fail();
                 queue.wake_flushing();
-                Ok(Wait::Until(cx.now() + ERROR_PAUSE))
+                Ok(Wait::Until(cx.now() + queue.next_pause()))
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use fdtask::poller::{Sim, SimScript};
 use fdtask::{Diagnostics, Log, Scheduler, Wait, task_fn};
+use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -162,4 +163,41 @@ fn lines_that_were_said_to_be_missing_are_not_counted_again() {
         scheduler.turn();
     }
     assert_eq!(log.dropped_lines(), 1);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_tried_seldom_unless_there_is_more_to_write() {
+    // A file that is only open for reading.
+    let file = File::open("Cargo.toml").expect("tests run beside it");
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    let (log, writer) = Log::new(scheduler.handle(), "log", file.into());
+    let writer = scheduler.spawn_service(writer);
+    // Somebody says something every 50 ms, or once.
+    let mut tries_within = |time: Duration, is_talking: bool| {
+        let tries = |scheduler: &Scheduler| {
+            scheduler.tasks().iter().find(|task| task.id == writer).map_or(0, |task| task.resumes)
+        };
+        let (over, before) = (script.elapsed() + time, tries(&scheduler));
+        let (log, clock) = (log.clone(), script.clone());
+        let mut has_spoken = false;
+        scheduler.spawn(task_fn("talker", move |cx| {
+            if is_talking || !std::mem::replace(&mut has_spoken, true) {
+                log.line("lost");
+            }
+            let is_over = clock.elapsed() >= over;
+            Ok(if is_over { Wait::Done } else { Wait::Until(cx.now() + Duration::from_millis(50)) })
+        }));
+        while script.elapsed() < over {
+            scheduler.turn();
+        }
+        tries(&scheduler) - before
+    };
+    let minute = Duration::from_secs(60);
+    let talking = tries_within(minute, true);
+    assert!((100..=130).contains(&talking), "{talking} times a minute while there is more and more to write");
+    let silent = tries_within(10 * minute, false);
+    assert!((15..=40).contains(&silent), "{silent} times in 10 minutes of silence");
+    let again = tries_within(Duration::from_secs(1), false);
+    assert!((1..=3).contains(&again), "{again} times in the second after somebody has said something");
 }
