@@ -23,9 +23,9 @@ enum OutputKind {
     Own,
     /// A socket, which can be told not to wait with each call.
     Socket,
-    /// A pipe that cannot be opened once more, for want of permission or of a system that does so.
+    /// A pipe that cannot be opened once more: it is not permitted, or the system does not do so.
     SharedPipe,
-    /// A terminal of that kind.
+    /// A terminal that cannot be opened once more.
     SharedTerminal,
     /// A regular file and the like, which never blocks.
     File,
