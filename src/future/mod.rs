@@ -54,11 +54,11 @@
 //! dropped, so the one that lost a `select!` leaves nothing behind.
 
 mod alarm;
+mod descriptor_wait;
 mod join;
 mod list;
 mod promise;
 mod race;
-mod ready;
 mod request;
 mod socket;
 mod stream;

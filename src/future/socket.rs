@@ -1,7 +1,7 @@
 //! Descriptors and sockets, awaited.
 
+use super::descriptor_wait::DescriptorWait;
 use super::list::Want;
-use super::ready::Ready;
 use super::time::sleep;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
@@ -101,11 +101,11 @@ pub fn writable<S: Source + ?Sized>(source: &S) -> Writable<'_> {
 
 /// Waits until something can be received from this descriptor. Made by [`readable`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Readable<'a>(Ready<'a>);
+pub struct Readable<'a>(DescriptorWait<'a>);
 
 #[inline]
-fn ready(descriptor: &Descriptor, side: Side) -> Ready<'_> {
-    Ready::new(descriptor.mailbox(), Reason::ready(side, descriptor.as_raw_fd()))
+fn ready(descriptor: &Descriptor, side: Side) -> DescriptorWait<'_> {
+    DescriptorWait::new(descriptor.mailbox(), Reason::ready(side, descriptor.as_raw_fd()))
 }
 
 impl Future for Readable<'_> {
@@ -170,7 +170,7 @@ impl Future for ReadableUntilDrain<'_> {
 
 /// Waits until something can be sent to this descriptor. Made by [`writable`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Writable<'a>(Ready<'a>);
+pub struct Writable<'a>(DescriptorWait<'a>);
 
 impl Future for Writable<'_> {
     type Output = io::Result<()>;
@@ -214,7 +214,7 @@ pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
 }
 
 async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
-    let mut ready = Ready::new(&scheduler.0, Reason::ready(side, fd));
+    let mut ready = DescriptorWait::new(&scheduler.0, Reason::ready(side, fd));
     poll_fn(|cx| ready.poll(cx, Want::Wait)).await
 }
 

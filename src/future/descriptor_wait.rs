@@ -12,20 +12,20 @@ use std::task::{self, Poll};
 
 /// A future's wait for a descriptor. If its task waits for nothing else, as almost always, it is the task's one wait
 /// ([`Futures::one`](super::Futures)), and takes no list; otherwise it is a [`Request`].
-pub(super) struct Ready<'a> {
+pub(super) struct DescriptorWait<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
     /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the one wait of the task whose mark this is.
     standing: Mark,
-    /// Used if it is listed. Dropped by [`Ready::withdraw`] and not by the compiler, so that dropping a wait that stands nowhere,
+    /// Used if it is listed. Dropped by [`DescriptorWait::withdraw`] and not by the compiler, so that dropping a wait that stands nowhere,
     /// which almost every wait does by then, is one comparison.
     request: ManuallyDrop<Request>,
 }
 
-impl<'a> Ready<'a> {
+impl<'a> DescriptorWait<'a> {
     #[inline]
-    pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> Ready<'a> {
-        Ready { mailbox, what, standing: NOWHERE, request: ManuallyDrop::new(Request::new()) }
+    pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> DescriptorWait<'a> {
+        DescriptorWait { mailbox, what, standing: NOWHERE, request: ManuallyDrop::new(Request::new()) }
     }
 
     /// Whether a drain has begun, which ends some waits.
@@ -124,7 +124,7 @@ impl<'a> Ready<'a> {
     }
 }
 
-impl Drop for Ready<'_> {
+impl Drop for DescriptorWait<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.standing != NOWHERE {
