@@ -5,7 +5,7 @@ mod futures;
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::future::{self, readable, task};
+use fdtask::future::{readable, task};
 use fdtask::{Notify, Scheduler};
 use futures::{LONG, pair, run, turns};
 use futures_util::future::FutureExt;
@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -69,20 +69,15 @@ fn of_a_million_wakes_from_another_thread_none_is_lost() {
             waker: Mutex<Option<Waker>>,
             asked: AtomicU64,
             answered: AtomicU64,
-            is_over: AtomicBool,
         }
         const WAKES: u64 = 1_000_000;
-        let shared = Arc::new(Shared {
-            waker: Mutex::new(None),
-            asked: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            is_over: AtomicBool::new(false),
-        });
-        let other = Arc::clone(&shared);
+        let shared =
+            Arc::new(Shared { waker: Mutex::new(None), asked: AtomicU64::new(0), answered: AtomicU64::new(0) });
+        let mut scheduler = Scheduler::new();
+        let (other, remote) = (Arc::clone(&shared), scheduler.remote().expect("descriptors"));
         // It hands over a number and wakes, in bursts as fast as it can: a burst ends when the other side has seen its last.
         // So most wakes come while the task runs, polls or falls asleep, and a lost one would stop everything.
         let thread = thread::spawn(move || {
-            let begin = Instant::now();
             let mut number = 0;
             while number < WAKES {
                 // The last burst ends with the last number: the other side stops listening when it has seen that.
@@ -94,29 +89,28 @@ fn of_a_million_wakes_from_another_thread_none_is_lost() {
                         waker.wake();
                     }
                 }
+                let begin = Instant::now();
                 while other.answered.load(Ordering::Acquire) < number {
                     if begin.elapsed() > LONG {
-                        other.is_over.store(true, Ordering::Release);
-                        return (other.answered.load(Ordering::Acquire), number);
+                        remote.stop();
+                        return Err(number);
                     }
                     thread::yield_now();
                 }
             }
-            (number, number)
+            Ok(())
         });
-        let mut scheduler = Scheduler::new();
-        let handle = scheduler.handle();
         let seen = Arc::clone(&shared);
         let wait = poll_fn(move |cx| {
             *seen.waker.lock().expect("nobody panics") = Some(cx.waker().clone());
             let asked = seen.asked.load(Ordering::Acquire);
             seen.answered.store(asked, Ordering::Release);
-            if asked >= WAKES { Poll::Ready(true) } else { Poll::Pending }
+            if asked >= WAKES { Poll::Ready(Ok(())) } else { Poll::Pending }
         });
-        let ended = run(&mut scheduler, async move { future::timeout(&handle, LONG + LONG / 4, wait).await.is_ok() });
-        let (answered, asked) = thread.join().expect("the thread ends");
-        assert_eq!(answered, asked, "the wake for {asked} was lost");
-        assert!(ended && !shared.is_over.load(Ordering::Acquire));
+        let woken = scheduler.spawn(task(wait));
+        scheduler.run();
+        assert_eq!(thread.join().expect("the thread ends"), Ok(()), "the wake for this number was lost");
+        assert!(scheduler.tasks().iter().all(|task| task.id != woken), "it has not seen the last");
     });
 }
 

@@ -31,6 +31,10 @@ const QUIET: Duration = Duration::from_millis(300);
 /// a poll each. A spin is thousands.
 const QUIET_CALLS_MAX: usize = 250;
 
+/// How often it is looked at for [`QUIET`]. A server that spins does so each time. One whose calls are interrupted makes some 200 in
+/// that time, and more where a busy machine holds strace up in between, so that they are not taken for one row of them.
+const LOOKS_MAX: usize = 5;
+
 /// How soon everything is as before once the failures end. The bars are 250 ms to 1 s; this allows for a busy machine.
 const RESTORED: Duration = Duration::from_secs(3);
 
@@ -97,16 +101,18 @@ fn survive(case: Case) {
         drop(Client::connect(address));
         thread::sleep(Duration::from_millis(8));
     }
-    let before = (strace.calls().len(), server.usage());
-    thread::sleep(QUIET);
-    let after = (strace.calls().len(), server.usage());
+    let mut looks = Vec::new();
+    let is_quiet = (0..LOOKS_MAX).any(|_| {
+        let before = (strace.calls().len(), server.usage());
+        thread::sleep(QUIET);
+        let (calls, cpu) = (strace.calls().len() - before.0, server.usage().cpu.saturating_sub(before.1.cpu));
+        looks.push((calls, cpu));
+        calls <= QUIET_CALLS_MAX && cpu < QUIET / 3
+    });
     strace.wait_until_injected();
     assert!(server.is_running(), "{case}: the server has died: {:?}", server.stderr.all());
     strace.detach(&server);
-    let calls = after.0 - before.0;
-    assert!(calls <= QUIET_CALLS_MAX, "{case}: {calls} calls in {QUIET:?}: it spins");
-    let cpu = after.1.cpu.saturating_sub(before.1.cpu);
-    assert!(cpu < QUIET / 3, "{case}: {cpu:?} of processor time in {QUIET:?}: it spins");
+    assert!(is_quiet, "{case}: it spins: calls and processor time in {QUIET:?} were {looks:?}");
 
     // Whoever has not asked is not concerned by anything, and neither is whoever comes now.
     let restored = timed(|| {

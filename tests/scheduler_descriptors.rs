@@ -128,8 +128,8 @@ fn an_owned_descriptor_that_its_holder_drops_gives_whoever_waits_on_it_an_error_
             live.spawn_raw_waiter("receiver", Wait::Recv(fd));
             live.spawn_raw_waiter("sender", Wait::Send(fd));
             let go = shared(false);
-            let gone = go.clone();
-            let mut descriptor = Some(descriptor);
+            let (gone, is_taken) = (go.clone(), shared(false));
+            let (seen, mut descriptor) = (is_taken.clone(), Some(descriptor));
             live.spawn("holder", move |_, _| {
                 if !gone.get() {
                     return Ok(Wait::Turn);
@@ -137,8 +137,7 @@ fn an_owned_descriptor_that_its_holder_drops_gives_whoever_waits_on_it_an_error_
                 drop(descriptor.take());
                 // The number is still taken, so it can be nobody else's while the old waits are filed.
                 let another = io::pipe()?;
-                assert_ne!(another.0.as_raw_fd(), fd);
-                assert_ne!(another.1.as_raw_fd(), fd);
+                seen.set(another.0.as_raw_fd() != fd && another.1.as_raw_fd() != fd);
                 Ok(Wait::Done)
             });
             live.idle(turns + 1);
@@ -155,6 +154,7 @@ fn an_owned_descriptor_that_its_holder_drops_gives_whoever_waits_on_it_an_error_
                     format!("sender! cannot wait to send fd {fd}: the descriptor is closed")
                 ]
             );
+            assert!(is_taken.get(), "somebody else has the number already");
             far.set_nonblocking(false).expect("a socket can be blocking");
             far.set_read_timeout(Some(LIMIT)).expect("a socket can time out");
             let mut rest = Vec::new();

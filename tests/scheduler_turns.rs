@@ -252,6 +252,7 @@ fn stop_from_outside_ends_the_next_turn_and_only_that() {
     assert!(!world.scheduler.turn());
     assert_eq!(world.trace.take(), [""; 0], "nobody was resumed");
     world.run();
+    assert_eq!(world.trace.take(), ["task: ready", "task: ready", "task ended: done", "task dropped"]);
     world.assert_empty();
 }
 

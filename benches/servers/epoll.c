@@ -42,9 +42,8 @@ int main(int argc, char **argv) {
             int fd = events[i].data.fd;
             if (fd != listener)
                 serve(fd);
-            else
-                while ((fd = accept_next(listener)) >= 0)
-                    watch(EPOLL_CTL_ADD, fd, EPOLLIN);
+            else if ((fd = accept_next(listener)) >= 0)
+                watch(EPOLL_CTL_ADD, fd, EPOLLIN);
         }
     }
 }

@@ -33,13 +33,14 @@ static void on_connection(struct ev_loop *loop, ev_io *io, int fired) {
 
 static void on_listener(struct ev_loop *loop, ev_io *io, int fired) {
     (void)fired;
-    for (int fd; (fd = accept_next(io->fd)) >= 0;) {
-        struct connection *connection = calloc(1, sizeof *connection);
-        if (!connection)
-            fail("calloc");
-        ev_io_init(&connection->io, on_connection, fd, EV_READ);
-        ev_io_start(loop, &connection->io);
-    }
+    int fd = accept_next(io->fd);
+    if (fd < 0)
+        return;
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        fail("calloc");
+    ev_io_init(&connection->io, on_connection, fd, EV_READ);
+    ev_io_start(loop, &connection->io);
 }
 
 int main(int argc, char **argv) {

@@ -36,12 +36,13 @@ static void on_connection(evutil_socket_t fd, short fired, void *argument) {
 
 static void on_listener(evutil_socket_t listener, short fired, void *base) {
     (void)fired;
-    for (int fd; (fd = accept_next(listener)) >= 0;) {
-        struct connection *connection = calloc(1, sizeof *connection);
-        if (!connection)
-            fail("calloc");
-        watch(base, connection, fd, EV_READ);
-    }
+    int fd = accept_next(listener);
+    if (fd < 0)
+        return;
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        fail("calloc");
+    watch(base, connection, fd, EV_READ);
 }
 
 int main(int argc, char **argv) {

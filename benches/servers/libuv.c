@@ -4,16 +4,14 @@
 #include "common/echo.h"
 #include <uv.h>
 
-struct connection {
-    uv_tcp_t tcp;
+/* What a short send left over: there is one only while it is being sent. */
+struct rest {
     uv_write_t write;
-    /* What a short send left over; not NULL while it is being sent. */
-    char *left;
+    char bytes[];
 };
 
-static void on_closed(uv_handle_t *handle) {
-    free(((struct connection *)handle)->left);
-    free(handle);
+static void on_closed(uv_handle_t *connection) {
+    free(connection);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
@@ -24,29 +22,31 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
 
 static void on_read(uv_stream_t *stream, ssize_t received, const uv_buf_t *buffer);
 
-static void on_left_sent(uv_write_t *write, int status) {
-    struct connection *connection = write->data;
-    free(connection->left);
-    connection->left = NULL;
+/* Is called for a connection that is closed meanwhile, too. */
+static void on_rest_sent(uv_write_t *write, int status) {
+    uv_stream_t *connection = write->handle;
+    free(write->data);
     if (uv_is_closing((uv_handle_t *)connection))
         return;
     if (status < 0)
         uv_close((uv_handle_t *)connection, on_closed);
     else
-        uv_read_start((uv_stream_t *)connection, on_alloc, on_read);
+        uv_read_start(connection, on_alloc, on_read);
 }
 
 /* Reading stops until the rest is sent: a client that does not receive is not received from. */
-static void send_later(struct connection *connection, size_t sent, size_t length) {
-    uv_buf_t rest = uv_buf_init(malloc(length - sent), (unsigned)(length - sent));
-    if (!rest.base)
+static void send_later(uv_stream_t *connection, size_t sent, size_t length) {
+    struct rest *rest = malloc(sizeof *rest + length - sent);
+    if (!rest)
         fail("malloc");
-    memcpy(rest.base, reply + sent, length - sent);
-    connection->left = rest.base;
-    connection->write.data = connection;
-    uv_read_stop((uv_stream_t *)connection);
-    if (uv_write(&connection->write, (uv_stream_t *)connection, &rest, 1, on_left_sent) < 0)
+    memcpy(rest->bytes, reply + sent, length - sent);
+    rest->write.data = rest;
+    uv_buf_t bytes = uv_buf_init(rest->bytes, (unsigned)(length - sent));
+    uv_read_stop(connection);
+    if (uv_write(&rest->write, connection, &bytes, 1, on_rest_sent) < 0) {
+        free(rest);
         uv_close((uv_handle_t *)connection, on_closed);
+    }
 }
 
 static void on_read(uv_stream_t *stream, ssize_t received, const uv_buf_t *buffer) {
@@ -65,14 +65,14 @@ static void on_read(uv_stream_t *stream, ssize_t received, const uv_buf_t *buffe
     if (sent < 0 && sent != UV_EAGAIN)
         uv_close((uv_handle_t *)stream, on_closed);
     else
-        send_later((struct connection *)stream, sent < 0 ? 0 : (size_t)sent, length);
+        send_later(stream, sent < 0 ? 0 : (size_t)sent, length);
 }
 
 static void on_connection(uv_stream_t *listener, int status) {
-    struct connection *connection = calloc(1, sizeof *connection);
+    uv_tcp_t *connection = malloc(sizeof *connection);
     if (status < 0 || !connection)
         fail("accept");
-    uv_tcp_init(listener->loop, &connection->tcp);
+    uv_tcp_init(listener->loop, connection);
     if (uv_accept(listener, (uv_stream_t *)connection) < 0) {
         uv_close((uv_handle_t *)connection, on_closed);
         return;

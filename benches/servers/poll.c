@@ -46,6 +46,7 @@ int main(int argc, char **argv) {
                 serve(at);
             }
         }
+        /* Each poll looks at every entry, so it pays here to ask until there is no more. */
         for (int fd; accepting && (fd = accept_next(listener)) >= 0;)
             watch(fd);
     }
