@@ -80,7 +80,7 @@
 //! wait_map.rs     descriptor → task
 //! timers.rs       deadlines
 //! handle.rs       what may be said to a scheduler
-//! descriptor.rs   descriptors that it closes
+//! descriptor.rs   descriptors that the scheduler closes
 //! observer.rs     who is told what happens
 //! diagnostics.rs  an observer that writes what goes wrong
 //! panics.rs       panics, caught and put into words
