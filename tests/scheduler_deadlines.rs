@@ -333,21 +333,6 @@ fn a_deadline_that_was_moved_back_is_kept_when_those_that_nobody_has_any_more_ar
 }
 
 #[test]
-fn the_table_shows_how_long_a_task_will_wait() {
-    let mut world = World::new();
-    world.spawn("sleeper", |cx, _| Ok(Wait::Until(cx.now() + ms(3_200))));
-    world.spawn("patient", |cx, _| {
-        cx.or(Wait::Until(cx.now() + ms(1_500)));
-        Ok(Wait::Recv(7))
-    });
-    world.turn_awake();
-    assert_eq!(world.table(), ["sleeper: until +3.2 s", "patient: recv fd 7 or until +1.5 s"]);
-    world.script.advance(ms(1_200));
-    world.turn_awake();
-    assert_eq!(world.table(), ["sleeper: until +2.0 s", "patient: recv fd 7 or until +0.3 s"]);
-}
-
-#[test]
 fn what_was_done_before_the_run_does_not_count_as_slept() {
     let mut world = World::new();
     // As a program does that reads its files first, and between two runs.
@@ -375,29 +360,6 @@ fn what_was_done_in_the_turn_before_does_not_count_as_slept_by_those_who_were_sp
     world.scheduler.run();
     assert_eq!(world.script.elapsed(), ms(300));
     assert_eq!(world.script.waits(), 1);
-}
-
-#[test]
-fn the_table_shows_since_when_a_task_waits_and_how_often_it_was_resumed() {
-    let mut world = World::new();
-    // A wait that is said again counts anew; so does one that is said for the first time, and one after an error.
-    world.spawn_waits("again", std::iter::repeat(Wait::Recv(7)));
-    world.spawn("in turns", |_, n| Ok(if n % 2 == 0 { Wait::Recv(8) } else { Wait::Send(8) }));
-    let undaunted = Scripted::new("undaunted", &world.trace, |_, _| Ok(Wait::Recv(-1)));
-    world.scheduler.spawn(undaunted.on_wait_failed(|_, _| Ok(Wait::Recv(9))));
-    let shown = |world: &World| -> Vec<(Duration, u64)> {
-        world.scheduler.tasks().iter().take(3).map(|info| (info.since, info.resumes)).collect()
-    };
-    world.turns(2);
-    assert_eq!(shown(&world), [(ms(0), 1), (ms(0), 1), (ms(0), 2)]);
-    world.script.advance(ms(3_000));
-    world.turn_awake();
-    assert_eq!(shown(&world), [(ms(3_000), 1), (ms(3_000), 1), (ms(3_000), 2)]);
-    world.fire(7, Side::Recv);
-    world.fire(8, Side::Recv);
-    world.script.advance(ms(1_200));
-    world.turn_awake();
-    assert_eq!(shown(&world), [(ms(1_200), 2), (ms(1_200), 2), (ms(4_200), 2)]);
 }
 
 #[test]

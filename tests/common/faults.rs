@@ -283,3 +283,13 @@ pub fn timed(action: impl FnOnce()) -> Duration {
     action();
     begin.elapsed()
 }
+
+/// Expects that `what` is said once a second at most, by all workers together, while they have every reason to say it.
+#[track_caller]
+pub fn expect_a_line_a_second(server: &Server, begin: Instant, what: &str) {
+    let said = |lines: &[String]| lines.iter().filter(|line| line.contains(what)).count();
+    server.stderr.wait_until("it is said again", LIMIT, |lines| said(lines) >= 3);
+    let seconds = begin.elapsed().as_secs() as usize;
+    let lines = said(&server.stderr.all());
+    assert!(lines <= seconds + 1, "{lines} lines in {seconds} s: {:?}", server.stderr.all());
+}
