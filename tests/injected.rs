@@ -327,7 +327,7 @@ fn a_broken_listener_ends_the_daemon_though_nobody_reads_its_errors() {
 #[test]
 #[ignore = "needs strace"]
 fn an_error_that_passes_does_not_make_a_drain_forget_what_was_received() {
-    for error in ["EINTR", "ENOMEM", "ENOBUFS"] {
+    for error in ["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS"] {
         let server = Server::start(&["--drain-timeout", "600"]);
         let mut clients = served(server.address(), 3);
         server.pause();
@@ -342,6 +342,38 @@ fn an_error_that_passes_does_not_make_a_drain_forget_what_was_received() {
             client.expect_end();
         }
         strace.wait_until_injected();
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_drain_neither_spins_nor_forgets_while_nothing_can_be_received() {
+    for error in ["EINTR", "EAGAIN", "ENOMEM"] {
+        let server = Server::start(&["--drain-timeout", "600"]);
+        let mut clients = served(server.address(), 3);
+        server.pause();
+        // Half of them have been served before, half are new.
+        clients.extend((0..3).map(|_| Client::connect(server.address())));
+        for client in &mut clients {
+            client.send(b"first words");
+        }
+        server.signal(Signal::TERM);
+        let strace = Strace::attach(&server, &traced("recvfrom"), &format!("recvfrom:error={error}"));
+        server.go_on();
+        strace.wait_until_injected();
+        let mut looks = Vec::new();
+        let is_quiet = (0..LOOKS_MAX).any(|_| {
+            let before = strace.calls().len();
+            thread::sleep(QUIET);
+            looks.push(strace.calls().len() - before);
+            looks.last().is_some_and(|calls| *calls <= QUIET_CALLS_MAX)
+        });
+        strace.detach(&server);
+        assert!(is_quiet, "{error}: it spins: calls in {QUIET:?} were {looks:?}");
+        for client in &mut clients {
+            client.expect_answer(b"first words");
+            client.expect_end();
+        }
     }
 }
 

@@ -193,16 +193,14 @@ impl Echo {
             return Err(error);
         }
         let wait = match self.phase {
-            Phase::DrainingNew if error.kind() == io::ErrorKind::WouldBlock && !cx.timed_out() => {
+            Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(self.stream.as_raw_fd()),
+            // The error says nothing about what was received: what is there is going to be received at another time.
+            _ if error.kind() != io::ErrorKind::WouldBlock || self.stream.recv_queue_bytes() > 0 => Wait::Turn,
+            Phase::DrainingNew if !cx.timed_out() => {
                 cx.or(Wait::Until(cx.now() + DRAIN_GRACE));
                 return Ok(Wait::Recv(self.stream.as_raw_fd()));
             }
-            Phase::DrainingNew | Phase::Draining if error.kind() == io::ErrorKind::WouldBlock => {
-                return self.end_stream(cx);
-            }
-            // Any other error says nothing about what was received.
-            Phase::DrainingNew | Phase::Draining => Wait::Turn,
-            Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(self.stream.as_raw_fd()),
+            Phase::DrainingNew | Phase::Draining => return self.end_stream(cx),
         };
         let wait = self.futile.wait(cx, wait);
         Ok(self.with_deadline(cx, wait))
