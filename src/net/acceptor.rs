@@ -99,7 +99,7 @@ where
             _ if cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) => Ok(Wait::Done),
             Refusal::Shortage => {
                 self.report(cx, &error);
-                if sys::is_queue_empty(self.listener.as_fd()) {
+                if !cx.is_draining() && sys::is_queue_empty(self.listener.as_fd()) {
                     return Ok(Wait::Recv(self.listener.as_raw_fd()));
                 }
                 let rotation = self.limit.as_ref().map(Limit::rotation);
