@@ -107,6 +107,11 @@ impl FdSet {
         }
     }
 
+    /// One more than the largest number that has ever been in the set.
+    pub(crate) fn reach(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn contains(&self, fd: RawFd) -> bool {
         self.0.get(fd as usize).is_some_and(|member| *member)
     }

@@ -5,15 +5,14 @@ use super::list::Want;
 use super::time::sleep;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
-use crate::net::{Futile, Listener, Pauses, Refusal, Stream};
+use crate::net::{Futile, Listener, Pauses, Refusal, Stream, accept};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
-use crate::sys;
 use crate::task::Side;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -328,7 +327,7 @@ impl Incoming {
         let (mut futile, mut pauses) = (Futile::default(), Pauses::default());
         loop {
             readable(&self.listener).await?;
-            let error = match sys::accept(self.listener.as_fd()) {
+            let error = match accept(&self.listener) {
                 Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
                 Err(error) => error,
             };

@@ -2,7 +2,7 @@
 
 use super::limit::{Permit, Permitted};
 use super::lookout::Lookout;
-use super::{Futile, Limit, Listener, Refusal, Stream};
+use super::{Futile, Limit, Listener, Refusal, Stream, accept};
 use crate::context::Context;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
@@ -156,7 +156,7 @@ where
                 },
                 None => None,
             };
-            match sys::accept(self.listener.as_fd()) {
+            match accept(&self.listener) {
                 Ok((socket, peer)) => self.serve(cx, socket, peer, permit),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.lookout = None;

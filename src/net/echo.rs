@@ -1,6 +1,6 @@
 //! The seed's `echo_handler(client, address)`: answers `GOT:` and what it received.
 
-use super::{Futile, Idle, Stream, try_again};
+use super::{Futile, Idle, Stream, ensure_memory, try_again};
 use crate::context::Context;
 use crate::task::{Task, Wait};
 use std::borrow::Cow;
@@ -23,6 +23,10 @@ pub const DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// know, and its request may be on its way. (Whoever has had an answer learns from the end of the stream that there will be
 /// no more: the race of every protocol that keeps connections.)
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+/// What must be left of the memory for an answer that did not go out whole to be kept: less than what a new connection asks for,
+/// so that who is connected is served first.
+const UNSENT_SPARE_BYTES: usize = 64 * 1024;
 
 /// An echo connection.
 ///
@@ -110,6 +114,7 @@ impl Echo {
             Err(error) => return Err(error),
         };
         if sent < len {
+            ensure_memory(UNSENT_SPARE_BYTES)?;
             let beside = self.beside.get_or_insert_default();
             beside.unsent = cx.scratch()[sent..len].into();
             beside.sent = 0;

@@ -49,6 +49,7 @@ mod limit;
 mod lines;
 mod listener;
 mod lookout;
+mod memory;
 mod refusal;
 mod stream;
 
@@ -64,4 +65,5 @@ pub use stream::Stream;
 
 pub(crate) use crate::futile::{Futile, try_again};
 pub(crate) use idle::Idle;
+pub(crate) use memory::{accept, ensure_memory};
 pub(crate) use refusal::{Pauses, Refusal};
