@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! terminal 1: cargo run --example blocking_work
-//! terminal 2: nc localhost 25000
+//! terminal 2: telnet localhost 25000
 //! ```
 //! Type a number in terminal 2: the answer is how many primes there are up to it. `30000000` takes some seconds of hard work,
 //! and while it runs the server goes on: it accepts, and answers at once whatever is no number. A second number waits its

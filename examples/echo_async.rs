@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! terminal 1: cargo run --example echo_async -- --idle-timeout 60
-//! terminal 2: nc localhost 25000
+//! terminal 2: telnet localhost 25000
 //! ```
 //! What you type in terminal 2 comes back behind `GOT:`; type nothing for a minute, and you are let go. Ctrl-C in terminal 1
-//! ends the server when every client has its answers and has hung up, a second one at once. The guide has fifteen lines of it.
+//! ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
 use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};

@@ -12,10 +12,10 @@ use crate::task::Wait;
 use std::io;
 use std::time::Duration;
 
-/// Up to so many futile resumes in a row are taken for bad luck: the task tries again at once.
+/// Up to so many resumes in a row that achieve nothing are taken for bad luck: the task tries again at once.
 pub const FUTILE_RESUMES_MAX: u8 = 8;
 
-/// How long a task pauses after each futile resume from then on.
+/// How long a task pauses after a resume that achieves nothing, when there have been [`FUTILE_RESUMES_MAX`] in a row before it.
 pub const FUTILE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Counts the futile resumes in a row of one task, which is written by hand ([`wait`](Futile::wait)) or a future

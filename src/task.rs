@@ -78,7 +78,7 @@ pub trait Task {
     ///
     /// Return true to be resumed in the next turn, and so finish what was begun. The reason is then [`Wait::Turn`], unless the
     /// task was ready for another already. Return false, the default, to go on waiting; the drain's deadline then ends the task,
-    /// if nothing else does before, and if it is no service.
+    /// if nothing else does before, and if it is no [service](Context::spawn_service).
     fn drain(&mut self) -> bool {
         false
     }
