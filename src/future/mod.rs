@@ -159,7 +159,7 @@ impl Polled {
     /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
     /// one wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
     #[cold]
-    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Mark, Mark) {
+    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
         if !polled.own.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits

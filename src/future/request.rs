@@ -2,7 +2,6 @@
 
 use super::list::{Waits, Want};
 use crate::handle::Mailbox;
-use crate::slots::Reason;
 use crate::task::WaitError;
 use std::rc::Rc;
 use std::task::{self, Poll};
@@ -60,7 +59,7 @@ impl Request {
             && let Some(task) = waits.task()
             && mailbox.futures.running() != Some(task)
         {
-            mailbox.give_up(task, Reason::WAKE);
+            mailbox.give_up(task, false);
         }
     }
 
