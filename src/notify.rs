@@ -70,7 +70,7 @@ struct Waiting {
 }
 
 /// Somebody who is to be woken.
-pub(crate) enum Waiter {
+enum Waiter {
     /// A task, by way of the scheduler.
     Task(TaskId),
     /// Whoever stands between a future and its task, such as a `FuturesUnordered`.
@@ -126,25 +126,6 @@ impl Notify {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
     }
 
-    /// Whoever polls with `cx`, to be [added](Notify::add) if there is something to wait for. Make it before you look whether
-    /// there is: this may clone a foreign waker, which may do anything then, such as notify.
-    pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
-        match self.0.scheduler.0.futures.running_behind(cx) {
-            Some(id) => Waiter::Task(id),
-            None => Waiter::Waker(cx.waker().clone()),
-        }
-    }
-
-    /// Wakes `waiter`, once, when it happens. `place` is the one of the future that is polled, if it has one.
-    pub(crate) fn add(&self, waiter: Waiter, place: &mut Option<usize>) {
-        let mut waiting = self.0.waiting.borrow_mut();
-        let place = *place.get_or_insert_with(|| waiting.new_place());
-        let before = waiting.places[place].replace(waiter);
-        drop(waiting);
-        // Dropping one may do anything, too.
-        drop(before);
-    }
-
     /// Does not wake whoever has this place any more.
     fn forget(&self, place: usize) {
         let mut waiting = self.0.waiting.borrow_mut();
@@ -177,11 +158,20 @@ impl Future for Notified {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let Notified { notify, count, place } = self.get_mut();
-        let waiter = notify.waiter(cx);
+        // First, because to clone a foreign waker may do anything, such as notify.
+        let waiter = match notify.0.scheduler.0.futures.running_behind(cx) {
+            Some(id) => Waiter::Task(id),
+            None => Waiter::Waker(cx.waker().clone()),
+        };
         if notify.0.count.get() != *count {
             return Poll::Ready(());
         }
-        notify.add(waiter, place);
+        let mut waiting = notify.0.waiting.borrow_mut();
+        let place = *place.get_or_insert_with(|| waiting.new_place());
+        let before = waiting.places[place].replace(waiter);
+        drop(waiting);
+        // Dropping one may do anything, too.
+        drop(before);
         Poll::Pending
     }
 }
