@@ -1,6 +1,6 @@
 //! A task's result, awaited.
 
-use super::{FutureTask, task};
+use super::{function_name, task};
 use crate::context::Context;
 use crate::handle::{Handle, Joins};
 use crate::notify::{Notified, Notify};
@@ -49,22 +49,14 @@ where
     // Before there is a task: a scheduler that is gone drops it at once.
     let ended = shared.ended.notified();
     let running = RunningTask { shared: Rc::clone(&shared) };
-    let name = std::any::type_name::<F>();
-    let task = joined(running, future).named(super::function_name(name));
-    scheduler.0.spawn(Box::new(task), false, Some(Rc::clone(&shared) as Rc<dyn Joins>));
-    JoinHandle { shared, is_detached: false, ended }
-}
-
-fn joined<T, F>(running: RunningTask<T>, future: F) -> FutureTask<impl Future<Output = io::Result<()>>>
-where
-    T: 'static,
-    F: Future<Output = T> + 'static,
-{
-    task(async move {
+    let task = task(async move {
         let output = future.await;
         running.shared.end(Ok(output));
         Ok(())
     })
+    .named(function_name(std::any::type_name::<F>()));
+    scheduler.0.spawn(Box::new(task), false, Some(Rc::clone(&shared) as Rc<dyn Joins>));
+    JoinHandle { shared, is_detached: false, ended }
 }
 
 struct Shared<T> {
