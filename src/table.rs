@@ -6,6 +6,7 @@ use crate::scheduler::Scheduler;
 use crate::slots::{Aside, Reason, Slot};
 use crate::state::Core;
 use crate::task::{Task, TaskId};
+use crate::timers::NEVER;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -70,16 +71,21 @@ impl Core {
         if !self.is_waiting(id) {
             return "ready".to_owned();
         }
-        // What there is to say of a deadline, alone or beside something else, comes last.
-        let mut text =
-            if slot.reason == Reason::UNTIL { String::new() } else { slot.reason.wait(|| self.now).to_string() };
-        for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
-            let _ = write!(text, " or {wait}");
-        }
-        if slot.deadline != crate::timers::NEVER {
-            let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
+        let mut text = String::new();
+        let mut add = |what: &dyn fmt::Display| {
             let separator = if text.is_empty() { "" } else { " or " };
-            let _ = write!(text, "{separator}until +{}", tenths(left));
+            let _ = write!(text, "{separator}{what}");
+        };
+        // What there is to say of a deadline, alone or beside something else, comes last.
+        if slot.reason != Reason::UNTIL {
+            add(&slot.reason.wait(|| self.now));
+        }
+        for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
+            add(wait);
+        }
+        if slot.deadline != NEVER {
+            let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
+            add(&format_args!("until +{}", tenths(left)));
         }
         text
     }
