@@ -80,10 +80,6 @@ impl<T> Tray<T> {
     pub(crate) fn next(&self) -> Option<T> {
         self.0.borrow_mut().pop_front()
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
 }
 
 /// A task that is to be spawned.

@@ -91,11 +91,10 @@ impl Scheduler {
         if is_cancelled {
             self.handle().cancel(running);
         }
-        for _ in 0..mailbox.given_up.len() {
-            match mailbox.given_up.next() {
-                Some((id, is_one)) if id == running => mailbox.give_up(id, is_one),
-                Some((id, is_one)) => self.give_up(id, is_one),
-                None => {}
+        while let Some((id, is_one)) = mailbox.given_up.next() {
+            self.give_up(id, is_one);
+            if id == running {
+                self.handle().wake(running);
             }
         }
     }
