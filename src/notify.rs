@@ -84,12 +84,6 @@ impl Waiting {
             self.places.len() - 1
         })
     }
-
-    fn take_all(&mut self) -> Vec<Option<Waiter>> {
-        self.free.clear();
-        self.of_slots.clear();
-        mem::take(&mut self.places)
-    }
 }
 
 impl Notify {
@@ -102,8 +96,8 @@ impl Notify {
     pub fn notify(&self) {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         // A waker may do anything, so the list is not borrowed while one is woken. Whoever waits again is for the next time.
-        let waiters = self.0.waiting.borrow_mut().take_all();
-        for waiter in waiters.into_iter().flatten() {
+        let waiting = mem::take(&mut *self.0.waiting.borrow_mut());
+        for waiter in waiting.places.into_iter().flatten() {
             match waiter {
                 Waiter::Task(task) => self.0.scheduler.wake(task),
                 Waiter::Waker(waker) => wake(waker),
@@ -124,15 +118,6 @@ impl Notify {
     /// Waits until it happens the next time, counted from this call.
     pub fn notified(&self) -> Notified {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
-    }
-
-    /// Does not wake whoever has this place any more.
-    fn forget(&self, place: usize) {
-        let mut waiting = self.0.waiting.borrow_mut();
-        let waiter = waiting.places[place].take();
-        waiting.free.push(place);
-        drop(waiting);
-        drop(waiter);
     }
 }
 
@@ -179,10 +164,14 @@ impl Future for Notified {
 impl Drop for Notified {
     fn drop(&mut self) {
         // Once it has happened, the place is gone, or somebody else's.
-        if let Some(place) = self.place.take()
+        if let Some(place) = self.place
             && self.notify.0.count.get() == self.count
         {
-            self.notify.forget(place);
+            let mut waiting = self.notify.0.waiting.borrow_mut();
+            let waiter = waiting.places[place].take();
+            waiting.free.push(place);
+            drop(waiting);
+            drop(waiter);
         }
     }
 }
