@@ -133,12 +133,8 @@ impl<T> JoinHandle<T> {
 
     /// Whether the task has ended.
     pub fn is_ended(&self) -> bool {
-        self.has_yielded() || self.shared.outcome.borrow().is_some()
-    }
-
-    /// Whether the result has been taken. (`detach` consumes the handle, so nobody can ask a detached one.)
-    fn has_yielded(&self) -> bool {
-        self.is_detached
+        // `detach` consumes the handle, so nobody can ask one that has been detached before the end.
+        self.is_detached || self.shared.outcome.borrow().is_some()
     }
 
     /// The wait for the task's end, for a hand-written task to return; then [`try_join`](JoinHandle::try_join).
