@@ -7,16 +7,13 @@ use std::rc::Rc;
 use std::task::{self, Poll};
 
 /// See the module's text.
+#[derive(Default)]
 pub(super) struct Request {
     /// Where the wait stands, once it does.
     standing: Option<(Rc<Waits>, usize)>,
 }
 
 impl Request {
-    pub(super) const fn new() -> Request {
-        Request { standing: None }
-    }
-
     /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
     /// the scheduler whose mailbox this is.
     #[cold]
