@@ -7,6 +7,7 @@ use crate::slots::Reason;
 use crate::state::Core;
 use crate::task::{Task, TaskId, Wait};
 use crate::timers::NEVER;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -42,9 +43,10 @@ impl Context<'_> {
         self.core.slots.reason_at(self.slot())
     }
 
-    /// Whether another task has dropped the future through which this task waited, since this was last asked.
-    pub(crate) fn take_given_up(&self) -> bool {
-        self.core.slots.get(self.id()).is_some_and(|slot| slot.has_given_up.take())
+    /// Whether the future that was this task's one wait has been dropped by another task, since this was last asked.
+    pub(crate) fn take_given_up(&mut self) -> bool {
+        let slot = self.slot();
+        self.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_given_up))
     }
 
     /// The number of the task's slot.

@@ -6,8 +6,8 @@
 //! pauses between them.
 
 use crate::context::Context;
+use crate::descriptor::Descriptor;
 use crate::future::sleep;
-use crate::handle::Handle;
 use crate::task::Wait;
 use std::io;
 use std::time::Duration;
@@ -39,9 +39,9 @@ impl Futile {
     }
 
     /// Nothing was achieved: pauses, unless it may be bad luck. Wait for the descriptor afterwards.
-    pub(crate) async fn pause(&mut self, scheduler: impl FnOnce() -> Handle) {
+    pub(crate) async fn pause(&mut self, descriptor: &Descriptor) {
         if self.is_one_too_many() {
-            sleep(&scheduler(), FUTILE_PAUSE).await;
+            sleep(&descriptor.scheduler(), FUTILE_PAUSE).await;
         }
     }
 

@@ -70,7 +70,7 @@ struct Waiting {
 }
 
 /// Somebody who is to be woken.
-pub(crate) enum Waiter {
+enum Waiter {
     /// A task, by way of the scheduler.
     Task(TaskId),
     /// Whoever stands between a future and its task, such as a `FuturesUnordered`.
@@ -84,12 +84,6 @@ impl Waiting {
             self.places.len() - 1
         })
     }
-
-    fn take_all(&mut self) -> Vec<Option<Waiter>> {
-        self.free.clear();
-        self.of_slots.clear();
-        mem::take(&mut self.places)
-    }
 }
 
 impl Notify {
@@ -102,8 +96,8 @@ impl Notify {
     pub fn notify(&self) {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         // A waker may do anything, so the list is not borrowed while one is woken. Whoever waits again is for the next time.
-        let waiters = self.0.waiting.borrow_mut().take_all();
-        for waiter in waiters.into_iter().flatten() {
+        let waiting = mem::take(&mut *self.0.waiting.borrow_mut());
+        for waiter in waiting.places.into_iter().flatten() {
             match waiter {
                 Waiter::Task(task) => self.0.scheduler.wake(task),
                 Waiter::Waker(waker) => wake(waker),
@@ -124,34 +118,6 @@ impl Notify {
     /// Waits until it happens the next time, counted from this call.
     pub fn notified(&self) -> Notified {
         Notified { count: self.0.count.get(), notify: self.clone(), place: None }
-    }
-
-    /// Whoever polls with `cx`, to be [added](Notify::add) if there is something to wait for. Make it before you look whether
-    /// there is: this may clone a foreign waker, which may do anything then, such as notify.
-    pub(crate) fn waiter(&self, cx: &task::Context<'_>) -> Waiter {
-        match self.0.scheduler.0.futures.running_behind(cx) {
-            Some(id) => Waiter::Task(id),
-            None => Waiter::Waker(cx.waker().clone()),
-        }
-    }
-
-    /// Wakes `waiter`, once, when it happens. `place` is the one of the future that is polled, if it has one.
-    pub(crate) fn add(&self, waiter: Waiter, place: &mut Option<usize>) {
-        let mut waiting = self.0.waiting.borrow_mut();
-        let place = *place.get_or_insert_with(|| waiting.new_place());
-        let before = waiting.places[place].replace(waiter);
-        drop(waiting);
-        // Dropping one may do anything, too.
-        drop(before);
-    }
-
-    /// Does not wake whoever has this place any more.
-    fn forget(&self, place: usize) {
-        let mut waiting = self.0.waiting.borrow_mut();
-        let waiter = waiting.places[place].take();
-        waiting.free.push(place);
-        drop(waiting);
-        drop(waiter);
     }
 }
 
@@ -177,11 +143,20 @@ impl Future for Notified {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let Notified { notify, count, place } = self.get_mut();
-        let waiter = notify.waiter(cx);
+        // First, because to clone a foreign waker may do anything, such as notify.
+        let waiter = match notify.0.scheduler.0.futures.running_behind(cx) {
+            Some(id) => Waiter::Task(id),
+            None => Waiter::Waker(cx.waker().clone()),
+        };
         if notify.0.count.get() != *count {
             return Poll::Ready(());
         }
-        notify.add(waiter, place);
+        let mut waiting = notify.0.waiting.borrow_mut();
+        let place = *place.get_or_insert_with(|| waiting.new_place());
+        let before = waiting.places[place].replace(waiter);
+        drop(waiting);
+        // Dropping one may do anything, too.
+        drop(before);
         Poll::Pending
     }
 }
@@ -189,10 +164,14 @@ impl Future for Notified {
 impl Drop for Notified {
     fn drop(&mut self) {
         // Once it has happened, the place is gone, or somebody else's.
-        if let Some(place) = self.place.take()
+        if let Some(place) = self.place
             && self.notify.0.count.get() == self.count
         {
-            self.notify.forget(place);
+            let mut waiting = self.notify.0.waiting.borrow_mut();
+            let waiter = waiting.places[place].take();
+            waiting.free.push(place);
+            drop(waiting);
+            drop(waiter);
         }
     }
 }

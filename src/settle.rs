@@ -41,8 +41,8 @@ impl Scheduler {
             while let Some(what) = mailbox.after_closing.next() {
                 drop(what);
             }
-            while let Some((id, reason)) = mailbox.given_up.next() {
-                self.give_up(id, reason);
+            while let Some((id, is_one)) = mailbox.given_up.next() {
+                self.give_up(id, is_one);
             }
             while let Some(id) = mailbox.woken.next() {
                 self.make_ready(id, Reason::WAKE);
@@ -91,11 +91,10 @@ impl Scheduler {
         if is_cancelled {
             self.handle().cancel(running);
         }
-        for _ in 0..mailbox.given_up.len() {
-            match mailbox.given_up.next() {
-                Some((id, reason)) if id == running => mailbox.give_up(id, reason),
-                Some((id, reason)) => self.give_up(id, reason),
-                None => {}
+        while let Some((id, is_one)) = mailbox.given_up.next() {
+            self.give_up(id, is_one);
+            if id == running {
+                self.handle().wake(running);
             }
         }
     }
@@ -109,16 +108,12 @@ impl Scheduler {
         }
     }
 
-    /// The future that the task waited with was dropped while another task ran. If it is resumed anyway, it hears of that
-    /// beside its reason.
-    fn give_up(&mut self, id: TaskId, reason: Reason) {
-        if self.core.is_waiting(id) {
-            self.make_ready(id, reason);
-        } else if reason == Reason::GIVEN_UP
-            && let Some(slot) = self.core.slots.get(id)
-        {
-            slot.has_given_up.set(true);
+    /// A future that the task waited with was dropped while another task ran.
+    fn give_up(&mut self, id: TaskId, is_one: bool) {
+        if let Some(slot) = self.core.slots.get_mut(id) {
+            slot.has_given_up |= is_one;
         }
+        self.make_ready(id, Reason::WAKE);
     }
 
     fn begin_drain(&mut self, by: Instant) {

@@ -2,7 +2,6 @@
 
 use crate::task::{Side, Task, TaskId, Wait, WaitError};
 use crate::timers::{Entry, NEVER, Nanos};
-use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -22,7 +21,6 @@ pub(crate) enum Kind {
     Until,
     Turn,
     Wake,
-    GivenUp,
     RecvBusy,
     SendBusy,
     RecvClosed,
@@ -33,8 +31,6 @@ impl Reason {
     pub(crate) const UNTIL: Reason = Reason::new(Kind::Until, 0);
     pub(crate) const TURN: Reason = Reason::new(Kind::Turn, 0);
     pub(crate) const WAKE: Reason = Reason::new(Kind::Wake, 0);
-    /// The future that the task waited with was dropped while another task ran. To a hand-written task this is a wake.
-    pub(crate) const GIVEN_UP: Reason = Reason::new(Kind::GivenUp, 0);
 
     const fn new(kind: Kind, fd: RawFd) -> Reason {
         Reason((kind as u64) << 32 | fd as u32 as u64)
@@ -49,10 +45,9 @@ impl Reason {
             2 => Kind::Until,
             3 => Kind::Turn,
             4 => Kind::Wake,
-            5 => Kind::GivenUp,
-            6 => Kind::RecvBusy,
-            7 => Kind::SendBusy,
-            8 => Kind::RecvClosed,
+            5 => Kind::RecvBusy,
+            6 => Kind::SendBusy,
+            7 => Kind::RecvClosed,
             LAST.. => Kind::SendClosed,
         }
     }
@@ -79,7 +74,7 @@ impl Reason {
     /// Why the task cannot wait, if that is the reason.
     pub(crate) fn error(self) -> Option<WaitError> {
         match self.kind() {
-            Kind::Recv | Kind::Send | Kind::Until | Kind::Turn | Kind::Wake | Kind::GivenUp => None,
+            Kind::Recv | Kind::Send | Kind::Until | Kind::Turn | Kind::Wake => None,
             Kind::RecvBusy => Some(WaitError::Busy(Wait::Recv(self.fd()))),
             Kind::SendBusy => Some(WaitError::Busy(Wait::Send(self.fd()))),
             Kind::RecvClosed => Some(WaitError::Closed(Wait::Recv(self.fd()))),
@@ -102,7 +97,7 @@ impl Reason {
         match self.kind() {
             Kind::Recv | Kind::RecvBusy | Kind::RecvClosed => Some((self.fd(), Side::Recv)),
             Kind::Send | Kind::SendBusy | Kind::SendClosed => Some((self.fd(), Side::Send)),
-            Kind::Until | Kind::Turn | Kind::Wake | Kind::GivenUp => None,
+            Kind::Until | Kind::Turn | Kind::Wake => None,
         }
     }
 
@@ -149,8 +144,8 @@ pub(crate) struct Slot {
     /// written down in the wait map. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// [`Reason::GIVEN_UP`] has come while the task was ready for another reason. Reading this resets it.
-    pub(crate) has_given_up: Cell<bool>,
+    /// The future that was the task's one wait was dropped while another task ran.
+    pub(crate) has_given_up: bool,
     pub(crate) reason: Reason,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
     pub(crate) queued: Nanos,
@@ -225,7 +220,7 @@ impl Slots {
             serial: Some(serial),
             is_ready: true,
             is_service,
-            has_given_up: Cell::new(false),
+            has_given_up: false,
         };
         let aside = Aside { also: None, spawned_by };
         let index = if let Some(index) = self.free.pop() {

@@ -6,6 +6,7 @@ use crate::scheduler::Scheduler;
 use crate::slots::{Aside, Reason, Slot};
 use crate::state::Core;
 use crate::task::{Task, TaskId};
+use crate::timers::NEVER;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -70,16 +71,21 @@ impl Core {
         if !self.is_waiting(id) {
             return "ready".to_owned();
         }
-        // What there is to say of a deadline, alone or beside something else, comes last.
-        let mut text =
-            if slot.reason == Reason::UNTIL { String::new() } else { slot.reason.wait(|| self.now).to_string() };
-        for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
-            let _ = write!(text, " or {wait}");
-        }
-        if slot.deadline != crate::timers::NEVER {
-            let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
+        let mut text = String::new();
+        let mut add = |what: &dyn fmt::Display| {
             let separator = if text.is_empty() { "" } else { " or " };
-            let _ = write!(text, "{separator}until +{}", tenths(left));
+            let _ = write!(text, "{separator}{what}");
+        };
+        // What there is to say of a deadline, alone or beside something else, comes last.
+        if slot.reason != Reason::UNTIL {
+            add(&slot.reason.wait(|| self.now));
+        }
+        for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
+            add(wait);
+        }
+        if slot.deadline != NEVER {
+            let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
+            add(&format_args!("until +{}", tenths(left)));
         }
         text
     }
@@ -121,29 +127,26 @@ pub struct TaskTable<'a>(pub &'a [TaskInfo]);
 
 impl fmt::Display for TaskTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |of: &dyn Fn(&TaskInfo) -> usize, least: usize| self.0.iter().map(of).max().unwrap_or(0).max(least);
-        let by = |info: &TaskInfo| info.spawned_by.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let since = |info: &TaskInfo| tenths(info.since);
-        let id_width = width(&|info| info.id.to_string().len(), 2);
-        let by_width = width(&|info| by(info).len(), 2);
-        let resumes_width = width(&|info| info.resumes.to_string().len(), 7);
-        let since_width = width(&|info| since(info).len(), 8);
-        let name_width = width(&|info| info.name.chars().count(), 4);
-        writeln!(
-            f,
-            "{:>id_width$}  {:>by_width$}  {:>resumes_width$}  {:>since_width$}  {:<name_width$}  WAITS FOR",
-            "ID", "BY", "RESUMES", "SINCE", "TASK"
-        )?;
+        let cells = |info: &TaskInfo| {
+            let by = info.spawned_by.map_or_else(|| "-".to_owned(), |id| id.to_string());
+            [info.id.to_string(), by, info.resumes.to_string(), tenths(info.since), info.name.clone()]
+        };
+        let mut widths = [2, 2, 7, 8, 4];
         for info in self.0 {
-            let (by, since) = (by(info), since(info));
+            for (width, cell) in widths.iter_mut().zip(cells(info)) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let [id_width, by_width, resumes_width, since_width, name_width] = widths;
+        let mut line = |[id, by, resumes, since, name]: [&str; 5], state: &str| {
             writeln!(
                 f,
-                "{:>id_width$}  {by:>by_width$}  {:>resumes_width$}  {since:>since_width$}  {:<name_width$}  {}",
-                info.id.to_string(),
-                info.resumes,
-                info.name,
-                info.state
-            )?;
+                "{id:>id_width$}  {by:>by_width$}  {resumes:>resumes_width$}  {since:>since_width$}  {name:<name_width$}  {state}"
+            )
+        };
+        line(["ID", "BY", "RESUMES", "SINCE", "TASK"], "WAITS FOR")?;
+        for info in self.0 {
+            line(cells(info).each_ref().map(String::as_str), &info.state)?;
         }
         Ok(())
     }

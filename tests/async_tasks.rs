@@ -7,7 +7,7 @@ mod limited;
 
 use fdtask::future::{self, JoinError, JoinHandle, readable, sleep, task};
 use fdtask::{Descriptor, End, Observer, Scheduler, Task, TaskId, Wait, task_fn};
-use futures::{LONG, is_closed, pair, turns};
+use futures::{LONG, is_closed, pair, run, turns};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
@@ -196,6 +196,15 @@ fn a_task_that_is_dropped_with_its_scheduler_is_cancelled_even_if_that_is_becaus
     assert!(unwound.is_err());
     let task = kept.take().expect("it was kept");
     assert_eq!(task.try_join().expect("it has ended"), Err(JoinError::Cancelled));
+}
+
+#[test]
+fn a_task_for_a_scheduler_that_is_gone_was_cancelled_and_whoever_awaits_it_does_not_sleep_for_ever() {
+    within_limit(|| {
+        let gone = Scheduler::new().handle();
+        let joined = run(&mut Scheduler::new(), async move { future::spawn(&gone, async { 7 }).await });
+        assert_eq!(joined, Err(JoinError::Cancelled));
+    });
 }
 
 #[test]

@@ -14,11 +14,18 @@ fn the_table_shows_how_long_a_task_will_wait() {
         cx.or(Wait::Until(cx.now() + ms(1_500)));
         Ok(Wait::Recv(7))
     });
+    // The deadline comes last, wherever it was said.
+    world.spawn("the same", |cx, _| {
+        cx.or(Wait::Recv(8));
+        Ok(Wait::Until(cx.now() + ms(1_500)))
+    });
     world.turn_awake();
-    assert_eq!(world.table(), ["sleeper: until +3.2 s", "patient: recv fd 7 or until +1.5 s"]);
+    assert_eq!(world.table()[0], "sleeper: until +3.2 s");
+    assert_eq!(world.table()[1..], ["patient: recv fd 7 or until +1.5 s", "the same: recv fd 8 or until +1.5 s"]);
     world.script.advance(ms(1_200));
     world.turn_awake();
-    assert_eq!(world.table(), ["sleeper: until +2.0 s", "patient: recv fd 7 or until +0.3 s"]);
+    assert_eq!(world.table()[0], "sleeper: until +2.0 s");
+    assert_eq!(world.table()[1..], ["patient: recv fd 7 or until +0.3 s", "the same: recv fd 8 or until +0.3 s"]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(super) struct DescriptorWait<'a> {
 impl<'a> DescriptorWait<'a> {
     #[inline]
     pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> DescriptorWait<'a> {
-        DescriptorWait { mailbox, what, standing: NOWHERE, request: ManuallyDrop::new(Request::new()) }
+        DescriptorWait { mailbox, what, standing: NOWHERE, request: ManuallyDrop::default() }
     }
 
     /// Whether a drain has begun, which ends some waits.
@@ -113,13 +113,13 @@ impl<'a> DescriptorWait<'a> {
     fn withdraw(&mut self) {
         let standing = std::mem::replace(&mut self.standing, NOWHERE);
         if standing == LISTED {
-            let request = std::mem::replace(&mut *self.request, Request::new());
+            let request = std::mem::take(&mut *self.request);
             request.give_up(self.mailbox);
         } else if self.mailbox.futures.is_running(standing) {
             self.mailbox.futures.one.set(FREE);
         } else if let Some(task) = standing.task() {
             // That task waits, so its one wait is out of reach: it is told to give it up.
-            self.mailbox.give_up(task, Reason::GIVEN_UP);
+            self.mailbox.give_up(task, true);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A task's result, awaited.
 
-use super::{FutureTask, task};
+use super::{function_name, task};
 use crate::context::Context;
 use crate::handle::{Handle, Joins};
-use crate::notify::Notify;
+use crate::notify::{Notified, Notify};
 use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 
 /// Makes a task of a future, and returns what waits for its result. It runs in the next turn.
 ///
@@ -46,23 +46,17 @@ where
         is_abandoned: Cell::new(false),
         scheduler: scheduler.clone(),
     });
+    // Before there is a task: a scheduler that is gone drops it at once.
+    let ended = shared.ended.notified();
     let running = RunningTask { shared: Rc::clone(&shared) };
-    let name = std::any::type_name::<F>();
-    let task = joined(running, future).named(super::function_name(name));
-    scheduler.0.spawn(Box::new(task), false, Some(Rc::clone(&shared) as Rc<dyn Joins>));
-    JoinHandle { shared, is_detached: false, place: None }
-}
-
-fn joined<T, F>(running: RunningTask<T>, future: F) -> FutureTask<impl Future<Output = io::Result<()>>>
-where
-    T: 'static,
-    F: Future<Output = T> + 'static,
-{
-    task(async move {
+    let task = task(async move {
         let output = future.await;
         running.shared.end(Ok(output));
         Ok(())
     })
+    .named(function_name(std::any::type_name::<F>()));
+    scheduler.0.spawn(Box::new(task), false, Some(Rc::clone(&shared) as Rc<dyn Joins>));
+    JoinHandle { shared, is_detached: false, ended }
 }
 
 struct Shared<T> {
@@ -119,8 +113,7 @@ pub struct JoinHandle<T> {
     shared: Rc<Shared<T>>,
     /// Dropping this does not cancel the task any more: it has been detached, or has ended and its result has been taken.
     is_detached: bool,
-    /// Its place among those who wait for the end.
-    place: Option<usize>,
+    ended: Notified,
 }
 
 impl<T> JoinHandle<T> {
@@ -140,12 +133,8 @@ impl<T> JoinHandle<T> {
 
     /// Whether the task has ended.
     pub fn is_ended(&self) -> bool {
-        self.has_yielded() || self.shared.outcome.borrow().is_some()
-    }
-
-    /// Whether the result has been taken. (`detach` consumes the handle, so nobody can ask a detached one.)
-    fn has_yielded(&self) -> bool {
-        self.is_detached
+        // `detach` consumes the handle, so nobody can ask one that has been detached before the end.
+        self.is_detached || self.shared.outcome.borrow().is_some()
     }
 
     /// The wait for the task's end, for a hand-written task to return; then [`try_join`](JoinHandle::try_join).
@@ -193,16 +182,10 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let waiter = self.shared.ended.waiter(cx);
+        ready!(Pin::new(&mut self.ended).poll(cx));
+        self.is_detached = true;
         let outcome = self.shared.outcome.borrow_mut().take();
-        if let Some(outcome) = outcome {
-            self.is_detached = true;
-            return Poll::Ready(outcome);
-        }
-        assert!(!self.has_yielded(), "a JoinHandle was polled again after it had yielded the result");
-        let JoinHandle { shared, place, .. } = &mut *self;
-        shared.ended.add(waiter, place);
-        Poll::Pending
+        Poll::Ready(outcome.expect("a JoinHandle was polled again after it had yielded the result"))
     }
 }
 

@@ -10,9 +10,8 @@ use std::time::Instant;
 /// See the module's text.
 #[derive(Default)]
 pub(super) struct Waits {
+    /// The last of them is not free.
     entries: RefCell<Vec<Entry>>,
-    /// How many entries are not free.
-    used: Cell<usize>,
     /// The task whose waits these are. `None` once it has ended.
     task: Cell<Option<TaskId>>,
     /// No entry before this one is free.
@@ -66,7 +65,7 @@ impl Waits {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.used.get() == 0
+        self.entries.borrow().is_empty()
     }
 
     /// Calls `what` with each wait that the scheduler is to be asked for.
@@ -130,7 +129,6 @@ impl Waits {
     }
 
     pub(super) fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
-        self.used.set(self.used.get() + 1);
         let state = match want {
             Want::Wait(what) => State::Waiting(what),
             Want::Drain => State::WaitingForDrain,
@@ -156,14 +154,13 @@ impl Waits {
 
     /// Withdraws the wait, and returns what had become of it.
     pub(super) fn remove(&self, index: usize) -> Option<Result<(), WaitError>> {
-        self.used.set(self.used.get() - 1);
         let (state, waker) = {
             let mut entries = self.entries.borrow_mut();
             let entry = &mut entries[index];
             let removed = (std::mem::replace(&mut entry.state, State::Free), entry.waker.take());
             self.first_free.set(self.first_free.get().min(index));
             // Each resume looks at all entries, so a burst must not leave a long list behind.
-            while entries.last().is_some_and(|entry| matches!(entry.state, State::Free)) && entries.len() > 1 {
+            while entries.last().is_some_and(|entry| matches!(entry.state, State::Free)) {
                 entries.pop();
             }
             removed
@@ -203,7 +200,7 @@ mod tests {
         for index in 0..=1_000 {
             waits.remove(index);
         }
-        assert!(waits.entries.borrow().len() <= 1, "each resume looks at all of them");
+        assert!(waits.is_empty(), "each resume looks at all of them");
         assert_eq!(insert(), 0);
     }
 }

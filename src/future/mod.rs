@@ -159,7 +159,7 @@ impl Polled {
     /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
     /// one wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
     #[cold]
-    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &Context<'_>) -> (&'a mut Polled, Mark, Mark) {
+    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
         if !polled.own.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits
@@ -214,22 +214,17 @@ impl Polled {
         if has_several || wait != self.own.one.wait() || self.own.has_others() {
             self.plain = NEVER_PLAIN;
         }
-        let look_again = match was_woken {
-            true => Some(cx.now()),
-            false if has_wakers => Polled::listen(cx),
-            false => None,
-        };
-        Ok(match (wait, look_again) {
-            (None, Some(_)) if was_woken => Wait::Turn,
-            (Some(wait), Some(at)) => {
-                // Not `Wait::Turn`, which would come before anybody has looked whether the other waits are fulfilled, over
-                // and over if the future keeps waking itself. A deadline that is over is looked at after them.
-                cx.or(wait);
-                Wait::Until(at)
-            }
-            (None, Some(at)) => Wait::Until(at),
-            (wait, None) => wait.unwrap_or(Wait::Wake),
-        })
+        if was_woken {
+            let Some(wait) = wait else { return Ok(Wait::Turn) };
+            // A turn would come before anybody has looked whether the other waits are fulfilled, over and over if the future
+            // keeps waking itself. A deadline that is over is looked at after them.
+            cx.or(Wait::Until(cx.now()));
+            return Ok(wait);
+        }
+        if has_wakers && let Some(at) = Polled::listen(cx) {
+            cx.or(Wait::Until(at));
+        }
+        Ok(wait.unwrap_or(Wait::Wake))
     }
 
     /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a

@@ -83,9 +83,7 @@ impl<T: Send> Promise<T> {
 
     fn settle(&self, outcome: Result<T, JoinError>) {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.outcome.is_none() {
-            slot.outcome = Some(outcome);
-        }
+        slot.outcome.get_or_insert(outcome);
         let waker = slot.waker.take();
         drop(slot);
         if let Some(waker) = waker {

@@ -2,22 +2,18 @@
 
 use super::list::{Waits, Want};
 use crate::handle::Mailbox;
-use crate::slots::Reason;
 use crate::task::WaitError;
 use std::rc::Rc;
 use std::task::{self, Poll};
 
 /// See the module's text.
+#[derive(Default)]
 pub(super) struct Request {
     /// Where the wait stands, once it does.
     standing: Option<(Rc<Waits>, usize)>,
 }
 
 impl Request {
-    pub(super) const fn new() -> Request {
-        Request { standing: None }
-    }
-
     /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
     /// the scheduler whose mailbox this is.
     #[cold]
@@ -60,7 +56,7 @@ impl Request {
             && let Some(task) = waits.task()
             && mailbox.futures.running() != Some(task)
         {
-            mailbox.give_up(task, Reason::WAKE);
+            mailbox.give_up(task, false);
         }
     }
 

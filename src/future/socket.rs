@@ -334,7 +334,7 @@ impl Incoming {
             match Refusal::of(&error) {
                 Refusal::Broken => return Err(error),
                 Refusal::Shortage => sleep(&scheduler, pauses.next()).await,
-                Refusal::Passing => futile.pause(|| scheduler.clone()).await,
+                Refusal::Passing => futile.pause(&self.listener).await,
             }
         }
     }

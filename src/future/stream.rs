@@ -23,7 +23,7 @@ pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         readable(stream).await?;
         match stream.recv(buffer) {
-            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
             result => return result,
         }
     }
@@ -61,7 +61,7 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
             Ok(received)
         };
         match receive() {
-            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
             result => return result,
         }
     }
@@ -81,7 +81,7 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
                 bytes = &bytes[sent..];
                 futile.reset();
             }
-            Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+            Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
             Err(error) => return Err(error),
         }
         writable(stream).await?;
@@ -112,7 +112,7 @@ pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
                     send_all(to, &unsent).await?;
                 }
             }
-            Err(error) if try_again(&error) => futile.pause(|| from.descriptor().scheduler()).await,
+            Err(error) if try_again(&error) => futile.pause(from.descriptor()).await,
             Err(error) => return Err(error),
         }
     }
@@ -153,7 +153,7 @@ pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
             let received = stream.recv(&mut [0; 4096]);
             match received {
                 Ok(1..) => futile.reset(),
-                Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+                Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
                 Ok(0) | Err(_) => return Ok(()),
             }
         }

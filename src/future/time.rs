@@ -45,7 +45,7 @@ pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
 /// # Panics
 /// If it is awaited outside a task of `scheduler`.
 pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
-    Sleep { scheduler: scheduler.clone(), at: instant, request: Request::new() }
+    Sleep { scheduler: scheduler.clone(), at: instant, request: Request::default() }
 }
 
 /// Waits for an instant. Made by [`sleep`] and [`sleep_until`]. It panics if it is polled outside a task of
@@ -183,7 +183,7 @@ impl Future for NextTurn {
 /// scheduler.run();
 /// ```
 pub fn draining(scheduler: &Handle) -> Draining {
-    Draining { scheduler: scheduler.clone(), request: Request::new() }
+    Draining { scheduler: scheduler.clone(), request: Request::default() }
 }
 
 /// Waits until a drain begins. Made by [`draining`]. It panics if it is polled outside a task of the

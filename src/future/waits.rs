@@ -195,9 +195,9 @@ impl Own {
     }
 
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
-    pub(super) fn fulfil(&mut self, cx: &Context<'_>) -> bool {
+    pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
-        if cx.take_given_up() || why == Reason::GIVEN_UP {
+        if cx.take_given_up() {
             self.one = FREE;
         }
         if self.one == Mark::of(why) && matches!(why.kind(), Kind::Recv | Kind::Send) {

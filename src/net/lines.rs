@@ -150,7 +150,7 @@ impl Lines {
             self.returned_since_wait = 0;
             match self.receive(stream) {
                 Ok(()) => futile.reset(),
-                Err(error) if try_again(&error) => futile.pause(|| stream.descriptor().scheduler()).await,
+                Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
                 Err(error) => return Err(error),
             }
         }
