@@ -151,7 +151,7 @@ fn start_others(
 fn wait_for_others(first: &mut Worker, fleet: &Fleet) -> Result<(), String> {
     let remote = first.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
     let others = fleet.clone();
-    let task = task_fn("other workers", move |_| Ok(if others.running() == 0 { Wait::Done } else { Wait::Wake }));
+    let task = task_fn("other workers", move |_| Ok(if others.has_others() { Wait::Wake } else { Wait::Done }));
     fleet.wake_on_leave(remote, first.scheduler.spawn(task));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the workers of one daemon share: what one of them is told, all of them learn.
 
 use fdtask::{Handle, Remote, TaskId};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,6 @@ pub struct Fleet(Arc<Shared>);
 struct Shared {
     /// The schedulers of the workers but the first.
     others: Mutex<Vec<Remote>>,
-    /// How many of these have not ended.
-    running: AtomicUsize,
     /// The first worker's scheduler, and its task that waits for the others to end.
     first: Mutex<Option<(Remote, TaskId)>>,
     /// What all of them have been told, for those who could not hear it.
@@ -38,21 +36,19 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 impl Fleet {
     /// Another worker has begun.
     pub fn join(&self, worker: Remote) {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
         self.others().push(worker);
     }
 
-    /// A worker that had joined has ended.
+    /// A worker that had joined has ended, and its scheduler is gone.
     pub fn leave(&self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
         if let Some((first, waiting)) = &*lock(&self.0.first) {
             first.wake(*waiting);
         }
     }
 
-    /// How many workers beside the first have not ended.
-    pub fn running(&self) -> usize {
-        self.0.running.load(Ordering::SeqCst)
+    /// Whether any worker but the first has not ended.
+    pub fn has_others(&self) -> bool {
+        self.others().iter().any(|other| !other.is_closed())
     }
 
     /// Wakes `task` of the first worker whenever another one ends.

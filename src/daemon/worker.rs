@@ -92,12 +92,12 @@ fn others_flush(fleet: &Fleet, patience: Duration) -> impl Task + use<> {
     let (fleet, mut by) = (fleet.clone(), None);
     task_fn("other workers", move |cx| {
         let by = *by.get_or_insert(cx.now() + patience);
-        if fleet.running() == 0 || cx.now() >= by {
+        if !fleet.has_others() || cx.now() >= by {
             return Ok(Wait::Done);
         }
         fleet.wake_on_leave(cx.remote()?, cx.id());
         // A worker may have left before it could wake this task.
-        if fleet.running() == 0 {
+        if !fleet.has_others() {
             return Ok(Wait::Done);
         }
         Ok(Wait::Until(by))
