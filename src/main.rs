@@ -10,7 +10,7 @@ use daemon::fleet::Fleet;
 use daemon::manager::{self, Manager};
 use daemon::worker::Worker;
 use fdtask::net::{Limit, Listener, raise_descriptor_limit};
-use fdtask::{Log, Wait, reason, task_fn};
+use fdtask::{Log, reason};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Barrier, OnceLock};
@@ -67,7 +67,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     first.accept_from(config, own, limit.as_ref())?;
     check_descriptor_limit(config, addresses.len(), &first.diagnostics);
     if !listeners.is_empty() {
-        wait_for_others(&mut first, &fleet)?;
+        let waiting = fleet.wait_for_others(&mut first.scheduler, None);
+        waiting.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
     }
     // Only now: nothing that follows can keep it from serving.
@@ -145,15 +146,6 @@ fn start_others(
     }
     have_tried.wait();
     failure.get().cloned().map_or(Ok(()), Err)
-}
-
-/// Makes the first worker, which receives the signals, run for as long as any other does.
-fn wait_for_others(first: &mut Worker, fleet: &Fleet) -> Result<(), String> {
-    let remote = first.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
-    let others = fleet.clone();
-    let task = task_fn("other workers", move |_| Ok(if others.has_others() { Wait::Wake } else { Wait::Done }));
-    fleet.wake_on_leave(remote, first.scheduler.spawn(task));
-    Ok(())
 }
 
 /// Says so if the system allows fewer descriptors than the connections asked for need. They are served as far as it goes;

@@ -1,6 +1,7 @@
 //! What the workers of one daemon share: what one of them is told, all of them learn.
 
-use fdtask::{Handle, Remote, TaskId};
+use fdtask::{Handle, Remote, Scheduler, TaskId, Wait, task_fn};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,9 +52,22 @@ impl Fleet {
         self.others().iter().any(|other| !other.is_closed())
     }
 
-    /// Wakes `task` of the first worker whenever another one ends.
-    pub fn wake_on_leave(&self, first: Remote, task: TaskId) {
-        *lock(&self.0.first) = Some((first, task));
+    /// Makes the first worker, which receives the signals, run for as long as any other does, but not beyond `by`.
+    ///
+    /// # Errors
+    /// The others would have no way to tell it.
+    pub fn wait_for_others(&self, first: &mut Scheduler, by: Option<Instant>) -> io::Result<()> {
+        let (remote, fleet) = (first.remote()?, self.clone());
+        let task = task_fn("other workers", move |cx| {
+            Ok(match by {
+                _ if !fleet.has_others() => Wait::Done,
+                Some(by) if cx.now() >= by => Wait::Done,
+                Some(by) => Wait::Until(by),
+                None => Wait::Wake,
+            })
+        });
+        *lock(&self.0.first) = Some((remote, first.spawn(task)));
+        Ok(())
     }
 
     /// The schedulers of the workers but the first.

@@ -5,7 +5,7 @@ use super::fleet::Fleet;
 use super::journal::Journal;
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
 use fdtask::poller::{self, Poll, Poller};
-use fdtask::{Log, Scheduler, Task, TaskId, Wait, reason, task_fn};
+use fdtask::{Log, Scheduler, TaskId, reason};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -78,30 +78,14 @@ impl Worker {
         self.scheduler.cancel_all();
         // What it took to cut off thousands of clients is a part of this time, but never more than three quarters of it.
         let patience = FLUSH_TIMEOUT.saturating_sub(begin.elapsed()).max(FLUSH_TIMEOUT / 4);
-        if control.is_some() {
-            self.scheduler.spawn(others_flush(fleet, patience));
+        if control.is_some() && fleet.has_others() {
+            // They write their last lines, too, and their threads end with the process. If they cannot be heard, nobody waits.
+            let _ = fleet.wait_for_others(&mut self.scheduler, Some(Instant::now() + patience));
         }
         self.scheduler.spawn(self.out.flush(patience));
         self.scheduler.spawn(self.diagnostics.flush(patience));
         self.scheduler.run();
     }
-}
-
-/// A task that ends when the other workers have ended, and so written their last lines: their threads end with the process.
-fn others_flush(fleet: &Fleet, patience: Duration) -> impl Task + use<> {
-    let (fleet, mut by) = (fleet.clone(), None);
-    task_fn("other workers", move |cx| {
-        let by = *by.get_or_insert(cx.now() + patience);
-        if !fleet.has_others() || cx.now() >= by {
-            return Ok(Wait::Done);
-        }
-        fleet.wake_on_leave(cx.remote()?, cx.id());
-        // A worker may have left before it could wake this task.
-        if !fleet.has_others() {
-            return Ok(Wait::Done);
-        }
-        Ok(Wait::Until(by))
-    })
 }
 
 fn poller(kind: PollerKind) -> Box<dyn Poller> {
