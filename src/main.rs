@@ -104,10 +104,7 @@ fn listeners(config: &Config, passed: Vec<Listener>) -> Result<Vec<Vec<Listener>
         listeners[0].push(listener);
     }
     for address in addresses {
-        let bound = match config.workers {
-            1 => Listener::bind(*address).map(|listener| vec![listener]),
-            count => Listener::bind_shared(*address, count),
-        };
+        let bound = Listener::bind_shared(*address, config.workers);
         let bound = bound.map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?;
         listeners.iter_mut().zip(bound).for_each(|(worker, listener)| worker.push(listener));
     }
