@@ -1,7 +1,7 @@
 //! Writing to a descriptor that is shared with other programs, such as standard output, without ever sleeping in it.
 
 use super::process::file_status;
-use super::{POLLOUT, PollEntry, check, check_len, poll};
+use super::{POLLOUT, check, check_len, poll, poll_entry};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -87,7 +87,7 @@ impl Output {
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             turn => turn,
         };
-        let mut entry = [PollEntry::new(self.as_raw_fd(), POLLOUT)];
+        let mut entry = [poll_entry(self.as_raw_fd(), POLLOUT)];
         if poll(&mut entry, 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
