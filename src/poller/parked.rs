@@ -193,7 +193,10 @@ impl Parked {
     #[cold]
     fn tidy(&mut self) {
         if std::mem::take(&mut self.is_tainted) {
-            self.rebuild();
+            // What is parked goes back to the array, and will be parked in the new instance.
+            self.epoll = None;
+            self.evacuate();
+            self.epoll = Epoll::new().ok();
         }
         let watched = self.array.len() + self.registered;
         if watched <= FEW / 2 {
@@ -305,14 +308,6 @@ impl Parked {
         }
         array::collect(fd, watched, event.revents(), waiters);
         true
-    }
-
-    /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the array,
-    /// and will be parked in a new one.
-    fn rebuild(&mut self) {
-        self.epoll = None;
-        self.evacuate();
-        self.epoll = Epoll::new().ok();
     }
 
     /// Puts everything that is parked back into the array.
