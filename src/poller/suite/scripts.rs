@@ -97,14 +97,14 @@ impl Place {
     }
 
     fn drain(&mut self) -> &'static str {
-        while rustix::io::read(&self.near, &mut [0; 512]).is_ok_and(|received| received > 0) {}
+        drain(&self.near);
         self.has_data = false;
         "drain"
     }
 
     fn fill(&mut self) -> &'static str {
         if self.far.is_some() {
-            fill_fd(&self.near);
+            fill(&self.near);
             self.is_full = true;
         }
         "fill"
