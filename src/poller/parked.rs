@@ -142,8 +142,8 @@ impl Parked {
     }
 
     #[cfg(test)]
-    pub(super) fn is_parked(&self, fd: RawFd) -> bool {
-        self.lots.get(fd as usize).is_some_and(|lot| lot.registered != 0)
+    pub(super) fn is_parked(&self, fd: &impl AsRawFd) -> bool {
+        self.lots.get(fd.as_raw_fd() as usize).is_some_and(|lot| lot.registered != 0)
     }
 
     /// The lot of `fd`, if that is parked.
