@@ -205,6 +205,7 @@ impl<T> Array<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::collections::BTreeMap;
     use std::io::Write;
     use std::os::fd::AsRawFd;
@@ -227,12 +228,11 @@ mod tests {
     #[test]
     fn whatever_is_watched_and_not_watched_any_more_the_entries_are_right() {
         let (mut array, mut entries) = (Array::<u32>::default(), BTreeMap::new());
-        let mut random = 1_u32;
+        let mut random = Random::new(1);
         for step in 0..20_000 {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let fd = (random >> 8) as RawFd % FDS as RawFd;
-            let bits = [POLLIN, POLLOUT, POLLIN | POLLOUT][(random >> 16) as usize % 3];
-            match (random >> 24) % 8 {
+            let fd = random.below(FDS) as RawFd;
+            let bits = [POLLIN, POLLOUT, POLLIN | POLLOUT][random.below(3)];
+            match random.below(8) {
                 0..=2 => {
                     let is_new = array.watch(fd, bits, step);
                     assert_eq!(is_new, !entries.contains_key(&fd));

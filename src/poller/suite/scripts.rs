@@ -2,6 +2,7 @@
 //! same trace over every poller.
 
 use super::*;
+use crate::random::Random;
 
 /// How many socket pairs a script plays with.
 const PAIRS: usize = 8;
@@ -11,18 +12,6 @@ const STEPS: usize = 400;
 
 /// How many scripts are played.
 const SEEDS: u64 = 24;
-
-/// A generator of random numbers that is good enough to shuffle: xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % end
-    }
-}
 
 /// One descriptor under a number that it keeps for the whole script, and what the model knows of it.
 #[expect(clippy::struct_excessive_bools, reason = "they are independent facts of a model, not states of a machine")]
@@ -178,7 +167,7 @@ fn step(rig: &mut Rig, random: &mut Random, places: &mut [Place]) -> String {
 
 /// Plays one script, holds it against the model after each step, and returns what fired.
 fn play(mut rig: Rig, seed: u64) -> Vec<(usize, Side)> {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut random = Random::new(seed);
     let mut places: Vec<Place> = (0..PAIRS).map(|index| Place::new(index % 4 != 0)).collect();
     let mut trace = Vec::new();
     for number in 0..STEPS {
