@@ -1,10 +1,9 @@
 //! One worker of the daemon: a scheduler, its acceptors, its log.
 
-use super::arguments::{Config, PollerKind};
+use super::arguments::Config;
 use super::fleet::Fleet;
 use super::journal::Journal;
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::poller::{self, Poll, Poller};
 use fdtask::{Log, Scheduler, TaskId, reason};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -27,7 +26,7 @@ impl Worker {
     /// # Errors
     /// A line that says why it cannot begin.
     pub fn new(config: &Config) -> Result<Worker, String> {
-        let mut scheduler = Scheduler::with_poller(poller(config.poller));
+        let mut scheduler = Scheduler::with_poller((config.poller)());
         let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
         let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
         Ok(Worker { scheduler, out, diagnostics, acceptors: Vec::new() })
@@ -85,15 +84,6 @@ impl Worker {
         self.scheduler.spawn(self.out.flush(patience));
         self.scheduler.spawn(self.diagnostics.flush(patience));
         self.scheduler.run();
-    }
-}
-
-fn poller(kind: PollerKind) -> Box<dyn Poller> {
-    match kind {
-        PollerKind::Default => poller::default_poller(),
-        PollerKind::Poll => Box::new(Poll::new()),
-        #[cfg(target_os = "linux")]
-        PollerKind::Parked => Box::new(poller::Parked::new()),
     }
 }
 
