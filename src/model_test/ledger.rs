@@ -30,7 +30,7 @@ pub(super) struct Ledger {
     pub(super) fired: RefCell<BTreeSet<(RawFd, Side)>>,
     /// The numbers of the descriptors that tasks own.
     pub(super) owned: RefCell<BTreeSet<RawFd>>,
-    /// The other ends of what they own, by the number of this end.
+    /// The other ends of what they own, or have owned.
     pub(super) readers: RefCell<Vec<PipeReader>>,
     pub(super) stopped: Cell<bool>,
     pub(super) drained: Cell<bool>,
