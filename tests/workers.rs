@@ -139,7 +139,9 @@ fn every_worker_answers_what_it_has_received_before_it_ends() {
     }
     drop(clients);
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
-    assert!(server.stderr.all().is_empty(), "{:?}", server.stderr.all());
+    // On a busy machine all this takes long enough to be explained.
+    let errors = server.stderr.count(|line| !line.contains("waiting for clients"));
+    assert_eq!(errors, 0, "{:?}", server.stderr.all());
 }
 
 #[test]
