@@ -119,6 +119,9 @@ mod notify;
 mod observer;
 mod panics;
 pub mod poller;
+#[cfg(test)]
+#[path = "../tests/common/random.rs"]
+mod random;
 mod ready;
 mod remote;
 mod scheduler;

@@ -10,7 +10,7 @@ use daemon::fleet::Fleet;
 use daemon::manager::{self, Manager};
 use daemon::worker::Worker;
 use fdtask::net::{Limit, Listener, raise_descriptor_limit};
-use fdtask::{Log, Wait, reason, task_fn};
+use fdtask::{Log, reason};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Barrier, OnceLock};
@@ -67,7 +67,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     first.accept_from(config, own, limit.as_ref())?;
     check_descriptor_limit(config, addresses.len(), &first.diagnostics);
     if !listeners.is_empty() {
-        wait_for_others(&mut first, &fleet)?;
+        let waiting = fleet.wait_for_others(&mut first.scheduler, None);
+        waiting.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
     }
     // Only now: nothing that follows can keep it from serving.
@@ -103,10 +104,7 @@ fn listeners(config: &Config, passed: Vec<Listener>) -> Result<Vec<Vec<Listener>
         listeners[0].push(listener);
     }
     for address in addresses {
-        let bound = match config.workers {
-            1 => Listener::bind(*address).map(|listener| vec![listener]),
-            count => Listener::bind_shared(*address, count),
-        };
+        let bound = Listener::bind_shared(*address, config.workers);
         let bound = bound.map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?;
         listeners.iter_mut().zip(bound).for_each(|(worker, listener)| worker.push(listener));
     }
@@ -145,15 +143,6 @@ fn start_others(
     }
     have_tried.wait();
     failure.get().cloned().map_or(Ok(()), Err)
-}
-
-/// Makes the first worker, which receives the signals, run for as long as any other does.
-fn wait_for_others(first: &mut Worker, fleet: &Fleet) -> Result<(), String> {
-    let remote = first.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
-    let others = fleet.clone();
-    let task = task_fn("other workers", move |_| Ok(if others.running() == 0 { Wait::Done } else { Wait::Wake }));
-    fleet.wake_on_leave(remote, first.scheduler.spawn(task));
-    Ok(())
 }
 
 /// Says so if the system allows fewer descriptors than the connections asked for need. They are served as far as it goes;

@@ -1,10 +1,13 @@
 //! The same seeded script over plain `poll(2)` and over the poller that parks must give the same trace, task by task: which
 //! poller a scheduler has is nothing that a task can tell.
 
+#[path = "common/random.rs"]
+mod random;
 mod scripted;
 
 use fdtask::poller::{Poll, Poller, default_poller};
 use fdtask::{Context, Scheduler, Task, TaskId, Wait, WaitError, task_fn};
+use random::Random;
 use scripted::Trace;
 use scripted::live::{Socket, crowd, pair};
 use std::cell::RefCell;
@@ -21,18 +24,6 @@ const STEPS: usize = 300;
 
 /// How many scripts are played over each poller.
 const SEEDS: u64 = 12;
-
-/// xorshift64*: good enough to shuffle.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % end
-    }
-}
 
 /// What a script tells a connection's task to do when it is resumed next.
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -193,7 +184,7 @@ fn play(poller: Box<dyn Poller>, seed: u64) -> Vec<Vec<String>> {
     let mut play = Play {
         scheduler: Scheduler::with_poller(poller),
         trace: Trace::default(),
-        random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+        random: Random::new(seed),
         places: Vec::new(),
         connections: 0,
     };

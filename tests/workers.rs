@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Client, LIMIT, Server, Signal, assert_idle, eventually, need_descriptors, payload, payload_of, words};
+use socket2::{Domain, Type};
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,7 +139,9 @@ fn every_worker_answers_what_it_has_received_before_it_ends() {
     }
     drop(clients);
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
-    assert!(server.stderr.all().is_empty(), "{:?}", server.stderr.all());
+    // On a busy machine all this takes long enough to be explained.
+    let errors = server.stderr.count(|line| !line.contains("waiting for clients"));
+    assert_eq!(errors, 0, "{:?}", server.stderr.all());
 }
 
 #[test]
@@ -199,6 +203,16 @@ fn a_port_that_is_taken_by_workers_is_taken_for_everybody() {
     let address = alone.local_addr().expect("a bound socket has an address").to_string();
     let mut second = Server::builder().args(["--listen", &address, "--workers", "4"]).spawn();
     assert_eq!(second.wait_exit(LIMIT).code(), Some(1));
+}
+
+#[test]
+fn a_worker_that_is_alone_shares_its_port_with_nobody() {
+    let server = Server::start(&[]);
+    let thief = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    thief.set_reuse_address(true).expect("a socket has this option");
+    thief.set_reuse_port(true).expect("a socket has this option");
+    let error = thief.bind(&server.address().into()).expect_err("it would get every other connection");
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
 }
 
 #[test]

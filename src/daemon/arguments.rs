@@ -1,5 +1,6 @@
 //! The command line.
 
+use fdtask::poller::{self, Poller};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -49,7 +50,6 @@ Exit status:
 ";
 
 /// What the daemon was asked to do.
-#[derive(Debug, PartialEq, Eq)]
 pub enum Request {
     Help,
     Version,
@@ -57,25 +57,19 @@ pub enum Request {
 }
 
 /// How to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Config {
     pub listen: Vec<SocketAddr>,
     pub quiet: bool,
     pub max_connections: Option<usize>,
     pub idle_timeout: Option<Duration>,
     pub drain_timeout: Duration,
-    pub poller: PollerKind,
+    pub poller: MakePoller,
     pub workers: usize,
 }
 
-/// Which poller to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollerKind {
-    Default,
-    Poll,
-    #[cfg(target_os = "linux")]
-    Parked,
-}
+/// Makes the poller of one worker.
+type MakePoller = fn() -> Box<dyn Poller>;
 
 /// Understands the arguments, without the program's name.
 ///
@@ -93,7 +87,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         max_connections: None,
         idle_timeout: None,
         drain_timeout: Duration::from_secs(10),
-        poller: PollerKind::Default,
+        poller: poller::default_poller,
         workers: 1,
     };
     let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
@@ -115,7 +109,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
             "--drain-timeout" => config.drain_timeout = seconds(name, &value("seconds")?)?,
             "-w" | "--workers" => config.workers = workers(name, &value("a number")?)?,
-            "--poller" => config.poller = poller(&value("poll or parked")?)?,
+            "--poller" => config.poller = make_poller(&value("poll or parked")?)?,
             _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
             _ => return Err(format!("unexpected argument '{argument}'")),
         }
@@ -136,11 +130,11 @@ fn workers(name: &str, text: &str) -> Result<usize, String> {
     }
 }
 
-fn poller(text: &str) -> Result<PollerKind, String> {
+fn make_poller(text: &str) -> Result<MakePoller, String> {
     match text {
-        "poll" => Ok(PollerKind::Poll),
+        "poll" => Ok(|| Box::new(poller::Poll::new())),
         #[cfg(target_os = "linux")]
-        "parked" => Ok(PollerKind::Parked),
+        "parked" => Ok(|| Box::new(poller::Parked::new())),
         _ => Err(format!("--poller '{text}': not one of the pollers of this system")),
     }
 }

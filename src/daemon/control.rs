@@ -2,7 +2,7 @@
 
 use super::fleet::{Fleet, lock};
 use super::manager::{Manager, STOPPING};
-use fdtask::{Context, Handle, Log, Remote, Signal, Signals, Task, TaskTable, Wait, reason};
+use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
@@ -87,7 +87,7 @@ impl Control {
 
     /// Asks all workers for their tables.
     fn collect_tables(&mut self, cx: &Context<'_>) -> io::Result<()> {
-        let others: Vec<Remote> = self.fleet.others().clone();
+        let others = self.fleet.others();
         let mut parts = vec![None; others.len() + 1];
         parts[0] = Some(TaskTable(&cx.tasks()).to_string());
         let parts = Arc::new(Mutex::new(parts));

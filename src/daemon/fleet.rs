@@ -1,95 +1,103 @@
 //! What the workers of one daemon share: what one of them is told, all of them learn.
 
-use fdtask::{Handle, Remote, TaskId};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use fdtask::{Handle, Remote, Scheduler, TaskId, Wait, task_fn};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The workers, each a scheduler on a thread of its own; the first is on the main thread, and has the signals.
 #[derive(Clone, Default)]
-pub struct Fleet(Arc<Shared>);
+pub struct Fleet(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
 struct Shared {
     /// The schedulers of the workers but the first.
-    others: Mutex<Vec<Remote>>,
-    /// How many of these have not ended.
-    running: AtomicUsize,
+    others: Vec<Remote>,
     /// The first worker's scheduler, and its task that waits for the others to end.
-    first: Mutex<Option<(Remote, TaskId)>>,
-    /// What all of them have been told, for those who could not hear it.
-    told: Mutex<Told>,
-    /// One of them cannot go on.
-    is_broken: AtomicBool,
-    /// What trouble has been reported lately, and when.
-    reports: Mutex<Vec<(String, Instant)>>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Told {
+    first: Option<(Remote, TaskId)>,
+    /// The drain that all of them have been told of, for those who could not hear it.
     drain_by: Option<Instant>,
     /// To end at once. The first worker, which has the signals, says this to the others, and need not be told itself.
     stop: bool,
+    /// One of them cannot go on.
+    is_broken: bool,
+    /// What trouble has been reported lately, and when.
+    reports: Vec<(String, Instant)>,
 }
 
 /// How often the same trouble is reported, at most, by however many workers.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fleet {
-    /// Another worker has begun.
-    pub fn join(&self, worker: Remote) {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
-        self.others().push(worker);
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.0)
     }
 
-    /// A worker that had joined has ended.
+    /// Another worker has begun.
+    pub fn join(&self, worker: Remote) {
+        self.shared().others.push(worker);
+    }
+
+    /// A worker that had joined has ended, and its scheduler is gone.
     pub fn leave(&self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
-        if let Some((first, waiting)) = &*lock(&self.0.first) {
+        if let Some((first, waiting)) = &self.shared().first {
             first.wake(*waiting);
         }
     }
 
-    /// How many workers beside the first have not ended.
-    pub fn running(&self) -> usize {
-        self.0.running.load(Ordering::SeqCst)
+    /// Whether any worker but the first has not ended.
+    pub fn has_others(&self) -> bool {
+        self.shared().others.iter().any(|other| !other.is_closed())
     }
 
-    /// Wakes `task` of the first worker whenever another one ends.
-    pub fn wake_on_leave(&self, first: Remote, task: TaskId) {
-        *lock(&self.0.first) = Some((first, task));
+    /// Makes the first worker, which receives the signals, run for as long as any other does, but not beyond `by`.
+    ///
+    /// # Errors
+    /// The others would have no way to tell it.
+    pub fn wait_for_others(&self, first: &mut Scheduler, by: Option<Instant>) -> io::Result<()> {
+        let (remote, fleet) = (first.remote()?, self.clone());
+        let task = task_fn("other workers", move |cx| {
+            Ok(match by {
+                _ if !fleet.has_others() => Wait::Done,
+                Some(by) if cx.now() >= by => Wait::Done,
+                Some(by) => Wait::Until(by),
+                None => Wait::Wake,
+            })
+        });
+        self.shared().first = Some((remote, first.spawn(task)));
+        Ok(())
     }
 
     /// The schedulers of the workers but the first.
-    pub fn others(&self) -> MutexGuard<'_, Vec<Remote>> {
-        lock(&self.0.others)
+    pub fn others(&self) -> Vec<Remote> {
+        self.shared().others.clone()
     }
 
     /// Drains all of them. `own` is the scheduler of the worker that says so.
     pub fn drain(&self, own: &Handle, by: Instant) {
-        let mut told = lock(&self.0.told);
-        told.drain_by = Some(told.drain_by.map_or(by, |before| before.min(by)));
-        drop(told);
+        let mut shared = self.shared();
+        shared.drain_by = Some(shared.drain_by.map_or(by, |before| before.min(by)));
         own.drain(by);
-        self.others().iter().for_each(|other| other.drain(by));
-        if let Some((first, _)) = &*lock(&self.0.first) {
+        shared.others.iter().for_each(|other| other.drain(by));
+        if let Some((first, _)) = &shared.first {
             first.drain(by);
         }
     }
 
     /// Stops the workers but the first.
     pub fn stop_others(&self) {
-        lock(&self.0.told).stop = true;
-        self.others().iter().for_each(Remote::stop);
+        let mut shared = self.shared();
+        shared.stop = true;
+        shared.others.iter().for_each(Remote::stop);
     }
 
     /// Tells the worker whose scheduler is `own` again what all have been told: it cannot poll, so no message reaches it.
     pub fn tell_again(&self, own: &Handle, is_first: bool) {
-        let told = *lock(&self.0.told);
-        if let Some(by) = told.drain_by {
+        let shared = self.shared();
+        if let Some(by) = shared.drain_by {
             own.drain(by);
         }
-        if told.stop && !is_first {
+        if shared.stop && !is_first {
             own.stop();
         }
     }
@@ -98,7 +106,7 @@ impl Fleet {
     pub fn may_report(&self, what: &str) -> bool {
         let what = trouble(what);
         let now = Instant::now();
-        let mut reports = lock(&self.0.reports);
+        let reports = &mut self.shared().reports;
         reports.retain(|(_, at)| now.duration_since(*at) < REPORT_INTERVAL);
         let is_new = !reports.iter().any(|(before, _)| *before == what);
         if is_new {
@@ -109,12 +117,12 @@ impl Fleet {
 
     /// Notes that a worker cannot go on.
     pub fn set_broken(&self) {
-        self.0.is_broken.store(true, Ordering::SeqCst);
+        self.shared().is_broken = true;
     }
 
     /// Whether a worker could not go on.
     pub fn is_broken(&self) -> bool {
-        self.0.is_broken.load(Ordering::SeqCst)
+        self.shared().is_broken
     }
 }
 

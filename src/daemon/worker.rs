@@ -1,11 +1,10 @@
 //! One worker of the daemon: a scheduler, its acceptors, its log.
 
-use super::arguments::{Config, PollerKind};
+use super::arguments::Config;
 use super::fleet::Fleet;
 use super::journal::Journal;
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::poller::{self, Poll, Poller};
-use fdtask::{Log, Scheduler, Task, TaskId, Wait, reason, task_fn};
+use fdtask::{Log, Scheduler, TaskId, reason};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ impl Worker {
     /// # Errors
     /// A line that says why it cannot begin.
     pub fn new(config: &Config) -> Result<Worker, String> {
-        let mut scheduler = Scheduler::with_poller(poller(config.poller));
+        let mut scheduler = Scheduler::with_poller((config.poller)());
         let out = log_to(&mut scheduler, "log to stdout", io::stdout().as_fd())?;
         let diagnostics = log_to(&mut scheduler, "log to stderr", io::stderr().as_fd())?;
         Ok(Worker { scheduler, out, diagnostics, acceptors: Vec::new() })
@@ -78,38 +77,13 @@ impl Worker {
         self.scheduler.cancel_all();
         // What it took to cut off thousands of clients is a part of this time, but never more than three quarters of it.
         let patience = FLUSH_TIMEOUT.saturating_sub(begin.elapsed()).max(FLUSH_TIMEOUT / 4);
-        if control.is_some() {
-            self.scheduler.spawn(others_flush(fleet, patience));
+        if control.is_some() && fleet.has_others() {
+            // They write their last lines, too, and their threads end with the process. If they cannot be heard, nobody waits.
+            let _ = fleet.wait_for_others(&mut self.scheduler, Some(Instant::now() + patience));
         }
         self.scheduler.spawn(self.out.flush(patience));
         self.scheduler.spawn(self.diagnostics.flush(patience));
         self.scheduler.run();
-    }
-}
-
-/// A task that ends when the other workers have ended, and so written their last lines: their threads end with the process.
-fn others_flush(fleet: &Fleet, patience: Duration) -> impl Task + use<> {
-    let (fleet, mut by) = (fleet.clone(), None);
-    task_fn("other workers", move |cx| {
-        let by = *by.get_or_insert(cx.now() + patience);
-        if fleet.running() == 0 || cx.now() >= by {
-            return Ok(Wait::Done);
-        }
-        fleet.wake_on_leave(cx.remote()?, cx.id());
-        // A worker may have left before it could wake this task.
-        if fleet.running() == 0 {
-            return Ok(Wait::Done);
-        }
-        Ok(Wait::Until(by))
-    })
-}
-
-fn poller(kind: PollerKind) -> Box<dyn Poller> {
-    match kind {
-        PollerKind::Default => poller::default_poller(),
-        PollerKind::Poll => Box::new(Poll::new()),
-        #[cfg(target_os = "linux")]
-        PollerKind::Parked => Box::new(poller::Parked::new()),
     }
 }
 

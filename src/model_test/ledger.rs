@@ -2,6 +2,7 @@
 
 use crate::handle::Handle;
 use crate::poller::{Happening, SimScript};
+use crate::random::Random;
 use crate::task::{Side, TaskId};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -17,7 +18,7 @@ pub(super) const RAW_FDS: std::ops::Range<RawFd> = 30_000..30_006;
 
 /// What the tasks know of themselves, and what the world does to them.
 pub(super) struct Ledger {
-    random: Cell<u64>,
+    random: RefCell<Random>,
     pub(super) script: SimScript,
     pub(super) handle: Handle,
     pub(super) tasks: RefCell<HashMap<TaskId, Record>>,
@@ -29,7 +30,7 @@ pub(super) struct Ledger {
     pub(super) fired: RefCell<BTreeSet<(RawFd, Side)>>,
     /// The numbers of the descriptors that tasks own.
     pub(super) owned: RefCell<BTreeSet<RawFd>>,
-    /// The other ends of what they own, by the number of this end.
+    /// The other ends of what they own, or have owned.
     pub(super) readers: RefCell<Vec<PipeReader>>,
     pub(super) stopped: Cell<bool>,
     pub(super) drained: Cell<bool>,
@@ -49,7 +50,7 @@ pub(super) struct Record {
 impl Ledger {
     pub(super) fn new(seed: u64, script: SimScript, handle: Handle) -> Ledger {
         Ledger {
-            random: Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            random: RefCell::new(Random::new(seed)),
             script,
             handle,
             tasks: RefCell::default(),
@@ -65,14 +66,8 @@ impl Ledger {
         }
     }
 
-    /// xorshift64*: good enough to shuffle.
     pub(super) fn below(&self, end: usize) -> usize {
-        let mut x = self.random.get();
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        self.random.set(x);
-        (x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % end
+        self.random.borrow_mut().below(end)
     }
 
     pub(super) fn one_in(&self, n: usize) -> bool {

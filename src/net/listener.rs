@@ -25,7 +25,8 @@ impl Listener {
     }
 
     /// `count` listeners on one address, for as many schedulers on as many threads. On Linux the kernel spreads the connections
-    /// over them (`SO_REUSEPORT`); elsewhere they are clones, as from [`try_clone`](Listener::try_clone).
+    /// over them (`SO_REUSEPORT`); elsewhere they are clones, as from [`try_clone`](Listener::try_clone). A single one shares
+    /// its address with nobody.
     ///
     /// # Errors
     /// As from [`bind`](Listener::bind).
@@ -34,7 +35,7 @@ impl Listener {
         // would get it, too, and every other connection.
         let first = Listener::bind(address)?;
         // Elsewhere one of those that share an address gets all the connections.
-        let is_spread = cfg!(target_os = "linux");
+        let is_spread = cfg!(target_os = "linux") && count > 1;
         if is_spread {
             sys::share_address(&first.fd)?;
         }

@@ -8,7 +8,7 @@
 //! negative, the entry is not handed to the kernel. Beside each entry the poller may keep something, a `T`.
 
 use super::{Fired, Side, Waiters};
-use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, PollEntry};
+use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, poll_entry, pollfd};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 const ABSENT: u32 = 0;
 
 pub(super) struct Array<T> {
-    entries: Vec<PollEntry>,
+    entries: Vec<pollfd>,
     /// What is kept beside each entry, in the same order.
     beside: Vec<T>,
     /// Where in `entries` a descriptor is, by descriptor.
@@ -26,7 +26,7 @@ pub(super) struct Array<T> {
 }
 
 /// A first entry that is not in use.
-const NO_FIRST: PollEntry = PollEntry::new(-1, POLLIN);
+const NO_FIRST: pollfd = poll_entry(-1, POLLIN);
 
 impl<T: Default> Default for Array<T> {
     fn default() -> Array<T> {
@@ -77,19 +77,19 @@ impl<T> Array<T> {
     /// The descriptor of the entry at `index`, not counting the first, and what is kept beside it.
     #[cfg(target_os = "linux")]
     pub(super) fn at(&mut self, index: usize) -> Option<(RawFd, &mut T)> {
-        Some((self.entries.get(1 + index)?.fd(), self.beside.get_mut(1 + index)?))
+        Some((self.entries.get(1 + index)?.fd, self.beside.get_mut(1 + index)?))
     }
 
     /// Puts `fd` into the first entry, or nothing.
     #[cfg(target_os = "linux")]
     pub(super) fn set_first(&mut self, fd: Option<RawFd>) {
-        self.entries[0] = fd.map_or(NO_FIRST, |fd| PollEntry::new(fd, POLLIN));
+        self.entries[0] = fd.map_or(NO_FIRST, |fd| poll_entry(fd, POLLIN));
     }
 
     /// The bits of `fd` that are watched.
     #[cfg(target_os = "linux")]
     pub(super) fn events(&self, fd: RawFd) -> i16 {
-        self.position(fd).map_or(0, |position| self.entries[position].events())
+        self.position(fd).map_or(0, |position| self.entries[position].events)
     }
 
     /// Watches the sides in `bits`, with `beside` if that makes a new entry; returns whether it does.
@@ -99,23 +99,23 @@ impl<T> Array<T> {
             return true;
         };
         let entry = &mut self.entries[position];
-        self.blank -= usize::from(entry.events() == 0);
-        entry.set_events(entry.events() | bits);
+        self.blank -= usize::from(entry.events == 0);
+        entry.events |= bits;
         false
     }
 
     pub(super) fn unwatch(&mut self, fd: RawFd, bits: i16) {
         if let Some(position) = self.position(fd) {
             let entry = &mut self.entries[position];
-            let before = entry.events();
-            entry.set_events(before & !bits);
-            self.blank += usize::from(before != 0 && entry.events() == 0);
+            let before = entry.events;
+            entry.events &= !bits;
+            self.blank += usize::from(before != 0 && entry.events == 0);
         }
     }
 
     pub(super) fn remove(&mut self, fd: RawFd) {
         if let Some(position) = self.position(fd) {
-            self.blank -= usize::from(self.entries[position].events() == 0);
+            self.blank -= usize::from(self.entries[position].events == 0);
             self.remove_at(position);
         }
     }
@@ -123,9 +123,9 @@ impl<T> Array<T> {
     fn remove_at(&mut self, position: usize) {
         self.beside.swap_remove(position);
         let removed = self.entries.swap_remove(position);
-        self.positions[removed.fd() as usize] = ABSENT;
+        self.positions[removed.fd as usize] = ABSENT;
         if let Some(moved) = self.entries.get(position) {
-            self.positions[moved.fd() as usize] = position as u32;
+            self.positions[moved.fd as usize] = position as u32;
         }
     }
 
@@ -142,7 +142,7 @@ impl<T> Array<T> {
     fn sweep_blank(&mut self) {
         let mut position = 1;
         while self.blank > 0 && position < self.entries.len() {
-            if self.entries[position].events() == 0 {
+            if self.entries[position].events == 0 {
                 self.blank -= 1;
                 self.remove_at(position);
             } else {
@@ -155,7 +155,7 @@ impl<T> Array<T> {
     #[inline]
     pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
         self.sweep();
-        let begin = usize::from(self.entries[0].fd() < 0);
+        let begin = usize::from(self.entries[0].fd < 0);
         if self.entries.len() == begin && timeout_ms == 0 {
             return Ok(0);
         }
@@ -168,15 +168,15 @@ impl<T> Array<T> {
     /// that fired is handed to `each`. Returns whether the first entry is one of them.
     #[inline]
     pub(super) fn collect(&mut self, count: usize, waiters: &mut Waiters, mut each: impl FnMut(&mut T)) -> bool {
-        let has_first_fired = count > 0 && self.entries[0].revents() != 0;
+        let has_first_fired = count > 0 && self.entries[0].revents != 0;
         let mut left = count - usize::from(has_first_fired);
         if left == 0 {
             return has_first_fired;
         }
         let beside = &mut self.beside[1..self.entries.len()];
         for (entry, beside) in self.entries[1..].iter().zip(beside) {
-            if entry.revents() != 0 {
-                collect(entry.fd(), entry.events(), entry.revents(), waiters);
+            if entry.revents != 0 {
+                collect(entry.fd, entry.events, entry.revents, waiters);
                 each(beside);
                 left -= 1;
                 if left == 0 {
@@ -193,7 +193,7 @@ impl<T> Array<T> {
             self.positions.resize(index + 1, ABSENT);
         }
         self.positions[index] = self.entries.len() as u32;
-        self.entries.push(PollEntry::new(fd, bits));
+        self.entries.push(poll_entry(fd, bits));
         self.beside.push(beside);
     }
 
@@ -205,6 +205,7 @@ impl<T> Array<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::collections::BTreeMap;
     use std::io::Write;
     use std::os::fd::AsRawFd;
@@ -218,8 +219,8 @@ mod tests {
         assert_eq!(array.blank, entries.values().filter(|(bits, _)| *bits == 0).count());
         for fd in 0..FDS as RawFd {
             let place = array.position(fd);
-            assert_eq!(place.map(|place| array.entries[place].fd()), entries.get(&fd).map(|_| fd));
-            let held = place.map(|place| (array.entries[place].events(), array.beside[place]));
+            assert_eq!(place.map(|place| array.entries[place].fd), entries.get(&fd).map(|_| fd));
+            let held = place.map(|place| (array.entries[place].events, array.beside[place]));
             assert_eq!(held.as_ref(), entries.get(&fd), "{fd}");
         }
     }
@@ -227,12 +228,11 @@ mod tests {
     #[test]
     fn whatever_is_watched_and_not_watched_any_more_the_entries_are_right() {
         let (mut array, mut entries) = (Array::<u32>::default(), BTreeMap::new());
-        let mut random = 1_u32;
+        let mut random = Random::new(1);
         for step in 0..20_000 {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let fd = (random >> 8) as RawFd % FDS as RawFd;
-            let bits = [POLLIN, POLLOUT, POLLIN | POLLOUT][(random >> 16) as usize % 3];
-            match (random >> 24) % 8 {
+            let fd = random.below(FDS) as RawFd;
+            let bits = [POLLIN, POLLOUT, POLLIN | POLLOUT][random.below(3)];
+            match random.below(8) {
                 0..=2 => {
                     let is_new = array.watch(fd, bits, step);
                     assert_eq!(is_new, !entries.contains_key(&fd));
@@ -265,7 +265,7 @@ mod tests {
         let mut array = Array::<()>::default();
         array.watch(fd, POLLIN, ());
         // As the first entry and as another: the kernel leaves what it has said of both where it is.
-        array.entries[0] = PollEntry::new(fd, POLLIN);
+        array.entries[0] = poll_entry(fd, POLLIN);
         let count = array.poll(0).expect("the system can poll");
         assert!(array.collect(count, &mut waiters, |()| {}));
         assert_eq!(waiters.take_unclaimed(), [Fired::Recv(fd)]);

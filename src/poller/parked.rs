@@ -143,8 +143,8 @@ impl Parked {
     }
 
     #[cfg(test)]
-    pub(super) fn is_parked(&self, fd: RawFd) -> bool {
-        self.lots.get(fd as usize).is_some_and(|lot| lot.registered != 0)
+    pub(super) fn is_parked(&self, fd: &impl AsRawFd) -> bool {
+        self.lots.get(fd.as_raw_fd() as usize).is_some_and(|lot| lot.registered != 0)
     }
 
     /// The lot of `fd`, if that is parked.
@@ -194,7 +194,10 @@ impl Parked {
     #[cold]
     fn tidy(&mut self) {
         if std::mem::take(&mut self.is_tainted) {
-            self.rebuild();
+            // What is parked goes back to the array, and will be parked in the new instance.
+            self.epoll = None;
+            self.evacuate();
+            self.epoll = Epoll::new().ok();
         }
         let watched = self.array.len() + self.registered;
         if watched <= FEW / 2 {
@@ -306,14 +309,6 @@ impl Parked {
         }
         array::collect(fd, watched, event.revents(), waiters);
         true
-    }
-
-    /// Throws the instance away, because it holds a registration that cannot be removed. What is parked goes back to the array,
-    /// and will be parked in a new one.
-    fn rebuild(&mut self) {
-        self.epoll = None;
-        self.evacuate();
-        self.epoll = Epoll::new().ok();
     }
 
     /// Puts everything that is parked back into the array.

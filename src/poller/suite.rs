@@ -198,34 +198,14 @@ fn pair() -> (UnixStream, UnixStream) {
     (near, far)
 }
 
-/// Sends until there is no room.
-fn fill(mut socket: &UnixStream) {
-    let chunk = [0; 8 * 1024];
-    loop {
-        match socket.write(&chunk) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) => panic!("cannot fill the socket: {error}"),
-        }
-    }
-}
-
-/// [`fill`], for anything that can be written to.
-fn fill_fd(fd: &impl AsFd) {
+/// Writes until there is no room.
+fn fill(fd: &impl AsFd) {
     while rustix::io::write(fd, &[0; 4 * 1024]).is_ok() {}
 }
 
-/// Receives until nothing is there.
-fn drain(mut socket: &UnixStream) {
-    let mut chunk = [0; 8 * 1024];
-    loop {
-        match socket.read(&mut chunk) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) => panic!("cannot drain the socket: {error}"),
-        }
-    }
+/// Reads until nothing is there.
+fn drain(fd: &impl AsFd) {
+    while rustix::io::read(fd, &mut [0; 4 * 1024]).is_ok_and(|received| received > 0) {}
 }
 
 /// How many descriptors this process may have open, after it has asked for as many as it may.

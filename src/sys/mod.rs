@@ -23,7 +23,7 @@ pub(crate) use bell::{bell, ring, silence};
 pub(crate) use epoll::{Epoll, EpollEvent};
 pub(crate) use inherit::take_passed_listeners;
 pub(crate) use output::Output;
-pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, PollEntry, poll};
+pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, poll, poll_entry, pollfd};
 pub(crate) use prefetch::prefetch;
 pub(crate) use process::file_identity;
 pub use process::raise_descriptor_limit;

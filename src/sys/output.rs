@@ -1,9 +1,11 @@
 //! Writing to a descriptor that is shared with other programs, such as standard output, without ever sleeping in it.
 
 use super::process::file_status;
-use super::{POLLOUT, PollEntry, check, check_len, poll};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use super::{POLLOUT, check, check_len, poll, poll_entry};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, TryLockError};
 
 /// How much is written at a time to a terminal that is shared with others.
@@ -14,54 +16,49 @@ const TERMINAL_BYTES: usize = 128;
 /// Making it non-blocking would be everybody else's surprise: the flag belongs to the *open file description*, and a shell
 /// shares its terminal's with every program that it starts.
 pub(crate) struct Output {
-    fd: OwnedFd,
+    file: File,
     kind: OutputKind,
 }
 
 enum OutputKind {
-    /// A pipe or a terminal that we have opened once more: a description of our own, and non-blocking.
-    Own,
+    /// A regular file and the like, which never blocks; or a pipe or a terminal that we have opened once more: a description of
+    /// our own, and non-blocking.
+    Plain,
     /// A socket, which can be told not to wait with each call.
     Socket,
     /// A pipe that cannot be opened once more: it is not permitted, or the system does not do so.
     SharedPipe,
     /// A terminal that cannot be opened once more.
     SharedTerminal,
-    /// A regular file and the like, which never blocks.
-    File,
 }
 
 impl Output {
     pub(crate) fn new(fd: OwnedFd) -> Output {
         let kind = file_status(fd.as_raw_fd()).map_or(libc::S_IFREG, |status| status.st_mode & libc::S_IFMT);
+        let file = File::from(fd);
         match kind {
-            libc::S_IFSOCK => Output { fd, kind: OutputKind::Socket },
-            libc::S_IFIFO | libc::S_IFCHR => match open_own_description(fd.as_fd()) {
-                Some(own) => Output { fd: own, kind: OutputKind::Own },
-                None if kind == libc::S_IFIFO => Output { fd, kind: OutputKind::SharedPipe },
-                None => Output { fd, kind: OutputKind::SharedTerminal },
+            libc::S_IFSOCK => Output { file, kind: OutputKind::Socket },
+            libc::S_IFIFO | libc::S_IFCHR => match open_own_description(&file) {
+                Some(own) => Output { file: own, kind: OutputKind::Plain },
+                None if kind == libc::S_IFIFO => Output { file, kind: OutputKind::SharedPipe },
+                None => Output { file, kind: OutputKind::SharedTerminal },
             },
-            _ => Output { fd, kind: OutputKind::File },
+            _ => Output { file, kind: OutputKind::Plain },
         }
     }
 
     /// Writes as much of `bytes` as there is room for, without waiting for more.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.kind {
-            OutputKind::Own | OutputKind::File => self.write_now(bytes),
+            OutputKind::Plain => (&self.file).write(bytes),
             OutputKind::Socket => {
                 let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
                 // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
-                check_len(unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+                check_len(unsafe { libc::send(self.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
             }
             OutputKind::SharedPipe => self.write_shared(bytes),
             OutputKind::SharedTerminal => self.write_if_room(terminal_piece(bytes)),
         }
-    }
-
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
-        check_len(unsafe { libc::write(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
     }
 
     /// Linux has a call that never sleeps, for pipes.
@@ -72,7 +69,7 @@ impl Output {
             // SAFETY: `part` describes one borrowed slice, which the kernel only reads; -1 is the position that the file
             // has, where it has one.
             let written =
-                check_len(unsafe { libc::pwritev2(self.fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
+                check_len(unsafe { libc::pwritev2(self.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
             match written {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {}
                 written => return written,
@@ -90,17 +87,17 @@ impl Output {
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             turn => turn,
         };
-        let mut entry = [PollEntry::new(self.fd.as_raw_fd(), POLLOUT)];
+        let mut entry = [poll_entry(self.as_raw_fd(), POLLOUT)];
         if poll(&mut entry, 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.write_now(bytes)
+        (&self.file).write(bytes)
     }
 }
 
 impl AsRawFd for Output {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.file.as_raw_fd()
     }
 }
 
@@ -112,15 +109,12 @@ fn terminal_piece(bytes: &[u8]) -> &[u8] {
     &bytes[..text.max(1).min(bytes.len())]
 }
 
-/// Opens the pipe or terminal behind `fd` once more for writing, if the system does that. By that name Apple's systems give us a
+/// Opens the pipe or terminal behind `file` once more for writing, if the system does that. By that name Apple's systems give us a
 /// duplicate, without the flags: it is not our own, and whoever writes to it sleeps.
-fn open_own_description(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let path = std::ffi::CString::new(format!("/dev/fd/{}", fd.as_raw_fd())).ok()?;
-    let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: `path` is a live C string.
-    let fd = check(unsafe { libc::open(path.as_ptr(), flags) }).ok()?;
-    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
-    let own = unsafe { OwnedFd::from_raw_fd(fd) };
+fn open_own_description(file: &File) -> Option<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let path = format!("/dev/fd/{}", file.as_raw_fd());
+    let own = File::options().write(true).custom_flags(flags).open(path).ok()?;
     // SAFETY: no pointer is passed.
     let flags = check(unsafe { libc::fcntl(own.as_raw_fd(), libc::F_GETFL) }).ok()?;
     (flags & libc::O_NONBLOCK != 0).then_some(own)

@@ -5,7 +5,7 @@
     reason = "a sockaddr is a view of a sockaddr_storage here, aligned for every address"
 )]
 
-use super::{POLLIN, PollEntry, check, check_len, poll};
+use super::{POLLIN, check, check_len, poll, poll_entry};
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -185,7 +185,7 @@ fn accept_raw(listener: RawFd, address: &mut RawAddress) -> io::Result<RawFd> {
 
 /// Whether nobody waits to be accepted. A system that refuses to tell has not said so.
 pub(crate) fn is_queue_empty(listener: BorrowedFd<'_>) -> bool {
-    poll(&mut [PollEntry::new(listener.as_raw_fd(), POLLIN)], 0).is_ok_and(|count| count == 0)
+    poll(&mut [poll_entry(listener.as_raw_fd(), POLLIN)], 0).is_ok_and(|count| count == 0)
 }
 
 /// The address that a socket is bound to: after port 0, the port that the system chose.

@@ -66,7 +66,7 @@ pub(super) fn an_error_alone_fires(rig: &dyn Fn() -> Rig) {
         // Linux says POLLERR and nothing else about a full pipe that nobody reads any more.
         let (reader, writer) = io::pipe().expect("a pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be non-blocking");
-        fill_fd(&writer);
+        fill(&writer);
         fires_each_side(rig(), &writer, sides, life, || drop(reader));
     });
 }
@@ -74,7 +74,7 @@ pub(super) fn an_error_alone_fires(rig: &dyn Fn() -> Rig) {
 pub(super) fn a_reset_fires_both_sides_and_the_data_is_still_there(rig: &dyn Fn() -> Rig) {
     every_case(|sides, life| {
         let (near, mut far) = tcp_pair();
-        fill_fd(&near);
+        fill(&near);
         let number = near.as_raw_fd();
         let mut rig = rig();
         for side in sides {

@@ -92,7 +92,7 @@ pub(super) fn a_wait_by_number_is_for_the_file_that_the_number_names_then(rig: &
 pub(super) fn what_was_forgotten_does_not_fire_and_does_not_wake(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), numbered_pair());
-        fill_fd(&near);
+        fill(&near);
         rig.watch(&near, Side::Recv, life);
         rig.watch(&near, Side::Send, life);
         rig.idle(life.idle_waits);

@@ -4,43 +4,12 @@ use super::*;
 use crate::poller::Parked;
 use crate::poller::parked::{BUSY_FIRES, BUSY_GAP, FEW, IDLE_WAITS, TIDY_WAITS};
 
-/// A poller that watches a crowd.
-struct Crowded {
-    poller: Parked,
-    crowd: Crowd,
-}
-
-impl Crowded {
-    fn new(count: usize) -> Crowded {
-        let mut poller = Parked::new();
-        let crowd = crowd(&mut poller, count);
-        Crowded { poller, crowd }
-    }
-
-    fn is_parked(&self, fd: &impl AsRawFd) -> bool {
-        self.poller.is_parked(fd.as_raw_fd())
-    }
-}
-
-impl std::ops::Deref for Crowded {
-    type Target = Parked;
-
-    fn deref(&self) -> &Parked {
-        &self.poller
-    }
-}
-
-impl std::ops::DerefMut for Crowded {
-    fn deref_mut(&mut self) -> &mut Parked {
-        &mut self.poller
-    }
-}
-
 /// A poller with a crowd, and a socket that it watches, with its peer.
-fn watched() -> (Crowded, UnixStream, UnixStream) {
-    let (mut poller, (near, far)) = (Crowded::new(CROWD), pair());
+fn watched() -> (Parked, UnixStream, UnixStream, Crowd) {
+    let (mut poller, (near, far)) = (Parked::new(), pair());
+    let crowd = crowd(&mut poller, CROWD);
     poller.watch(near.as_raw_fd(), Side::Recv, true);
-    (poller, near, far)
+    (poller, near, far, crowd)
 }
 
 /// So many waits, none of which sleeps; returns what has fired in the last one.
@@ -61,7 +30,7 @@ fn message(poller: &mut Parked, near: &UnixStream, mut far: &UnixStream) {
 
 #[test]
 fn what_has_been_idle_for_long_is_parked_and_not_before() {
-    let (mut poller, near, _far) = watched();
+    let (mut poller, near, _far, _crowd) = watched();
     look(&mut poller, IDLE_WAITS as usize - 1);
     assert!(!poller.is_parked(&near));
     look(&mut poller, LONG_IDLE_WAITS);
@@ -70,7 +39,7 @@ fn what_has_been_idle_for_long_is_parked_and_not_before() {
 
 #[test]
 fn what_fires_now_and_then_stays_where_it_is() {
-    let (mut poller, near, far) = watched();
+    let (mut poller, near, far, _crowd) = watched();
     look(&mut poller, LONG_IDLE_WAITS);
     // Never soon after the last time, or never often in a row.
     for in_a_row in [1, BUSY_FIRES / 2] {
@@ -83,7 +52,7 @@ fn what_fires_now_and_then_stays_where_it_is() {
         }
     }
     // What was not parked is not, either.
-    let (mut poller, near, far) = watched();
+    let (mut poller, near, far, _crowd) = watched();
     for _ in 0..LONG_IDLE_WAITS {
         message(&mut poller, &near, &far);
         look(&mut poller, IDLE_WAITS as usize / 2);
@@ -93,7 +62,7 @@ fn what_fires_now_and_then_stays_where_it_is() {
 
 #[test]
 fn what_fires_again_and_again_is_parked_no_more() {
-    let (mut poller, near, far) = watched();
+    let (mut poller, near, far, _crowd) = watched();
     look(&mut poller, LONG_IDLE_WAITS);
     for _ in 0..=BUSY_FIRES {
         message(&mut poller, &near, &far);
@@ -109,21 +78,21 @@ fn what_fires_again_and_again_is_parked_no_more() {
 #[test]
 fn what_is_not_watched_any_more_is_not_parked_however_long_it_was_idle() {
     for idle_waits in 0..2 * IDLE_WAITS as usize {
-        let (mut poller, near, far) = watched();
+        let (mut poller, near, far, _crowd) = watched();
         look(&mut poller, idle_waits);
         poller.unwatch(near.as_raw_fd(), Side::Recv);
         assert_eq!(look(&mut poller, 1), [], "after {idle_waits} waits");
         assert!(!poller.is_parked(&near), "after {idle_waits} waits");
         drop(far);
         let until = Instant::now() + Duration::from_millis(1);
-        assert_eq!(fired_in(&mut *poller, Patience::Until(until)), [], "after {idle_waits} waits");
+        assert_eq!(fired_in(&mut poller, Patience::Until(until)), [], "after {idle_waits} waits");
         assert!(Instant::now() >= until, "after {idle_waits} waits: it has not slept");
     }
 }
 
 #[test]
 fn what_is_watched_for_another_side_stays_parked() {
-    let (mut poller, near, _far) = watched();
+    let (mut poller, near, _far, _crowd) = watched();
     fill(&near);
     look(&mut poller, LONG_IDLE_WAITS);
     poller.watch(near.as_raw_fd(), Side::Send, true);
@@ -139,7 +108,8 @@ fn what_is_watched_for_another_side_stays_parked() {
 
 #[test]
 fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwards() {
-    let mut poller = Crowded::new(CROWD);
+    let mut poller = Parked::new();
+    let _crowd = crowd(&mut poller, CROWD);
     let (near, _far) = pair();
     fill(&near);
     let near = renumber(near);
@@ -160,8 +130,9 @@ fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwa
 
 #[test]
 fn of_a_few_descriptors_none_is_parked_and_what_was_parked_comes_back_when_few_are_left() {
-    let mut poller = Crowded::new(FEW);
-    let (first, last) = (poller.crowd[0].0.as_raw_fd(), poller.crowd[FEW - 1].0.as_raw_fd());
+    let mut poller = Parked::new();
+    let mut crowd = crowd(&mut poller, FEW);
+    let (first, last) = (crowd[0].0.as_raw_fd(), crowd[FEW - 1].0.as_raw_fd());
     look(&mut poller, LONG_IDLE_WAITS);
     assert!(!poller.is_parked(&first));
     let (near, far) = pair();
@@ -172,15 +143,14 @@ fn of_a_few_descriptors_none_is_parked_and_what_was_parked_comes_back_when_few_a
     poller.forget(near.as_raw_fd());
     look(&mut poller, LONG_IDLE_WAITS);
     assert!(poller.is_parked(&first) && poller.is_parked(&last));
-    for gone in 1..=FEW / 2 {
+    for (gone, _) in &crowd[1..=FEW / 2] {
         assert!(poller.is_parked(&first));
-        let fd = poller.crowd[gone].0.as_raw_fd();
-        poller.forget(fd);
+        poller.forget(gone.as_raw_fd());
         look(&mut poller, TIDY_WAITS as usize);
     }
     assert!(!poller.is_parked(&first) && !poller.is_parked(&last));
     drop((near, far));
     // Whoever came back is heard.
-    poller.crowd[0].1.write_all(b"!").expect("room");
+    crowd[0].1.write_all(b"!").expect("room");
     assert_eq!(look(&mut poller, 1), [recv(first)]);
 }
