@@ -24,6 +24,7 @@ over_echoes! {
         with_no_clients_it_exits_0_at_once
         what_the_kernel_had_queued_when_the_signal_came_is_served
         a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer
+        a_client_that_has_not_yet_asked_gets_its_answer_though_a_look_at_its_idle_timeout_is_due_when_the_drain_begins
         every_reply_for_what_was_received_comes_before_the_end_of_the_stream
         what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte
         clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset
@@ -77,6 +78,28 @@ fn a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer(echo: Echo
     eventually("the first of them are accepted", LIMIT, || server.open_sockets() == baseline + 10);
     server.pause();
     fresh.extend((0..10).map(|_| Client::connect(server.address())));
+    server.signal(Signal::TERM);
+    server.go_on();
+    eventually("it drains", LIMIT, || Client::try_connect(server.address(), LIMIT).is_err());
+    for client in &mut fresh {
+        client.ask(b"Is this a bad moment?");
+        client.expect_end();
+    }
+    drop(fresh);
+    expect_clean_exit(server);
+}
+
+fn a_client_that_has_not_yet_asked_gets_its_answer_though_a_look_at_its_idle_timeout_is_due_when_the_drain_begins(
+    echo: Echo,
+) {
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+    let server = echo.start(&[&PATIENT[..], &["--idle-timeout", "8"]].concat());
+    let baseline = server.open_sockets();
+    let mut fresh: Vec<Client> = (0..10).map(|_| Client::connect(server.address())).collect();
+    eventually("all are accepted", LIMIT, || server.open_sockets() == baseline + 10);
+    server.pause();
+    // The daemon looks for the first time when a sixteenth of the timeout is over.
+    thread::sleep(IDLE_TIMEOUT / 15);
     server.signal(Signal::TERM);
     server.go_on();
     eventually("it drains", LIMIT, || Client::try_connect(server.address(), LIMIT).is_err());

@@ -51,9 +51,10 @@ enum Phase {
     New,
     /// Receives and answers until the client ends the stream.
     Serving,
-    /// A drain has begun, and nothing has been received yet: gives the client [`DRAIN_GRACE`] to ask what it has connected
-    /// for.
+    /// A drain has begun, and nothing has been received yet.
     DrainingNew,
+    /// Nothing was there to be received then, either: gives the client [`DRAIN_GRACE`] to ask what it has connected for.
+    Grace,
     /// A drain has begun: answers what has been received, up to a budget, then ends the stream itself.
     Draining,
     /// Has ended the stream, and reads until the client does the same. To close earlier would make the kernel reset the
@@ -121,7 +122,7 @@ impl Echo {
         }
         self.phase = match self.phase {
             Phase::New => Phase::Serving,
-            Phase::DrainingNew => Phase::Draining,
+            Phase::DrainingNew | Phase::Grace => Phase::Draining,
             phase => phase,
         };
         self.drain_budget_bytes = self.drain_budget_bytes.saturating_sub((len - ECHO_PREFIX.len()) as u32);
@@ -148,7 +149,7 @@ impl Echo {
             Phase::Lingering => Ok(self.linger(cx)),
             Phase::Draining if self.drain_budget_bytes == 0 => self.end_stream(cx),
             // A new connection, too, receives before it has waited: most of the time the request is there already.
-            Phase::New | Phase::Serving | Phase::DrainingNew | Phase::Draining => self.receive(cx),
+            Phase::New | Phase::Serving | Phase::DrainingNew | Phase::Grace | Phase::Draining => self.receive(cx),
         }
     }
 
@@ -201,11 +202,14 @@ impl Echo {
             Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(self.stream.as_raw_fd()),
             // The error says nothing about what was received: what is there is going to be received at another time.
             _ if error.kind() != io::ErrorKind::WouldBlock || self.stream.recv_queue_bytes() > 0 => Wait::Turn,
-            Phase::DrainingNew if !cx.timed_out() => {
+            // A deadline that has passed may be the idle timeout's, unless the grace has begun.
+            Phase::Draining => return self.end_stream(cx),
+            Phase::Grace if cx.timed_out() => return self.end_stream(cx),
+            Phase::DrainingNew | Phase::Grace => {
+                self.phase = Phase::Grace;
                 cx.or(Wait::Until(cx.now() + DRAIN_GRACE));
                 return Ok(Wait::Recv(self.stream.as_raw_fd()));
             }
-            Phase::DrainingNew | Phase::Draining => return self.end_stream(cx),
         };
         let wait = self.futile.wait(cx, wait);
         Ok(self.with_deadline(cx, wait))
@@ -227,7 +231,7 @@ impl Echo {
         let wait = match self.phase {
             _ if self.has_unsent() => Wait::Send(fd),
             // Only trying shows that nothing is left to receive; the poller would say nothing then.
-            Phase::DrainingNew | Phase::Draining => Wait::Turn,
+            Phase::DrainingNew | Phase::Grace | Phase::Draining => Wait::Turn,
             Phase::New | Phase::Serving | Phase::Lingering => Wait::Recv(fd),
         };
         self.with_deadline(cx, wait)
@@ -246,7 +250,7 @@ impl Echo {
         self.phase = match self.phase {
             Phase::New => Phase::DrainingNew,
             Phase::Serving => Phase::Draining,
-            Phase::DrainingNew | Phase::Draining | Phase::Lingering => return,
+            Phase::DrainingNew | Phase::Grace | Phase::Draining | Phase::Lingering => return,
         };
         let received = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
         self.drain_budget_bytes = u32::try_from(received).unwrap_or(u32::MAX);
