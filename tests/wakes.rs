@@ -204,3 +204,28 @@ fn a_wake_that_is_said_after_a_call_comes_after_it_although_the_task_is_resumed_
         assert!(scheduler.tasks().iter().all(|task| task.id != waiter));
     });
 }
+
+#[test]
+fn what_was_said_to_a_scheduler_that_is_gone_may_say_something_when_it_is_dropped() {
+    /// Says something when it is dropped.
+    struct LastWords(Remote);
+
+    impl Drop for LastWords {
+        fn drop(&mut self) {
+            self.0.stop();
+        }
+    }
+
+    within_limit(|| {
+        let scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let say = |remote: &Remote| {
+            let last_words = LastWords(remote.clone());
+            remote.call(move |_| drop(last_words));
+        };
+        say(&remote);
+        drop(scheduler);
+        say(&remote);
+        assert!(remote.is_closed());
+    });
+}
