@@ -199,6 +199,15 @@ fn a_task_that_is_dropped_with_its_scheduler_is_cancelled_even_if_that_is_becaus
 }
 
 #[test]
+fn a_task_that_is_spawned_when_its_scheduler_is_gone_is_cancelled() {
+    let scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    drop(scheduler);
+    let task = future::spawn(&handle, async { 42 });
+    assert_eq!(task.try_join().expect("it has ended"), Err(JoinError::Cancelled));
+}
+
+#[test]
 fn dropping_a_join_handle_cancels_the_task_and_detaching_does_not() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();
