@@ -175,9 +175,9 @@ impl Remote {
     pub(crate) fn close(&self) {
         let mut queue = self.lock();
         queue.is_closed = true;
-        let (messages, bell) = (std::mem::take(&mut queue.messages), queue.bell.take());
+        queue.bell = None;
+        let messages = std::mem::take(&mut queue.messages);
         drop(queue);
-        drop(bell);
         // What a message holds may do anything when it is dropped, such as saying something here, or panic.
         for message in messages {
             let _ = catch(|| drop(message));
@@ -271,9 +271,8 @@ impl Drop for Receiver {
         }
         let mut queue = self.remote.lock();
         queue.has_rung = false;
-        let bell = queue.bell.take();
+        queue.bell = None;
         drop(queue);
-        drop(bell);
         // The service has been cancelled, by somebody who cancels every task there is, say. The scheduler goes on, and must not
         // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back.
         let again = Again { remote: self.remote.clone(), scheduler: scheduler.clone() };

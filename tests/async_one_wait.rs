@@ -86,6 +86,36 @@ fn a_wait_that_is_moved_into_a_combinator_in_its_middle_wakes_that() {
 }
 
 #[test]
+fn a_wait_that_is_moved_into_a_combinator_and_given_up_there_keeps_nobody_else_from_waiting() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let (near, waits_too) = (Rc::new(near), Rc::new(Cell::new(None)));
+        let (place, other) = (Rc::clone(&waits_too), waits(&near));
+        scheduler.spawn(task(async move {
+            let mut waiting = waits(&near);
+            poll_fn(|cx| {
+                assert!(waiting.as_mut().poll(cx).is_pending());
+                assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            drop(waiting);
+            pending().await
+        }));
+        turns(&mut scheduler);
+        scheduler.spawn(task(async move {
+            place.set(Some(other.await.is_ok()));
+            Ok(())
+        }));
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        assert_eq!(waits_too.get(), Some(true));
+    });
+}
+
+#[test]
 fn a_task_that_waits_for_a_socket_is_resumed_by_whoever_holds_its_waker() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

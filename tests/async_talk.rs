@@ -269,3 +269,13 @@ fn work_that_blocks_holds_up_nobody_and_a_panic_in_it_is_an_error() {
         assert_eq!(*trace.borrow(), ["quick", "slow Ok(5)"]);
     });
 }
+
+#[test]
+fn a_channel_has_room_for_one_value_at_least_and_says_how_many_it_holds() {
+    let scheduler = Scheduler::new();
+    let (sender, receiver) = channel(&scheduler.handle(), 0);
+    assert_eq!((receiver.len(), receiver.is_empty()), (0, true));
+    assert_eq!(sender.try_send('a'), Ok(()));
+    assert_eq!((receiver.len(), receiver.is_empty()), (1, false));
+    assert_eq!(sender.try_send('b'), Err(TrySendError::Full('b')));
+}

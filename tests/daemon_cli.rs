@@ -35,10 +35,11 @@ fn printed(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
-    let cases: [(&[&str], &str); 40] = [
+    let cases: [(&[&str], &str); 41] = [
         (&["--bogus"], "unknown option '--bogus'"),
         (&["--bogus=1"], "unknown option '--bogus=1'"),
         (&["-x"], "unknown option '-x'"),
+        (&["-w=2", "--bogus"], "unknown option '-w=2'"),
         (&["--", "x"], "unknown option '--'"),
         (&["25000"], "unexpected argument '25000'"),
         (&[""], "unexpected argument ''"),

@@ -25,6 +25,7 @@ over_echoes! {
         what_the_kernel_had_queued_when_the_signal_came_is_served
         a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer
         a_client_that_has_not_yet_asked_gets_its_answer_though_a_look_at_its_idle_timeout_is_due_when_the_drain_begins
+        a_client_that_has_connected_and_never_asks_is_told_the_end_all_the_same
         every_reply_for_what_was_received_comes_before_the_end_of_the_stream
         what_a_slow_reader_has_asked_for_is_sent_to_the_last_byte
         clients_that_never_stop_sending_get_their_answers_and_the_end_and_no_reset
@@ -108,6 +109,19 @@ fn a_client_that_has_not_yet_asked_gets_its_answer_though_a_look_at_its_idle_tim
         client.expect_end();
     }
     drop(fresh);
+    expect_clean_exit(server);
+}
+
+fn a_client_that_has_connected_and_never_asks_is_told_the_end_all_the_same(echo: Echo) {
+    let server = echo.start(&PATIENT);
+    let baseline = server.open_sockets();
+    let mut silent: Vec<Client> = (0..10).map(|_| Client::connect(server.address())).collect();
+    eventually("they are accepted", LIMIT, || server.open_sockets() == baseline + 10);
+    server.signal(Signal::TERM);
+    for client in &mut silent {
+        client.expect_end();
+    }
+    drop(silent);
     expect_clean_exit(server);
 }
 

@@ -83,6 +83,14 @@ fn logging() -> (Scheduler, Log, io::PipeReader) {
 }
 
 #[test]
+fn all_lines_that_nobody_has_written_are_written_when_the_scheduler_is_dropped() {
+    let (scheduler, _log, reader) = logging();
+    drop(scheduler);
+    let lines = io::read_to_string(reader).expect("the writing end is closed");
+    assert_eq!(lines, format!("{LINE}\n").repeat(LINES));
+}
+
+#[test]
 fn a_patience_without_end_waits_until_the_last_line_is_written() {
     let (mut scheduler, log, mut reader) = logging();
     scheduler.spawn(log.flush(Duration::MAX));

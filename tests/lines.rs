@@ -303,3 +303,33 @@ fn a_line_that_is_kept_takes_no_more_memory_than_it_is_long() {
     // An allocator may round up.
     assert!(room <= 2 * len, "{room} bytes for lines of {len}");
 }
+
+#[test]
+fn a_line_that_is_too_long_comes_in_pieces_while_its_end_is_still_to_come() {
+    let (mut socket, near) = UnixStream::pair().expect("a pair of sockets");
+    let scheduler = Scheduler::new();
+    let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    let mut lines = Lines::new(4);
+    for (sent, pieces) in [("four", vec!["four"]), ("and again", vec!["and ", "agai"]), ("!\n", vec!["n!\n"])] {
+        socket.write_all(sent.as_bytes()).expect("room");
+        for piece in pieces {
+            assert_eq!(lines.try_recv(&stream).expect("it is there").as_deref(), Some(piece.as_bytes()));
+        }
+        assert_eq!(lines.try_recv(&stream).expect_err("no more is there").kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn a_line_that_a_reset_has_cut_off_is_an_error_and_not_the_last_line() {
+    let mut scheduler = Scheduler::new();
+    let (mut far, near) = UnixStream::pair().expect("a pair of sockets");
+    let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    far.write_all(b"DELETE every").expect("room");
+    // To close a socket in which something is unread is to reset the connection.
+    stream.send(b"Hello").expect("room");
+    drop(far);
+    let ends = future::spawn(&scheduler.handle(), async move { Lines::new(100).recv(&stream).await });
+    scheduler.run();
+    let line = ends.try_join().expect("it has ended").expect("it has not panicked");
+    assert_eq!(line.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+}

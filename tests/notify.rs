@@ -141,3 +141,16 @@ fn all_who_wait_are_woken_in_the_order_in_which_they_came() {
     assert_eq!(*order.borrow(), [0, 1, 2, 3, 4, 5]);
     assert_eq!(waiting(&notify), "Notify(0 waiting)");
 }
+
+#[test]
+fn whoever_waits_after_a_notification_is_woken_although_somebody_had_given_up_before_it() {
+    let mut scheduler = Scheduler::new();
+    let notify = Notify::new(&scheduler.handle());
+    assert_eq!(notify.notified().now_or_never(), None);
+    notify.notify();
+    let ends = future::spawn(&scheduler.handle(), notify.notified());
+    scheduler.turn();
+    notify.notify();
+    scheduler.run();
+    assert!(ends.is_ended());
+}

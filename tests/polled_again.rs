@@ -1,4 +1,4 @@
-//! What has yielded its value and is polled again says so, and does not sleep for ever.
+//! What has yielded its value and is polled again says so, and does not sleep for ever; and so does what cannot be waited for.
 
 #[path = "common/futures.rs"]
 mod futures;
@@ -8,11 +8,13 @@ mod limited;
 use fdtask::future::{self, FutureTask, JoinHandle};
 use fdtask::{Context, Descriptor, End, Handle, Observer, Scheduler, Task, TaskId, Wait, task_fn};
 use futures::{pair, turns};
+use futures_util::FutureExt;
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc;
 
@@ -58,6 +60,15 @@ fn a_promised_value_that_is_polled_again_panics_and_does_not_sleep_for_ever() {
         let said = polled_twice(|_| promised);
         assert!(said.contains("polled again"), "{said}");
     });
+}
+
+#[test]
+fn a_deadline_or_a_drain_that_no_task_of_the_scheduler_awaits_is_not_over_early() {
+    let scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let (sleeps, drains) = (future::sleep(&handle, futures::LONG), future::draining(&handle));
+    assert!(catch_unwind(AssertUnwindSafe(|| sleeps.now_or_never())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| drains.now_or_never())).is_err());
 }
 
 #[test]

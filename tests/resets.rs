@@ -1,8 +1,11 @@
 //! Peers that go away without a word: they end their own connection and nothing else (rows 1, 2 and 19 of the faults).
 
 mod common;
+#[path = "common/faults.rs"]
+mod faults;
 
 use common::{Client, Echo, LIMIT, Server, eventually, over_echoes, payload};
+use faults::client_that_never_reads;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,8 @@ over_echoes! {
     all_three:
         five_hundred_resets_in_a_row_are_not_noticed_by_a_bystander
         a_client_that_resets_while_it_is_in_the_queue_is_passed_over
-        a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone;
+        a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone
+        a_client_that_resets_while_its_answer_waits_for_room_is_let_go;
 }
 
 fn five_hundred_resets_in_a_row_are_not_noticed_by_a_bystander(echo: Echo) {
@@ -117,5 +121,17 @@ fn a_client_that_closes_with_its_answers_unread_ends_its_own_task_alone(echo: Ec
     }
     eventually("what was closed is closed", LIMIT, || server.open_sockets() == baseline);
     assert!(server.is_running());
+    bystander.ask(b"still here");
+}
+
+fn a_client_that_resets_while_its_answer_waits_for_room_is_let_go(echo: Echo) {
+    let server = echo.start(&[]);
+    let mut bystander = Client::connect(server.address());
+    bystander.ask(b"here");
+    let baseline = server.open_sockets();
+    let (client, _sent) = client_that_never_reads(server.address(), &payload(50_000, 1));
+    assert_eq!(server.open_sockets(), baseline + 1);
+    client.reset();
+    eventually("what was reset is closed", LIMIT, || server.open_sockets() == baseline);
     bystander.ask(b"still here");
 }

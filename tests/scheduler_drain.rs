@@ -124,6 +124,22 @@ fn services_have_a_turn_in_a_drain_that_the_last_task_begins_as_it_ends() {
 }
 
 #[test]
+fn a_service_that_is_always_ready_keeps_neither_a_run_nor_a_drain_going() {
+    for drains in [false, true] {
+        let mut world = World::new();
+        // It ends some time, so that this fails and does not go on for ever.
+        let service = Scripted::new("service", &world.trace, |_, n| Ok(if n < 100 { Wait::Turn } else { Wait::Done }));
+        world.scheduler.spawn_service(service);
+        world.spawn("task", |_, _| Ok(Wait::Done));
+        if drains {
+            world.scheduler.handle().drain(std::time::Instant::now() + ms(1_000_000));
+        }
+        world.run();
+        assert_eq!(world.table(), ["service: ready"]);
+    }
+}
+
+#[test]
 fn what_a_service_spawns_in_the_turn_that_it_has_in_a_drain_is_waited_for() {
     let mut world = World::new();
     let trace = world.trace.clone();

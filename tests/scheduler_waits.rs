@@ -250,6 +250,7 @@ fn what_a_task_waits_for_beside_its_wait_holds_for_one_wait_and_for_no_other_tas
         world.script.now(Happening::Ready(4, Side::Send));
         world.settle();
         assert_eq!(world.trace.take(), [""; 0], "case {case}");
+        assert_eq!(world.script.elapsed(), ms(0), "case {case}: nobody sleeps until a deadline");
     }
 }
 

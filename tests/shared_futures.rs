@@ -73,6 +73,23 @@ fn several_tasks_may_await_one_shared_wait_and_sleep_meanwhile() {
 }
 
 #[test]
+fn a_shared_wait_outlives_the_panic_of_the_task_that_has_begun_it() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let handle = scheduler.handle();
+        let shared = sleep(&handle, Duration::from_millis(5)).map(Ok).boxed_local().shared();
+        let mut begins = shared.clone();
+        scheduler.spawn(task(async move {
+            poll_fn(|cx| Poll::Ready(begins.poll_unpin(cx).is_pending())).await;
+            panic!("on purpose");
+        }));
+        let waits = tasks_await(&handle, &shared, 2);
+        scheduler.run();
+        assert!(waits.iter().all(JoinHandle::is_ended));
+    });
+}
+
+#[test]
 fn waits_that_are_moved_to_another_task_outlive_the_one_that_has_begun_them() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

@@ -204,3 +204,54 @@ fn a_wake_that_is_said_after_a_call_comes_after_it_although_the_task_is_resumed_
         assert!(scheduler.tasks().iter().all(|task| task.id != waiter));
     });
 }
+
+#[test]
+fn what_was_said_to_a_scheduler_that_is_gone_may_say_something_when_it_is_dropped() {
+    /// Says something when it is dropped.
+    struct LastWords(Remote);
+
+    impl Drop for LastWords {
+        fn drop(&mut self) {
+            self.0.stop();
+        }
+    }
+
+    within_limit(|| {
+        let scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        let say = |remote: &Remote| {
+            let last_words = LastWords(remote.clone());
+            remote.call(move |_| drop(last_words));
+        };
+        say(&remote);
+        drop(scheduler);
+        say(&remote);
+        assert!(remote.is_closed());
+    });
+}
+
+#[test]
+fn what_is_said_after_the_service_was_cancelled_that_had_not_heard_yet_is_heard() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let remote = scheduler.remote().expect("descriptors");
+        scheduler.turn();
+        let service = scheduler.tasks()[0].id;
+        let says = remote.clone();
+        scheduler.spawn(task_fn("operator", move |cx| {
+            says.wake(cx.id());
+            cx.cancel(service);
+            Ok(Wait::Done)
+        }));
+        (0..5).for_each(|_| {
+            scheduler.spawn(task_fn("nobody", |_| Ok(Wait::Done)));
+            scheduler.turn();
+        });
+        let waiter = scheduler
+            .spawn(task_fn("waiter", |cx| Ok(if cx.timed_out() { Wait::Done } else { Wait::Until(cx.now() + LONG) })));
+        let begin = Instant::now();
+        remote.cancel(waiter);
+        scheduler.run();
+        assert!(begin.elapsed() < LONG, "nothing was heard");
+    });
+}

@@ -146,7 +146,7 @@ fn every_worker_answers_what_it_has_received_before_it_ends() {
 
 #[test]
 fn a_second_signal_ends_every_worker_at_once() {
-    let mut server = start(&["--quiet", "--drain-timeout", "1000"]);
+    let mut server = start(&["--drain-timeout", "1000"]);
     let mut clients = connect(&server, 40);
     for client in &mut clients {
         client.ask(b"here");
@@ -159,6 +159,23 @@ fn a_second_signal_ends_every_worker_at_once() {
     assert!(server.is_running());
     server.signal(Signal::TERM);
     server.wait_exit(Duration::from_secs(5));
+    let said = server.stdout.count(|line| line.starts_with("Connection closed"));
+    assert_eq!(said, 40, "each worker says whom it has cut off");
+}
+
+#[test]
+fn the_tables_come_although_some_workers_have_ended() {
+    let server = start(&["--drain-timeout", "1000"]);
+    let mut client = Client::connect(server.address());
+    client.ask(b"here");
+    server.signal(Signal::TERM);
+    // It does not end its side, and so holds up the drain of the worker that serves it.
+    client.expect_end();
+    // The others have ended by then, and nothing else that is due resumes the task that has the signals.
+    server.stderr.wait_for_line(LIMIT, |line| line.contains("waiting for clients"));
+    server.signal(Signal::USR1);
+    server.stderr.wait_for_line(LIMIT, |line| line == "(busy, or has ended)");
+    server.stderr.wait_for_line(LIMIT, |line| line.contains(&format!("  echo {}", client.local_address())));
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Waits {
         };
         let mut entries = self.entries.borrow_mut();
         let entry = Entry { state, waker };
-        let begin = self.first_free.get().min(entries.len());
+        let begin = self.first_free.get();
         let free = entries[begin..].iter().position(|entry| matches!(entry.state, State::Free));
         let index = free.map_or(entries.len(), |free| begin + free);
         self.first_free.set(index + 1);

@@ -62,3 +62,40 @@ impl Idle {
         end.is_some_and(|end| end <= now)
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::scheduler::Scheduler;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_timeout_counts_from_the_look_that_finds_something_taken_and_an_empty_queue_is_not_looked_at() {
+        let (near, mut far) = UnixStream::pair().expect("a pair of sockets");
+        let stream = Stream::new(&Scheduler::new().handle(), near).expect("a socket can be non-blocking");
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut idle = Idle::new(Duration::from_millis(1600));
+        // Each instant at which it is asked, and when it is to be asked next; `None` if the timeout is over.
+        let expect = |idle: &mut Idle, looks: &[(u64, Option<u64>)]| {
+            for (now, next) in looks {
+                assert_eq!(idle.has_expired(at(*now), &stream), next.is_none(), "at {now}");
+                assert!(next.is_none_or(|next| idle.deadline(at(*now)) == Some(at(next))), "at {now}");
+            }
+        };
+        assert_eq!(idle.deadline(at(0)), Some(at(100)));
+        expect(&mut idle, &[(99, Some(100)), (100, Some(1700)), (1699, Some(1700)), (1700, None)]);
+        stream.send(b"one").and(stream.send(b"two")).expect("room");
+        idle.progress(at(2000));
+        expect(&mut idle, &[(2100, Some(2500)), (2500, Some(2900))]);
+        far.read_exact(&mut [0; 3]).expect("it has been sent");
+        expect(
+            &mut idle,
+            &[(2900, Some(3300)), (3300, Some(3700)), (3700, Some(4100)), (4100, Some(4500)), (4500, None)],
+        );
+        // What was in the queue when something moved says nothing of what has been taken since.
+        idle.progress(at(5000));
+        expect(&mut idle, &[(5100, Some(5500)), (6650, Some(6700)), (6700, None)]);
+    }
+}

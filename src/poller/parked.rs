@@ -367,10 +367,7 @@ impl Poller for Parked {
     }
 
     fn forget(&mut self, fd: RawFd) {
-        if let Some(lot) = self.parked_lot(fd) {
-            lot.watched = 0;
-            self.unpark(fd);
-        }
+        self.unpark(fd);
         if let Some(lot) = self.lots.get_mut(fd as usize) {
             *lot = Lot::default();
         }
