@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::handle::Handle;
 use crate::notify::Notify;
 use crate::task::Wait;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -51,8 +51,9 @@ pub fn channel<T>(scheduler: &Handle, capacity: usize) -> (Sender<T>, Receiver<T
         capacity: capacity.max(1),
         filled: Notify::new(scheduler),
         emptied: Notify::new(scheduler),
+        emptied_again: Notify::new(scheduler),
     });
-    (Sender(Rc::clone(&shared)), Receiver(shared))
+    (Sender::new(&shared), Receiver(shared))
 }
 
 struct Shared<T> {
@@ -60,8 +61,18 @@ struct Shared<T> {
     capacity: usize,
     /// There is something to receive, or there never will be.
     filled: Notify,
-    /// There is room, or there never will be.
+    /// There is room, or there never will be: for whoever has come since there was room last, …
     emptied: Notify,
+    /// … and for those who were woken then and came too late. They go before the others: a sender that never pauses waits again
+    /// before they have even looked, and would be the first each time.
+    emptied_again: Notify,
+}
+
+impl<T> Shared<T> {
+    fn notify_emptied(&self) {
+        self.emptied_again.notify();
+        self.emptied.notify();
+    }
 }
 
 struct Queue<T> {
@@ -72,30 +83,45 @@ struct Queue<T> {
 
 /// The end of a channel that values are sent to. It can be cloned; when the last clone is dropped, the receiver gets what
 /// is left, and then the end.
-pub struct Sender<T>(Rc<Shared<T>>);
+pub struct Sender<T> {
+    shared: Rc<Shared<T>>,
+    /// Has waited for room since it last sent a value.
+    has_waited: Cell<bool>,
+}
 
 impl<T> Sender<T> {
+    fn new(shared: &Rc<Shared<T>>) -> Sender<T> {
+        Sender { shared: Rc::clone(shared), has_waited: Cell::new(false) }
+    }
+
     /// Sends a value, if there is room.
     ///
     /// # Errors
     /// There is no room now, or nobody receives any more. The value is given back.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let mut queue = self.0.queue.borrow_mut();
+        let mut queue = self.shared.queue.borrow_mut();
         if !queue.has_receiver {
             return Err(TrySendError::Closed(value));
         }
-        if queue.values.len() == self.0.capacity {
+        if queue.values.len() == self.shared.capacity {
             return Err(TrySendError::Full(value));
         }
         queue.values.push_back(value);
         drop(queue);
-        self.0.filled.notify();
+        self.has_waited.set(false);
+        self.shared.filled.notify();
         Ok(())
     }
 
-    /// The wait for room, for a hand-written task to return. All who wait are woken; the first that comes has it.
+    /// The wait for room, for a hand-written task to return. All who wait are woken; the first that comes has it, and the others
+    /// go before whoever comes after them. So tasks that never pause between two values take turns.
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
-        self.0.emptied.wait(cx)
+        self.emptied().wait(cx)
+    }
+
+    /// What is to be waited for if there is no room.
+    fn emptied(&self) -> &Notify {
+        if self.has_waited.replace(true) { &self.shared.emptied_again } else { &self.shared.emptied }
     }
 
     /// Sends a value as soon as there is room. If it is dropped before, the value is dropped, unsent.
@@ -110,30 +136,30 @@ impl<T> Sender<T> {
                 Err(TrySendError::Closed(value)) => return Err(SendError(value)),
                 Err(TrySendError::Full(unsent)) => value = unsent,
             }
-            self.0.emptied.notified().await;
+            self.emptied().notified().await;
         }
     }
 
     /// Whether nobody receives any more.
     pub fn is_closed(&self) -> bool {
-        !self.0.queue.borrow().has_receiver
+        !self.shared.queue.borrow().has_receiver
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
-        self.0.queue.borrow_mut().senders += 1;
-        Sender(Rc::clone(&self.0))
+        self.shared.queue.borrow_mut().senders += 1;
+        Sender::new(&self.shared)
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let mut queue = self.0.queue.borrow_mut();
+        let mut queue = self.shared.queue.borrow_mut();
         queue.senders -= 1;
         if queue.senders == 0 {
             drop(queue);
-            self.0.filled.notify();
+            self.shared.filled.notify();
         }
     }
 }
@@ -155,7 +181,7 @@ impl<T> Receiver<T> {
             return Err(if queue.senders == 0 { TryRecvError::Closed } else { TryRecvError::Empty });
         };
         drop(queue);
-        self.0.emptied.notify();
+        self.0.notify_emptied();
         Ok(value)
     }
 
@@ -194,7 +220,7 @@ impl<T> Drop for Receiver<T> {
         let values = std::mem::take(&mut queue.values);
         drop(queue);
         // First, as a value may panic when it is dropped.
-        self.0.emptied.notify();
+        self.0.notify_emptied();
         drop(values);
     }
 }

@@ -67,6 +67,46 @@ fn a_full_channel_holds_up_its_senders_and_loses_nothing() {
 }
 
 #[test]
+fn senders_that_never_pause_take_turns() {
+    within_limit(|| {
+        for capacity in [1, 5] {
+            let mut scheduler = Scheduler::new();
+            let (sender, receiver) = channel(&scheduler.handle(), capacity);
+            let counts = Rc::new(RefCell::new([0; 4]));
+            for name in 0..3_usize {
+                let sender = sender.clone();
+                scheduler.spawn(task(async move {
+                    while sender.send(name).await.is_ok() {}
+                    Ok(())
+                }));
+            }
+            scheduler.spawn(task_fn("fourth sender", move |cx| {
+                loop {
+                    match sender.try_send(3) {
+                        Ok(()) => {}
+                        Err(TrySendError::Full(_)) => return Ok(sender.wait(cx)),
+                        Err(TrySendError::Closed(_)) => return Ok(Wait::Done),
+                    }
+                }
+            }));
+            let count = Rc::clone(&counts);
+            scheduler.spawn(task(async move {
+                for _ in 0..40 * capacity {
+                    let name = receiver.recv().await.expect("they never end");
+                    count.borrow_mut()[name] += 1;
+                }
+                Ok(())
+            }));
+            scheduler.run();
+            assert!(scheduler.tasks().is_empty(), "nobody is left waiting");
+            // Each fills the queue when its turn comes.
+            let (least, most) = (9 * capacity, 11 * capacity);
+            assert!(counts.borrow().iter().all(|count| (least..=most).contains(count)), "{counts:?}");
+        }
+    });
+}
+
+#[test]
 fn a_channel_whose_other_end_is_gone_says_so() {
     within_limit(|| {
         let scheduler = Scheduler::new();

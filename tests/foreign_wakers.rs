@@ -5,7 +5,7 @@ mod futures;
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::future::{readable, task};
+use fdtask::future::{promise, readable, task};
 use fdtask::{Notify, Scheduler};
 use futures::{LONG, pair, run, turns};
 use futures_util::future::FutureExt;
@@ -120,6 +120,22 @@ struct Broken;
 impl Wake for Broken {
     fn wake(self: Arc<Self>) {
         panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_nobody_who_keeps_or_breaks_a_promise() {
+    let broken = Waker::from(Arc::new(Broken));
+    for is_kept in [true, false] {
+        let (promise, mut promised) = promise();
+        assert!(promised.poll_unpin(&mut Context::from_waker(&broken)).is_pending());
+        let thread = thread::spawn(move || {
+            // If it panics while it is dropped because of a panic, the process ends.
+            let promise = promise;
+            assert!(is_kept, "on purpose");
+            promise.keep(());
+        });
+        assert_eq!(thread.join().is_ok(), is_kept);
     }
 }
 

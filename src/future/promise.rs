@@ -1,6 +1,7 @@
 //! A value that another thread delivers, awaited.
 
 use super::JoinError;
+use crate::panics::wake;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +88,7 @@ impl<T: Send> Promise<T> {
         let waker = slot.waker.take();
         drop(slot);
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 }
