@@ -101,6 +101,7 @@ impl Scheduler {
         let mut has_polled = true;
         loop {
             self.settle();
+            self.wake_held();
             let is_last = mem::take(&mut self.is_overdue);
             if !self.run_ready() || is_last {
                 return false;
@@ -127,6 +128,7 @@ impl Scheduler {
                 self.wake_due();
             }
             if only_one {
+                self.wake_held();
                 return true;
             }
         }
@@ -293,7 +295,7 @@ impl Scheduler {
     /// everybody else waiting. Returns whether it has polled.
     fn poll(&mut self, may_leave: bool) -> bool {
         let mut patience = Patience::Look;
-        if self.core.waiters.ready.is_empty() {
+        if self.core.waiters.ready.is_empty() && self.core.held.is_empty() {
             if !self.core.timers.is_empty() {
                 self.discard_stale_deadlines();
             }

@@ -6,6 +6,7 @@ use crate::scheduler::Scheduler;
 use crate::slots::{Reason, Slot};
 use crate::task::{End, Side, TaskId};
 use crate::timers::NEVER;
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -45,11 +46,40 @@ impl Scheduler {
                 self.give_up(id, is_one);
             }
             while let Some(id) = mailbox.woken.next() {
-                self.make_ready(id, Reason::WAKE);
+                self.wake(id);
             }
             if let Some(by) = mailbox.drain_by.take() {
                 self.begin_drain(by);
             }
+        }
+    }
+
+    /// Moves a task that has been woken to the deque, but every other time only after the next poll, if there is anything that the
+    /// poll may find for it. To move it is to withdraw what it waits for. So somebody who wakes it in each turn, after it has been
+    /// filed and before the poll, would keep it from ever hearing of its descriptors and its deadline.
+    fn wake(&mut self, id: TaskId) {
+        if !self.core.is_waiting(id) {
+            return;
+        }
+        let has_others = self.core.slots.aside(id).is_some_and(|aside| !aside.also().is_empty());
+        if let Some(slot) = self.core.slots.get_mut(id)
+            && (has_others || slot.reason != Reason::WAKE || slot.deadline != NEVER)
+            && mem::replace(&mut slot.was_woken, true)
+        {
+            self.core.held.push_back(id);
+        } else {
+            self.move_to_ready(id, Reason::WAKE);
+        }
+    }
+
+    /// No poll stands between those who were to wait for it and the next turn: moves them to the deque, unless they are ready for
+    /// what it has found.
+    pub(crate) fn wake_held(&mut self) {
+        while let Some(id) = self.core.held.pop_front() {
+            if let Some(slot) = self.core.slots.get_mut(id) {
+                slot.was_woken = false;
+            }
+            self.make_ready(id, Reason::WAKE);
         }
     }
 

@@ -146,6 +146,8 @@ pub(crate) struct Slot {
     pub(crate) is_service: bool,
     /// The future that was the task's one wait was dropped while another task ran.
     pub(crate) has_given_up: bool,
+    /// Somebody has woken the task, and it was moved to the deque at once. See `Scheduler::wake`.
+    pub(crate) was_woken: bool,
     pub(crate) reason: Reason,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.
     pub(crate) queued: Nanos,
@@ -221,6 +223,7 @@ impl Slots {
             is_ready: true,
             is_service,
             has_given_up: false,
+            was_woken: false,
         };
         let aside = Aside { also: None, spawned_by };
         let index = if let Some(index) = self.free.pop() {

@@ -10,6 +10,7 @@ use crate::sys::prefetch;
 use crate::task::{Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::Waiters;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     /// The ready deque and the two wait maps.
     pub(crate) waiters: Waiters,
     pub(crate) timers: Timers,
+    /// Who has been woken, and is moved to the deque after the next poll.
+    pub(crate) held: VecDeque<TaskId>,
     /// What the task that runs now has said with [`Context::or`], but for deadlines: it waits for this beside what it will
     /// return.
     pub(crate) or: Vec<Wait>,
@@ -48,6 +51,7 @@ impl Core {
             slots: Slots::default(),
             waiters: Waiters::default(),
             timers: Timers::default(),
+            held: VecDeque::new(),
             or: Vec::new(),
             until: NEVER,
             mailbox: Rc::default(),
@@ -98,10 +102,10 @@ impl Core {
         slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
-    /// Whether all tasks that are ready are new.
+    /// Whether all tasks that are ready are new, and nobody is to be ready after the poll.
     #[cold]
     pub(crate) fn are_new(&self) -> bool {
-        self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
+        self.held.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
     }
 
     /// Has the processor fetch what the next two tasks need: the next task itself, whose slot was fetched one task ago, and the

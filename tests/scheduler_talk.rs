@@ -68,6 +68,46 @@ fn a_wake_resumes_a_task_whatever_it_waits_for_and_withdraws_that() {
 }
 
 #[test]
+fn a_task_that_is_woken_in_every_turn_hears_of_what_it_waits_for_and_one_that_always_fires_is_woken() {
+    within_limit(|| {
+        let waits: [fn(&mut fdtask::Context<'_>) -> Wait; 4] = [
+            |_| Wait::Recv(3),
+            |cx| {
+                cx.or(Wait::Send(3));
+                Wait::Recv(4)
+            },
+            |cx| {
+                cx.or(Wait::Recv(3));
+                Wait::Wake
+            },
+            |cx| Wait::Until(cx.now()),
+        ];
+        for waits in waits {
+            let mut world = World::new();
+            let (woken, fired) = (shared(0), shared(0));
+            let (by_wake, by_wait) = (woken.clone(), fired.clone());
+            let sleeper = world.spawn("sleeper", move |cx, n| {
+                let count = if cx.why() == Wait::Wake { &by_wake } else { &by_wait };
+                count.set(count.get() + usize::from(n > 0));
+                Ok(waits(cx))
+            });
+            // Behind the sleeper in each turn, because a deadline that has passed is looked at last.
+            world.spawn("waker", move |cx, _| {
+                cx.wake(sleeper);
+                Ok(Wait::Until(cx.now()))
+            });
+            world.turns(10);
+            for side in [Side::Recv, Side::Send] {
+                world.script.now(Happening::Ready(3, side));
+            }
+            world.turns(20);
+            assert!(woken.get() >= 10, "woken {} times", woken.get());
+            assert!(fired.get() >= 5, "it has fired {} times", fired.get());
+        }
+    });
+}
+
+#[test]
 fn a_task_that_is_ready_anyway_is_resumed_once_however_often_it_is_woken() {
     within_limit(|| {
         let mut world = World::new();

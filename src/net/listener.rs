@@ -2,7 +2,6 @@
 
 use crate::sys;
 use std::io;
-use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -39,10 +38,14 @@ impl Listener {
         if is_spread {
             sys::share_address(&first.fd)?;
         }
-        let another =
-            |_| if is_spread { Listener::from_fd(sys::listen(first.address, true)?) } else { first.try_clone() };
-        let others: Vec<_> = (1..count).map(another).collect::<io::Result<_>>()?;
-        Ok(iter::once(first).chain(others).take(count).collect())
+        let mut listeners = vec![first];
+        while listeners.len() < count {
+            let first = &listeners[0];
+            let address = first.address;
+            listeners.push(if is_spread { Listener::from_fd(sys::listen(address, true)?)? } else { first.try_clone()? });
+        }
+        listeners.truncate(count);
+        Ok(listeners)
     }
 
     /// One more listener on the same queue, for another scheduler: whichever is first accepts.
@@ -60,7 +63,11 @@ impl Listener {
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open (any more), or not a listening TCP socket.
     pub fn passed() -> io::Result<Vec<Listener>> {
-        sys::take_passed_listeners()?.into_iter().map(Listener::from_fd).collect()
+        let mut listeners = Vec::new();
+        for fd in sys::take_passed_listeners()? {
+            listeners.push(Listener::from_fd(fd)?);
+        }
+        Ok(listeners)
     }
 
     fn from_fd(fd: OwnedFd) -> io::Result<Listener> {

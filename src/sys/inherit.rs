@@ -19,7 +19,11 @@ pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
         return Ok(Vec::new());
     }
     let count = RawFd::try_from(count.unwrap_or(0)).unwrap_or(0);
-    (FIRST_PASSED..FIRST_PASSED.saturating_add(count)).filter_map(|fd| take_passed_listener(fd).transpose()).collect()
+    let mut listeners = Vec::new();
+    for fd in FIRST_PASSED..FIRST_PASSED.saturating_add(count) {
+        listeners.extend(take_passed_listener(fd)?);
+    }
+    Ok(listeners)
 }
 
 fn take_passed_listener(fd: RawFd) -> io::Result<Option<OwnedFd>> {
