@@ -6,7 +6,7 @@ use crate::ready::OTHERWISE;
 use crate::slots::Reason;
 use crate::state::Core;
 use crate::task::{Task, TaskId, Wait};
-use crate::timers::NEVER;
+use crate::timers::{NEVER, Nanos};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -84,10 +84,7 @@ impl Context<'_> {
     /// ```
     pub fn or(&mut self, wait: Wait) {
         match wait {
-            Wait::Until(at) => {
-                self.core.until = self.core.until.min(self.core.epoch.nanos(at));
-                self.core.mailbox.note(UNTIL);
-            }
+            Wait::Until(at) => self.or_until(self.core.epoch.nanos(at)),
             Wait::Recv(_) | Wait::Send(_) | Wait::Turn => {
                 self.core.or.push(wait);
                 self.core.mailbox.note(SPECIAL);
@@ -95,6 +92,19 @@ impl Context<'_> {
             // Every task that waits can be woken.
             Wait::Wake | Wait::Done => {}
         }
+    }
+
+    /// [`or`](Context::or) for a deadline.
+    #[inline]
+    pub(crate) fn or_until(&mut self, deadline: Nanos) {
+        self.core.until = self.core.until.min(deadline);
+        self.core.mailbox.note(UNTIL);
+    }
+
+    /// [`now`](Context::now), as a count. While nobody has a deadline it may be some milliseconds behind.
+    #[inline]
+    pub(crate) fn clock(&self) -> Nanos {
+        self.core.clock
     }
 
     /// Makes a task; it runs in the next turn.

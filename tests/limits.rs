@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Client, Echo, LIMIT, Server, Signal, assert_idle, eventually, over_echoes, payload, payload_of};
+use common::{
+    Client, Echo, LIMIT, Server, Signal, assert_idle, eventually, over_echoes, payload, payload_of, usage_during,
+};
 use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +50,23 @@ fn a_client_that_is_let_go_is_logged_like_one_that_went() {
     Client::connect(server.address()).expect_end();
     server.stdout.wait_for_line(LIMIT, |line| line == "Task done");
     assert_eq!(server.stdout.count(|line| line == "Connection closed"), 1, "{:?}", server.stdout.all());
+}
+
+#[test]
+fn clients_that_fall_silent_one_after_the_other_do_not_wake_the_server_one_by_one() {
+    const CLIENTS: usize = 150;
+    const WINDOW: Duration = Duration::from_secs(3);
+    // In the window it looks at each of them for the first time.
+    let server = Server::start(&["--idle-timeout", "32"]);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(server.address());
+        client.ask(b"My last words");
+        clients.push(client);
+        thread::sleep(Duration::from_millis(4));
+    }
+    let usage = usage_during(&server, WINDOW);
+    assert!(usage.wakeups < 20 * WINDOW.as_secs(), "{} wake-ups in {WINDOW:?}", usage.wakeups);
 }
 
 fn a_client_that_says_something_now_and_then_is_kept(echo: Echo) {

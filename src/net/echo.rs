@@ -135,7 +135,7 @@ impl Echo {
     fn resume_otherwise(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         if cx.timed_out()
             && let Some(idle) = self.beside.as_mut().and_then(|beside| beside.idle.as_mut())
-            && idle.has_expired(cx.now(), &self.stream)
+            && idle.has_expired(cx.clock(), &self.stream)
             // While the system cannot poll, nobody says when something has come, so this looks for itself.
             && (self.has_unsent() || self.stream.recv_queue_bytes() == 0)
         {
@@ -225,7 +225,7 @@ impl Echo {
     fn progress(&mut self, cx: &mut Context<'_>) -> Wait {
         self.futile.reset();
         if let Some(idle) = self.beside.as_mut().and_then(|beside| beside.idle.as_mut()) {
-            idle.progress(cx.now());
+            idle.progress(cx.clock());
         }
         let fd = self.stream.as_raw_fd();
         let wait = match self.phase {
@@ -239,9 +239,8 @@ impl Echo {
 
     #[inline]
     fn with_deadline(&mut self, cx: &mut Context<'_>, wait: Wait) -> Wait {
-        let idle = self.beside.as_mut().and_then(|beside| beside.idle.as_mut());
-        if let Some(deadline) = idle.and_then(|idle| idle.deadline(cx.now())) {
-            cx.or(Wait::Until(deadline));
+        if let Some(idle) = self.beside.as_mut().and_then(|beside| beside.idle.as_mut()) {
+            cx.or_until(idle.deadline(cx.clock()));
         }
         wait
     }

@@ -41,8 +41,9 @@ impl Listener {
         let mut listeners = vec![first];
         while listeners.len() < count {
             let first = &listeners[0];
-            let address = first.address;
-            listeners.push(if is_spread { Listener::from_fd(sys::listen(address, true)?)? } else { first.try_clone()? });
+            let listen = || sys::listen(first.address, true).and_then(Listener::from_fd);
+            let another = if is_spread { listen() } else { first.try_clone() };
+            listeners.push(another?);
         }
         listeners.truncate(count);
         Ok(listeners)
