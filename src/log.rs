@@ -74,13 +74,14 @@ impl Log {
         (log, writer)
     }
 
-    /// Logs a line (the end of line is added), or several. While [`LOG_QUEUE_BYTES`] or more are queued, what is logged is
-    /// dropped and counted, and so is what follows until the queue is empty: what is missing is missing in one piece. A
+    /// Logs a line (the end of line is added), or several. While [`LOG_QUEUE_BYTES`] or more are queued, or no memory is left, what
+    /// is logged is dropped and counted, and so is what follows until the queue is empty: what is missing is missing in one piece. A
     /// long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
         let mut queue = self.0.borrow_mut();
         queue.has_news = true;
-        if queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES {
+        let is_full = queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES;
+        if is_full || queue.bytes.try_reserve(line.len() + 1).is_err() {
             queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
             queue.cut_pause_short();
             return;

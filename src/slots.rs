@@ -195,6 +195,11 @@ impl Slots {
         self.live
     }
 
+    /// Whether another task takes the place of one that has ended.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     /// How many tasks are live and are not services.
     pub(crate) fn foreground(&self) -> usize {
         self.len() - self.services

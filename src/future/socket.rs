@@ -5,7 +5,7 @@ use super::list::Want;
 use super::time::sleep;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
-use crate::net::{Futile, Listener, Pauses, Refusal, Stream, accept};
+use crate::net::{Futile, Listener, Pauses, Refusal, Stream, accept_one_more};
 use crate::signals::{Signal, Signals};
 use crate::slots::Reason;
 use crate::task::Side;
@@ -327,7 +327,7 @@ impl Incoming {
         let (mut futile, mut pauses) = (Futile::default(), Pauses::default());
         loop {
             readable(&self.listener).await?;
-            let error = match accept(&self.listener) {
+            let error = match accept_one_more(&self.listener) {
                 Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
                 Err(error) => error,
             };

@@ -2,7 +2,7 @@
 
 use super::limit::{Permit, Permitted};
 use super::lookout::Lookout;
-use super::{Futile, Limit, Listener, Refusal, Stream, accept};
+use super::{Futile, Limit, Listener, Refusal, Stream, accept_one_more};
 use crate::context::Context;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
@@ -156,7 +156,13 @@ where
                 },
                 None => None,
             };
-            match accept(&self.listener) {
+            // A task that has ended has left its memory to the next one.
+            let outcome = if cx.core.slots.has_free() {
+                sys::accept(self.listener.as_fd())
+            } else {
+                accept_one_more(&self.listener)
+            };
+            match outcome {
                 Ok((socket, peer)) => self.serve(cx, socket, peer, permit),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.lookout = None;

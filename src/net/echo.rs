@@ -1,7 +1,8 @@
 //! The seed's `echo_handler(client, address)`: answers `GOT:` and what it received.
 
-use super::{Futile, Idle, Stream, ensure_memory, try_again};
+use super::{Futile, Idle, Stream, try_again};
 use crate::context::Context;
+use crate::sys;
 use crate::task::{Task, Wait};
 use std::borrow::Cow;
 use std::io;
@@ -115,7 +116,7 @@ impl Echo {
             Err(error) => return Err(error),
         };
         if sent < len {
-            ensure_memory(UNSENT_SPARE_BYTES)?;
+            sys::ensure_memory(UNSENT_SPARE_BYTES)?;
             let beside = self.beside.get_or_insert_default();
             beside.unsent = cx.scratch()[sent..len].into();
             beside.sent = 0;

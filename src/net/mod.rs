@@ -65,5 +65,5 @@ pub use stream::Stream;
 
 pub(crate) use crate::futile::{Futile, try_again};
 pub(crate) use idle::Idle;
-pub(crate) use memory::{accept, ensure_memory};
+pub(crate) use memory::accept_one_more;
 pub(crate) use refusal::{Pauses, Refusal};
