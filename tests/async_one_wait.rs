@@ -26,7 +26,7 @@ type Waits = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 /// Waits for a socket, and can be moved from one task to another meanwhile.
 fn waits(socket: &Rc<Descriptor>) -> Waits {
     let socket = Rc::clone(socket);
-    Box::pin(async move { readable(&*socket).await })
+    Box::pin(async move { readable(&socket).await })
 }
 
 /// Is ready when it is polled after `is_over` has been set; keeps the waker that it was last polled with.
@@ -49,7 +49,7 @@ fn a_combinator_with_wakers_of_its_own_may_be_all_that_a_task_waits_with() {
             let mut rounds = 0;
             while rounds < 3 {
                 // First by itself, so that the task is used to its one wait.
-                readable(&*near).await.expect("nobody else waits");
+                readable(&near).await.expect("nobody else waits");
                 let mut unordered = FuturesUnordered::new();
                 unordered.push(waits(&near));
                 unordered.next().await.expect("there is one").expect("nobody else waits");
@@ -246,12 +246,12 @@ fn a_wait_that_is_given_up_is_not_filed_again() {
         let other = Rc::clone(&quiet);
         let refused = run(&mut scheduler, async move {
             // The first of them is the one wait, whose place must be free again when it has lost.
-            let won = select(readable(&*quiet), readable(&loud)).await;
+            let won = select(readable(&quiet), readable(&loud)).await;
             assert!(matches!(won, Either::Right(_)));
             drop(won);
             let waiting = future::spawn(&handle, {
                 let handle = handle.clone();
-                async move { future::timeout(&handle, Duration::from_millis(10), readable(&*other)).await }
+                async move { future::timeout(&handle, Duration::from_millis(10), readable(&other)).await }
             });
             waiting.await.expect("it is not cancelled")
         });

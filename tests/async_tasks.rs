@@ -147,7 +147,7 @@ fn a_second_future_that_waits_for_the_same_side_is_refused_and_the_first_goes_on
         for name in ["first", "second"] {
             let (socket, outcomes) = (Rc::clone(&socket), Rc::clone(&outcomes));
             scheduler.spawn(task(async move {
-                let kind = readable(&*socket).await.map_err(|error| error.kind());
+                let kind = readable(&socket).await.map_err(|error| error.kind());
                 outcomes.borrow_mut().push((name, kind));
                 Ok(())
             }));
@@ -240,7 +240,7 @@ fn a_task_that_is_given_up_before_it_has_run_is_gone_with_all_that_it_owns_befor
             let has_received = Rc::clone(&received);
             scheduler.spawn(task(async move {
                 let same = Rc::clone(&near);
-                let reading = future::spawn(&handle, async move { readable(&*same).await });
+                let reading = future::spawn(&handle, async move { readable(&same).await });
                 for _ in 0..3 {
                     future::next_turn().await;
                 }
@@ -250,7 +250,7 @@ fn a_task_that_is_given_up_before_it_has_run_is_gone_with_all_that_it_owns_befor
                 }
                 drop(supervising);
                 far.write_all(b"!").expect("room");
-                readable(&*near).await?;
+                readable(&near).await?;
                 has_received.set(true);
                 Ok(())
             }));

@@ -54,11 +54,11 @@ fn what_lost_a_select_is_free_for_another_task_while_the_first_goes_on() {
         let a = Rc::new(a);
         let other = Rc::clone(&a);
         let refused = run(&mut scheduler, async move {
-            select! { _ = readable(&*a).fuse() => unreachable!("it is quiet"), _ = readable(&b).fuse() => {} }
+            select! { _ = readable(&a).fuse() => unreachable!("it is quiet"), _ = readable(&b).fuse() => {} }
             // This task waits on, for something else; meanwhile another waits for what the first has given up.
             let waiting = future::spawn(&handle, {
                 let handle = handle.clone();
-                async move { future::timeout(&handle, Duration::from_millis(10), readable(&*other)).await }
+                async move { future::timeout(&handle, Duration::from_millis(10), readable(&other)).await }
             });
             waiting.await.expect("it is not cancelled")
         });

@@ -61,7 +61,7 @@ fn is_dropped_by_another(is_ready: bool) {
     let (place, own, turns) = (Rc::clone(&given), Rc::clone(&socket), turned.clone());
     // Asks for the socket, gives the future away, and goes on with something else.
     let asks = scheduler.spawn(future::task(async move {
-        let mut waits = Box::pin(async move { readable(&*own).await });
+        let mut waits = Box::pin(async move { readable(&own).await });
         assert!(futures_util::poll!(&mut waits).is_pending());
         *place.borrow_mut() = Some(waits);
         loop {
@@ -85,7 +85,7 @@ fn is_dropped_by_another(is_ready: bool) {
         next_turn().await;
         next_turn().await;
         // The other task has been resumed since then, and waits for what it awaits now.
-        *place.borrow_mut() = Some(future::timeout(&handle, Duration::from_millis(1), readable(&*socket)).await);
+        *place.borrow_mut() = Some(future::timeout(&handle, Duration::from_millis(1), readable(&socket)).await);
         handle.cancel(asks);
         Ok(())
     }));

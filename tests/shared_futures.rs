@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Waits for a socket, and can be moved from one task to another meanwhile.
 fn waits(socket: &Rc<Descriptor>) -> LocalBoxFuture<'static, io::Result<()>> {
     let socket = Rc::clone(socket);
-    async move { readable(&*socket).await }.boxed_local()
+    async move { readable(&socket).await }.boxed_local()
 }
 
 type Outcome = Shared<LocalBoxFuture<'static, Result<(), io::ErrorKind>>>;
@@ -154,7 +154,7 @@ fn a_future_that_is_handed_on_by_a_task_that_waits_for_something_else_too_may_be
                 far.write_all(b"!").expect("room");
                 let received = if is_dropped {
                     drop(waiting);
-                    readable(&*near).await
+                    readable(&near).await
                 } else {
                     waiting.await
                 };

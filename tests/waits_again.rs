@@ -111,7 +111,7 @@ fn who_gives_up_a_task_that_is_joined_may_wait_at_once_for_what_that_has_waited_
             let (handle, near) = (scheduler.handle(), Rc::new(near));
             let received = run(&mut scheduler, async move {
                 let its = Rc::clone(&near);
-                let reader = future::spawn(&handle, async move { readable(&*its).await });
+                let reader = future::spawn(&handle, async move { readable(&its).await });
                 if by_timeout {
                     timeout(&handle, ms(10), reader).await.expect_err("nothing has come");
                 } else {
@@ -119,7 +119,7 @@ fn who_gives_up_a_task_that_is_joined_may_wait_at_once_for_what_that_has_waited_
                     drop(reader);
                 }
                 far.write_all(b"!").expect("room");
-                readable(&*near).await
+                readable(&near).await
             });
             received.expect("nobody else waits any more");
         }
@@ -135,13 +135,13 @@ fn who_gives_up_a_task_may_wait_at_once_for_what_those_have_waited_for_that_it_t
         let received = run(&mut scheduler, async move {
             let (its, spawns) = (Rc::clone(&near), handle.clone());
             let session = future::spawn(&handle, async move {
-                let reader = future::spawn(&spawns, async move { readable(&*its).await });
+                let reader = future::spawn(&spawns, async move { readable(&its).await });
                 reader.await.expect("it is not cancelled")
             });
             pass_turns().await;
             drop(session);
             far.write_all(b"!").expect("room");
-            readable(&*near).await
+            readable(&near).await
         });
         received.expect("nobody else waits any more");
     });

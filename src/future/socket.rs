@@ -14,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// What has a descriptor that the scheduler closes, and so can be awaited: [`readable`].
@@ -39,6 +40,13 @@ impl Source for Stream {
     #[inline]
     fn descriptor(&self) -> &Descriptor {
         Stream::descriptor(self)
+    }
+}
+
+impl<S: Source + ?Sized> Source for Rc<S> {
+    #[inline]
+    fn descriptor(&self) -> &Descriptor {
+        (**self).descriptor()
     }
 }
 

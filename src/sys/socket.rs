@@ -104,7 +104,8 @@ pub(crate) fn share_address(socket: &OwnedFd) -> io::Result<()> {
 pub(super) fn set_stream_options(socket: &OwnedFd) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     match set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1) {
-        // A service manager may pass a socket of multipath TCP, which has no urgent bytes.
+        // A service manager may pass a socket of multipath TCP, which knows no urgent bytes. (A client that speaks plain TCP to
+        // it can send one all the same, and that is lost from the stream.)
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
         set => set?,
     }
