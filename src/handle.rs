@@ -163,8 +163,9 @@ impl Mailbox {
 pub struct Handle(pub(crate) Rc<Mailbox>);
 
 impl Handle {
-    /// Resumes a task that waits, whatever it waits for, with [`Wait::Wake`](crate::Wait::Wake) as the reason. A task
-    /// that is ready anyway is resumed once, not twice; a task that wakes itself is resumed in the next turn.
+    /// Resumes a task that waits, whatever it waits for, in the next turn. The reason is [`Wait::Wake`](crate::Wait::Wake), or what
+    /// it waits for, if that has come before. A task that is ready anyway is resumed once, not twice; a task that wakes itself is
+    /// resumed in the next turn.
     pub fn wake(&self, task: TaskId) {
         self.0.post(|mailbox| mailbox.woken.put(task));
     }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const INSTRUCTIONS_MAX: f64 = 200.0;
 
 /// The same with an idle timeout, a deadline that moves with each message.
-const DEADLINE_INSTRUCTIONS_MAX: f64 = 550.0;
+const DEADLINE_INSTRUCTIONS_MAX: f64 = 470.0;
 
 /// The same for the echo as an `async fn`. The aim is 1.25 times the daemon's.
 const ASYNC_INSTRUCTIONS_MAX: f64 = 295.0;
