@@ -8,7 +8,7 @@ mod limited;
 
 use fdtask::future::{self, readable, task};
 use fdtask::{Descriptor, Scheduler, Task, Wait, task_fn};
-use futures::{pair, run, turns};
+use futures::{pair, run, turns, wait_in_another_task};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
@@ -19,7 +19,6 @@ use std::io::{self, Write};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 type Waits = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
@@ -249,11 +248,7 @@ fn a_wait_that_is_given_up_is_not_filed_again() {
             let won = select(readable(&quiet), readable(&loud)).await;
             assert!(matches!(won, Either::Right(_)));
             drop(won);
-            let waiting = future::spawn(&handle, {
-                let handle = handle.clone();
-                async move { future::timeout(&handle, Duration::from_millis(10), readable(&other)).await }
-            });
-            waiting.await.expect("it is not cancelled")
+            wait_in_another_task(&handle, other).await
         });
         assert!(matches!(refused, Err(future::TimedOut)), "{refused:?}");
     });

@@ -82,11 +82,7 @@ fn a_client_that_has_just_connected_and_not_yet_asked_gets_its_answer(echo: Echo
     server.signal(Signal::TERM);
     server.go_on();
     eventually("it drains", LIMIT, || Client::try_connect(server.address(), LIMIT).is_err());
-    for client in &mut fresh {
-        client.ask(b"Is this a bad moment?");
-        client.expect_end();
-    }
-    drop(fresh);
+    expect_one_answer_each(fresh);
     expect_clean_exit(server);
 }
 
@@ -96,7 +92,7 @@ fn a_client_that_has_not_yet_asked_gets_its_answer_though_a_look_at_its_idle_tim
     const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
     let server = echo.start(&[&PATIENT[..], &["--idle-timeout", "8"]].concat());
     let baseline = server.open_sockets();
-    let mut fresh: Vec<Client> = (0..10).map(|_| Client::connect(server.address())).collect();
+    let fresh: Vec<Client> = (0..10).map(|_| Client::connect(server.address())).collect();
     eventually("all are accepted", LIMIT, || server.open_sockets() == baseline + 10);
     server.pause();
     // The daemon looks for the first time when a sixteenth of the timeout is over.
@@ -104,12 +100,17 @@ fn a_client_that_has_not_yet_asked_gets_its_answer_though_a_look_at_its_idle_tim
     server.signal(Signal::TERM);
     server.go_on();
     eventually("it drains", LIMIT, || Client::try_connect(server.address(), LIMIT).is_err());
-    for client in &mut fresh {
+    expect_one_answer_each(fresh);
+    expect_clean_exit(server);
+}
+
+/// Each of these clients asks now, and is answered and then told the end.
+#[track_caller]
+fn expect_one_answer_each(clients: Vec<Client>) {
+    for mut client in clients {
         client.ask(b"Is this a bad moment?");
         client.expect_end();
     }
-    drop(fresh);
-    expect_clean_exit(server);
 }
 
 fn a_client_that_has_connected_and_never_asks_is_told_the_end_all_the_same(echo: Echo) {

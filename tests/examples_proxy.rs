@@ -5,7 +5,10 @@ mod common;
 mod examples;
 
 use common::{LIMIT, Server, ServerBuilder, eventually};
-use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
+use examples::{
+    Program, WEB_SERVER, connect, converse, curl, curl_text, expect_bytes_against_a_flood, python, read_to_end,
+    refusing,
+};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -115,21 +118,9 @@ fn a_client_that_does_not_read_stops_its_server_and_nobody_else_and_costs_no_mem
 fn a_flood_in_one_direction_does_not_starve_the_other() {
     let target = listener();
     let proxy = proxy_to(&target);
-    let mut client = connect(proxy.address());
-    let mut server = accept(&target);
-    let mut sink = server.try_clone().expect("a descriptor can be duplicated");
-    let mut source = client.try_clone().expect("a descriptor can be duplicated");
-    let flood = thread::spawn(move || while source.write_all(&vec![1; 65_536]).is_ok() {});
-    let drain = thread::spawn(move || while sink.read(&mut vec![0; 65_536]).is_ok_and(|len| len > 0) {});
-    for round in 0..100_u8 {
-        server.write_all(&[round]).expect("the proxy receives");
-        let mut answer = [0];
-        client.read_exact(&mut answer).expect("the other direction moves, too");
-        assert_eq!(answer, [round]);
-    }
-    client.shutdown(Shutdown::Both).expect("a connection can be closed");
-    flood.join().expect("the client had no trouble");
-    drain.join().expect("the server had no trouble");
+    let client = connect(proxy.address());
+    let server = accept(&target);
+    expect_bytes_against_a_flood(client, server);
 }
 
 #[test]

@@ -7,7 +7,10 @@ mod examples;
 mod strace;
 
 use common::{LIMIT, ServerBuilder, eventually};
-use examples::{Program, WEB_SERVER, connect, converse, curl, curl_text, python, read_to_end, refusing};
+use examples::{
+    Program, WEB_SERVER, connect, converse, curl, curl_text, expect_bytes_against_a_flood, python, read_to_end,
+    refusing,
+};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -140,22 +143,10 @@ fn whoever_does_not_speak_socks5_gets_an_answer_and_costs_the_others_nothing() {
 fn a_flood_in_one_direction_does_not_starve_the_other() {
     let proxy = socks5();
     let (listener, port) = listen("127.0.0.1:0");
-    let (mut client, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
+    let (client, code) = ask(&proxy, 1, &ipv4(Ipv4Addr::LOCALHOST), port);
     assert_eq!(code, 0);
-    let (mut server, _) = listener.accept().expect("the proxy connects");
-    let mut sink = server.try_clone().expect("a descriptor can be duplicated");
-    let mut source = client.try_clone().expect("a descriptor can be duplicated");
-    let flood = thread::spawn(move || while source.write_all(&vec![1; 65_536]).is_ok() {});
-    let drain = thread::spawn(move || while sink.read(&mut vec![0; 65_536]).is_ok_and(|len| len > 0) {});
-    for round in 0..100_u8 {
-        server.write_all(&[round]).expect("the proxy receives");
-        let mut answer = [0];
-        client.read_exact(&mut answer).expect("the other direction moves, too");
-        assert_eq!(answer, [round]);
-    }
-    client.shutdown(std::net::Shutdown::Both).expect("a connection can be closed");
-    flood.join().expect("the client had no trouble");
-    drain.join().expect("the server had no trouble");
+    let (server, _) = listener.accept().expect("the proxy connects");
+    expect_bytes_against_a_flood(client, server);
 }
 
 /// What a server says of a request that it will not receive to its end.

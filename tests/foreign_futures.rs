@@ -7,7 +7,7 @@ mod limited;
 
 use fdtask::Scheduler;
 use fdtask::future::{self, Source, readable, recv, send_all, sleep, task};
-use futures::{LONG, pair, run};
+use futures::{LONG, pair, run, wait_in_another_task};
 use futures_util::future::{FutureExt, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{join, pin_mut, select};
@@ -56,11 +56,7 @@ fn what_lost_a_select_is_free_for_another_task_while_the_first_goes_on() {
         let refused = run(&mut scheduler, async move {
             select! { _ = readable(&a).fuse() => unreachable!("it is quiet"), _ = readable(&b).fuse() => {} }
             // This task waits on, for something else; meanwhile another waits for what the first has given up.
-            let waiting = future::spawn(&handle, {
-                let handle = handle.clone();
-                async move { future::timeout(&handle, Duration::from_millis(10), readable(&other)).await }
-            });
-            waiting.await.expect("it is not cancelled")
+            wait_in_another_task(&handle, other).await
         });
         assert!(matches!(refused, Err(future::TimedOut)), "{refused:?}");
     });

@@ -5,7 +5,7 @@
 use crate::common::{self, LIMIT, Lines};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -123,7 +123,7 @@ pub fn curl_text<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> String {
 pub fn converse(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(bytes).expect("the server receives");
-    stream.shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+    stream.shutdown(Shutdown::Write).expect("a connection can be half-closed");
     read_to_end(&mut stream)
 }
 
@@ -144,6 +144,24 @@ pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
         Ok(_) => bytes,
         Err(error) => panic!("after {:?}: {error}", String::from_utf8_lossy(&bytes)),
     }
+}
+
+/// Floods the connection from `client` to `server`, and expects what goes in the other direction to come all the while.
+#[track_caller]
+pub fn expect_bytes_against_a_flood(mut client: TcpStream, mut server: TcpStream) {
+    let mut sink = server.try_clone().expect("a descriptor can be duplicated");
+    let mut source = client.try_clone().expect("a descriptor can be duplicated");
+    let flood = thread::spawn(move || while source.write_all(&vec![1; 65_536]).is_ok() {});
+    let drain = thread::spawn(move || while sink.read(&mut vec![0; 65_536]).is_ok_and(|len| len > 0) {});
+    for round in 0..100_u8 {
+        server.write_all(&[round]).expect("the proxy receives");
+        let mut answer = [0];
+        client.read_exact(&mut answer).expect("the other direction moves, too");
+        assert_eq!(answer, [round]);
+    }
+    client.shutdown(Shutdown::Both).expect("a connection can be closed");
+    flood.join().expect("the client had no trouble");
+    drain.join().expect("the server had no trouble");
 }
 
 /// All that comes up to and including `end`.

@@ -2,10 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
-use fdtask::future::task;
-use fdtask::{Descriptor, Scheduler, Wait, task_fn};
+use fdtask::future::{self, TimedOut, task};
+use fdtask::{Descriptor, Handle, Scheduler, Wait, task_fn};
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -38,6 +38,15 @@ pub fn turns(scheduler: &mut Scheduler) {
         Ok(Wait::Turn)
     }));
     scheduler.run();
+}
+
+/// Has another task wait for this socket, in vain.
+pub async fn wait_in_another_task(handle: &Handle, socket: Rc<Descriptor>) -> Result<io::Result<()>, TimedOut> {
+    let own = handle.clone();
+    let waiting = future::spawn(handle, async move {
+        future::timeout(&own, Duration::from_millis(10), future::readable(&socket)).await
+    });
+    waiting.await.expect("it is not cancelled")
 }
 
 /// Runs `future` and returns what it returns.

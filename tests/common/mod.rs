@@ -50,6 +50,26 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     begin.elapsed()
 }
 
+/// At a limit of one client: how long it takes, each time that the client inside leaves, until the one that waits is served; so
+/// many times, the shortest first.
+#[track_caller]
+pub fn times_until_the_next_is_served(server: &Server, count: usize) -> Vec<Duration> {
+    let mut inside = Client::connect(server.address());
+    inside.ask(b"first");
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let mut waiting = Client::connect(server.address());
+        waiting.send(b"Hello");
+        let begin = Instant::now();
+        drop(inside);
+        waiting.expect_answer(b"Hello");
+        times.push(begin.elapsed());
+        inside = waiting;
+    }
+    times.sort();
+    times
+}
+
 /// What the C library says of an error: each has words of its own.
 pub fn words(code: i32) -> String {
     fdtask::reason(&std::io::Error::from_raw_os_error(code))
