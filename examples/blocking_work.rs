@@ -33,6 +33,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest number that is worked on.
 const LIMIT_MAX: usize = 50_000_000;
 
+/// What `telnet` asks when Ctrl-C is typed; it shows nothing any more until it is answered (RFC 860).
+const DO_TIMING_MARK: [u8; 3] = *b"\xff\xfd\x06";
+const WONT_TIMING_MARK: [u8; 3] = *b"\xff\xfc\x06";
+
 /// How many jobs may wait for the worker.
 const JOBS_MAX: usize = 32;
 
@@ -65,6 +69,9 @@ fn count_primes(limit: usize) -> usize {
 async fn serve(client: Stream, jobs: mpsc::SyncSender<Job>) -> io::Result<()> {
     let mut lines = Lines::new(LINE_BYTES_MAX);
     while let Some(line) = lines.recv(&client).await? {
+        if line.windows(3).any(|bytes| bytes == DO_TIMING_MARK) {
+            send_all(&client, &WONT_TIMING_MARK).await?;
+        }
         let text = String::from_utf8_lossy(&line);
         let is_too_long = line.len() == LINE_BYTES_MAX && !text.ends_with('\n');
         let answer = match text.trim() {

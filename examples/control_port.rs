@@ -21,13 +21,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{fs, os::fd::AsRawFd};
+use std::{fs, os::fd::AsRawFd, rc::Rc};
 
 /// How many clients there may be at a time. Fewer, if the system does not allow so many descriptors beside those of the
 /// sessions and of the program itself: who wants to know why there are none left must still get in.
 const CLIENTS_MAX: usize = 4096;
 const OWN_DESCRIPTORS: usize = 16;
-/// How many sessions there may be at a time on the port.
+/// How many sessions there may be at a time.
 const SESSIONS_MAX: usize = 16;
 /// A session ends when there has been no command for so long, or when its answer has not been taken, …
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
@@ -89,14 +89,18 @@ fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
     listener.set_nonblocking(true)?;
     // Until then, the umask alone has said who may connect. Whoever came so early is turned away.
     while listener.accept().is_ok() {}
+    let sessions = Rc::new(()); // Each of them has a clone.
     Ok(task_fn("unix acceptor", move |cx| {
-        match listener.accept().and_then(|(socket, _)| Stream::new(&cx.handle(), socket)) {
-            Ok(stream) => {
-                cx.spawn(future::task(session(cx.handle(), stream)).named("unix control"));
+        let has_place = Rc::strong_count(&sessions) <= SESSIONS_MAX;
+        match has_place.then(|| listener.accept().and_then(|(socket, _)| Stream::new(&cx.handle(), socket))) {
+            Some(Ok(stream)) => {
+                let (session, place) = (session(cx.handle(), stream), Rc::clone(&sessions));
+                let session = async move { session.await.map(|()| drop(place)) };
+                cx.spawn(future::task(session).named("unix control"));
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Most likely there is no descriptor left.
-            Err(_) => return Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // There is no place, or most likely no descriptor left.
+            _ => return Ok(Wait::Until(cx.now() + DESCRIPTORS_RETRY)),
         }
         Ok(Wait::Recv(listener.as_raw_fd()))
     }))

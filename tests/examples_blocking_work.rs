@@ -85,6 +85,13 @@ fn a_line_without_an_end_is_refused_and_nobody_else_notices() {
 }
 
 #[test]
+fn telnet_gets_the_answer_that_it_waits_for_after_ctrl_c() {
+    let answer = converse(server().address(), b"\xff\xf4\xff\xfd\x06\r\n10\r\n");
+    // What comes before it is not shown.
+    assert_eq!(answer, b"\xff\xfc\x06please type a number\n4 primes up to 10\n");
+}
+
+#[test]
 fn while_one_has_much_work_done_whoever_asks_for_none_is_answered() {
     let server = server();
     let mut busy = connect(server.address());

@@ -159,6 +159,27 @@ fn a_unix_socket_does_as_well_and_is_for_its_owner_alone() {
 }
 
 #[test]
+fn no_more_than_sixteen_sessions_are_held_on_a_unix_socket_and_the_next_gets_a_free_place() {
+    let directory = Directory::new();
+    let path = directory.file("control");
+    let server = Program::example("control_port", &["127.0.0.1:0", &path]);
+    server.stdout.wait_for_line(LIMIT, |line| line == format!("Controlled on {path}"));
+    let greeted = || {
+        let mut session = UnixStream::connect(&path).expect("the server listens");
+        session.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        session.read_exact(&mut [0; 24]).expect("a greeting");
+        session
+    };
+    let mut sessions: Vec<_> = (0..16).map(|_| greeted()).collect();
+    let mut next = UnixStream::connect(&path).expect("there is room in the kernel's queue");
+    next.set_read_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
+    assert!(next.read(&mut [0]).is_err(), "the seventeenth is served");
+    sessions.pop();
+    next.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    next.read_exact(&mut [0; 24]).expect("a greeting");
+}
+
+#[test]
 #[ignore = "needs strace"]
 fn whoever_connects_before_the_socket_is_for_its_owner_alone_is_turned_away() {
     const CHMOD: &str = "?chmod,?fchmodat,?fchmodat2";

@@ -11,6 +11,7 @@ use examples::{
     Program, WEB_SERVER, connect, converse, curl, curl_text, expect_bytes_against_a_flood, python, read_to_end,
     refusing,
 };
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -277,6 +278,22 @@ fn that_no_descriptor_is_left_is_not_taken_for_a_target_that_is_not_there() {
         assert_eq!(reply[..2], [5, 1], "{address:?}");
         assert_eq!(read_to_end(&mut client), b"");
     }
+}
+
+#[test]
+fn an_address_is_connected_to_though_there_is_no_thread_to_look_up_a_name() {
+    let proxy = socks5();
+    let (listener, port) = listen("127.0.0.1:0");
+    let is_connected = |address: &[u8]| ask(&proxy, 1, address, port).1 == 0 && listener.accept().is_ok();
+    assert!(is_connected(&ipv4(Ipv4Addr::LOCALHOST)));
+    // The stack of a thread takes two MiB, and all else less than the one that there is room for.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.child.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("Linux says so");
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    let limit = Rlimit { current: Some((kibibytes + 1024) * 1024), maximum: None };
+    prlimit(Some(Pid::from_child(&proxy.child)), Resource::As, limit).expect("the limit of a child can be changed");
+    assert_eq!(ask(&proxy, 1, &name(b"localhost"), port).1, 1);
+    assert!(is_connected(&ipv4(Ipv4Addr::LOCALHOST)) && is_connected(&name(b"127.0.0.1")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use fdtask::future::{self, recv_exact, send_all, timeout};
 use fdtask::net::Stream;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 /// How long one address of the target may take to answer.
@@ -57,14 +57,23 @@ async fn receive<const LEN: usize>(client: &Stream) -> io::Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-/// Connects to the first address of the host that answers.
-pub async fn connect(scheduler: &Handle, host: String, port: u16) -> Result<Stream, Vec<u8>> {
-    let look_up = future::blocking(move || -> io::Result<Vec<SocketAddr>> {
+/// The addresses of the host. One that is given by its address has no other, and needs no thread, of which slow names may have
+/// taken all that the system allows.
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    future::blocking(move || {
         // If no descriptor is left, the system says of any name that there is no such host.
         drop(File::open("/dev/null")?);
         Ok((host.as_str(), port).to_socket_addrs().map_or(Vec::new(), Vec::from_iter))
-    });
-    let Ok(Ok(addresses)) = look_up.await else { return Err(reply(1)) };
+    })
+    .await?
+}
+
+/// Connects to the first address of the host that answers.
+pub async fn connect(scheduler: &Handle, host: String, port: u16) -> Result<Stream, Vec<u8>> {
+    let Ok(addresses) = look_up(host, port).await else { return Err(reply(1)) };
     let mut refused = reply(4);
     for address in addresses {
         let connecting = timeout(scheduler, CONNECT_TIMEOUT, future::connect(scheduler, address));
