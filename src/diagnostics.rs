@@ -3,6 +3,7 @@
 use crate::handle::Handle;
 use crate::log::Log;
 use crate::observer::{Observer, reason};
+use crate::panics::said;
 use crate::task::{End, Task, TaskId};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,10 +63,11 @@ impl Observer for Diagnostics {
     }
 
     fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, task: &dyn Task, end: &End) {
+        let name = || said(|| task.name().into_owned());
         match end {
             End::Done | End::Cancelled => {}
-            End::Failed(error) => self.line(&format!("{}: {}", task.name(), reason(error))),
-            End::Panicked(message) => self.line(&format!("{} panicked: {message}", task.name())),
+            End::Failed(error) => self.line(&format!("{}: {}", name(), said(|| reason(error)))),
+            End::Panicked(message) => self.line(&format!("{} panicked: {message}", name())),
         }
     }
 

@@ -10,6 +10,11 @@ pub(crate) fn catch<R>(what: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(what)).map_err(message)
 }
 
+/// What somebody else's code says. If it panics, nobody who asks is to suffer for it.
+pub(crate) fn said(by: impl FnOnce() -> String) -> String {
+    catch(by).unwrap_or_else(|_| "?".to_owned())
+}
+
 /// Wakes with somebody else's waker. If that panics, it is no fault of whoever wakes, nor of the others who are to be woken.
 pub(crate) fn wake(waker: Waker) {
     let _ = catch(|| waker.wake());

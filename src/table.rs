@@ -1,7 +1,7 @@
 //! The task table: what `ps` is for processes. Made when somebody asks; costs nothing while nobody does.
 
 use crate::context::Context;
-use crate::panics::catch;
+use crate::panics::said;
 use crate::scheduler::Scheduler;
 use crate::slots::{Aside, Reason, Slot};
 use crate::state::Core;
@@ -39,9 +39,8 @@ impl Core {
     }
 
     fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
-        // `name` and `progress` are the task's code, and may panic. Whoever looks at the table is not to suffer for it.
         let ask = |what: &dyn Fn(&dyn Task) -> String| match &slot.task {
-            Some(task) => catch(|| what(task.as_ref())).unwrap_or_else(|_| "?".to_owned()),
+            Some(task) => said(|| what(task.as_ref())),
             None => String::new(),
         };
         let mut state = self.wait_text(id, slot);

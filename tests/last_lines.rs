@@ -2,7 +2,9 @@
 //! for that does not wait for longer.
 
 use fdtask::poller::{Sim, SimScript};
-use fdtask::{Diagnostics, Log, Scheduler, Wait, task_fn};
+use fdtask::{Context, Diagnostics, Log, Scheduler, Task, Wait, task_fn};
+use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -33,6 +35,38 @@ fn diagnosed() -> (Scheduler, SimScript, io::PipeReader) {
     scheduler.observe(Diagnostics::new(&scheduler.handle(), "example", writer.into()));
     scheduler.spawn(task_fn("busy", |_| Ok(Wait::Turn)));
     (scheduler, script, reader)
+}
+
+/// Says nothing but panics: neither its name, nor why it fails.
+#[derive(Debug)]
+struct Speechless;
+
+impl Task for Speechless {
+    fn resume(&mut self, _cx: &mut Context<'_>) -> io::Result<Wait> {
+        Err(io::Error::other(Speechless))
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        panic!("it has no name");
+    }
+}
+
+impl fmt::Display for Speechless {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("it has no reason");
+    }
+}
+
+impl std::error::Error for Speechless {}
+
+#[test]
+fn a_task_that_cannot_be_named_is_said_to_fail_as_far_as_anything_can_be_said() {
+    let (mut scheduler, _script, mut reader) = diagnosed();
+    scheduler.spawn(Speechless);
+    scheduler.turn();
+    drop(scheduler);
+    let lines = io::read_to_string(&mut reader).expect("the writing end is closed");
+    assert_eq!(lines, "example: ?: ?\n");
 }
 
 #[test]
