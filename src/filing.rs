@@ -179,7 +179,7 @@ impl Scheduler {
         }
     }
 
-    fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
+    pub(crate) fn withdraw_descriptor(&mut self, id: TaskId, side: Side, fd: RawFd) {
         let map = self.core.waiters.map(side);
         if map.get(fd) == Some(id.slot()) {
             map.take(fd);

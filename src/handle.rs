@@ -8,6 +8,7 @@
 use crate::descriptor::{Descriptor, FdSet};
 use crate::future::Futures;
 use crate::remote::Remote;
+use crate::slots::Reason;
 use crate::task::{Task, TaskId};
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -51,7 +52,7 @@ pub(crate) struct Mailbox {
     /// What is to be dropped only when everything in `closing` is closed.
     pub(crate) after_closing: Tray<Box<dyn Any>>,
     pub(crate) woken: Tray<TaskId>,
-    pub(crate) given_up: Tray<(TaskId, bool)>,
+    pub(crate) given_up: Tray<(TaskId, Reason, bool)>,
     pub(crate) cancelled: Tray<TaskId>,
     pub(crate) spawned: Tray<Spawned>,
     /// The way into this scheduler from other threads, made when somebody first needs it, …
@@ -122,10 +123,10 @@ impl Mailbox {
         self.post(|mailbox| mailbox.after_closing.put(what));
     }
 
-    /// A future through which this task waits was dropped, or polled by another task. `is_one` says that it was the
+    /// A future through which this task waits for `what` was dropped, or polled by another task. `is_one` says that it was the
     /// task's one wait.
-    pub(crate) fn give_up(&self, task: TaskId, is_one: bool) {
-        self.post(|mailbox| mailbox.given_up.put((task, is_one)));
+    pub(crate) fn give_up(&self, task: TaskId, what: Reason, is_one: bool) {
+        self.post(|mailbox| mailbox.given_up.put((task, what, is_one)));
     }
 
     pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, joins: Option<Rc<dyn Joins>>) {

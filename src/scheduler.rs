@@ -384,7 +384,7 @@ impl Scheduler {
             // Services that have been told of a drain have a turn before it is over.
             return !self.has_just_told || core.waiters.ready.is_empty();
         }
-        if !core.waiters.ready.is_empty() || core.waiters.waiting() > 0 {
+        if core.waiters.waiting() > 0 || !core.waiters.ready.is_empty() || !core.held.is_empty() {
             return false;
         }
         // Only a deadline can go on from here: one that somebody still has.

@@ -42,9 +42,7 @@ impl Scheduler {
             while let Some(what) = mailbox.after_closing.next() {
                 drop(what);
             }
-            while let Some((id, is_one)) = mailbox.given_up.next() {
-                self.give_up(id, is_one);
-            }
+            self.settle_given_up(None);
             while let Some(id) = mailbox.woken.next() {
                 self.wake(id);
             }
@@ -121,12 +119,7 @@ impl Scheduler {
         if is_cancelled {
             self.handle().cancel(running);
         }
-        while let Some((id, is_one)) = mailbox.given_up.next() {
-            self.give_up(id, is_one);
-            if id == running {
-                self.handle().wake(running);
-            }
-        }
+        self.settle_given_up(Some(running));
     }
 
     /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
@@ -138,12 +131,30 @@ impl Scheduler {
         }
     }
 
-    /// A future that the task waited with was dropped while another task ran.
-    fn give_up(&mut self, id: TaskId, is_one: bool) {
-        if let Some(slot) = self.core.slots.get_mut(id) {
-            slot.has_given_up |= is_one;
+    /// Tells those whose futures have been dropped while other tasks ran; `running`, if there is one, has not been filed yet.
+    fn settle_given_up(&mut self, running: Option<TaskId>) {
+        while let Some((id, what, is_one)) = self.core.mailbox.given_up.next() {
+            self.give_up(id, what, is_one);
+            if running == Some(id) {
+                self.handle().wake(id);
+            }
         }
-        self.make_ready(id, Reason::WAKE);
+    }
+
+    /// A future through which the task waited for `what` was dropped while another task ran. That wait is withdrawn at once,
+    /// because somebody else may wait for the same next. The others stand for as long as they do when the task is
+    /// [woken](Scheduler::wake).
+    fn give_up(&mut self, id: TaskId, what: Reason, is_one: bool) {
+        let is_waiting = self.core.is_waiting(id);
+        let Some(slot) = self.core.slots.get_mut(id) else { return };
+        slot.has_given_up |= is_one;
+        if is_waiting && let Some((fd, side)) = what.descriptor() {
+            if slot.reason == what {
+                slot.reason = Reason::WAKE;
+            }
+            self.withdraw_descriptor(id, side, fd);
+        }
+        self.wake(id);
     }
 
     fn begin_drain(&mut self, by: Instant) {

@@ -6,7 +6,7 @@ mod futures;
 mod limited;
 
 use fdtask::future::{self, FutureTask, JoinHandle, readable, sleep, task};
-use fdtask::{Context, Descriptor, Handle, Notify, Scheduler, Task, Wait};
+use fdtask::{Context, Descriptor, Handle, Notify, Scheduler, Task, Wait, task_fn};
 use futures::{pair, run, turns};
 use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -129,14 +129,14 @@ fn waits_that_are_moved_to_another_task_outlive_the_one_that_has_begun_them() {
 #[test]
 fn a_future_that_is_handed_on_by_a_task_that_waits_for_something_else_too_may_be_awaited_or_dropped_at_once() {
     within_limit(|| {
-        for is_dropped in [false, true] {
+        for (is_dropped, was_woken) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut scheduler = Scheduler::new();
             let (handle, (silent, _silent), (near, mut far)) = (scheduler.handle(), pair(&scheduler), pair(&scheduler));
             let near = Rc::new(near);
             let place = Rc::new(RefCell::new(Some(waits(&near))));
             let (polled, pending) = (Rc::clone(&place), Rc::new(Cell::new(0)));
             let count = Rc::clone(&pending);
-            scheduler.spawn_service(task(async move {
+            let giver = scheduler.spawn_service(task(async move {
                 let mut other = readable(&silent);
                 poll_fn(move |cx| {
                     if let Some(waiting) = polled.borrow_mut().as_mut() {
@@ -148,6 +148,11 @@ fn a_future_that_is_handed_on_by_a_task_that_waits_for_something_else_too_may_be
                 .await
             }));
             turns(&mut scheduler);
+            if was_woken {
+                // Of two wakes in a row, the second waits for a poll.
+                handle.wake(giver);
+                turns(&mut scheduler);
+            }
             assert_eq!(pending.get(), 2, "nothing has been sent");
             let received = run(&mut scheduler, async move {
                 let waiting = place.take().expect("it has been put there");
@@ -163,6 +168,66 @@ fn a_future_that_is_handed_on_by_a_task_that_waits_for_something_else_too_may_be
             });
             received.expect("nobody else waits any more");
         }
+    });
+}
+
+#[test]
+fn a_task_whose_futures_are_dropped_by_others_in_every_turn_hears_of_what_else_it_waits_for() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (handle, (silent, _silent), (near, mut far)) = (scheduler.handle(), pair(&scheduler), pair(&scheduler));
+        far.write_all(b"!").expect("room");
+        let (silent, place) = (Rc::new(silent), Rc::new(RefCell::new(None)));
+        let given = Rc::clone(&place);
+        // In each turn it leaves a future to its neighbour, which drops it before the poll.
+        scheduler.spawn(task(async move {
+            let mut own = readable(&near);
+            let is_heard = poll_fn(|cx| {
+                let heard = own.poll_unpin(cx);
+                let mut other = waits(&silent);
+                assert!(other.poll_unpin(cx).is_pending(), "nobody sends");
+                given.replace(Some(other));
+                heard
+            });
+            is_heard.await?;
+            handle.stop();
+            Ok(())
+        }));
+        let drops = Rc::new(Cell::new(0));
+        let count = Rc::clone(&drops);
+        scheduler.spawn(task_fn("neighbour", move |_| {
+            drop(place.take());
+            count.set(count.get() + 1);
+            Ok(if count.get() < 100 { Wait::Turn } else { Wait::Done })
+        }));
+        scheduler.run();
+        assert!(drops.get() < 10, "it has been heard after {} turns", drops.get());
+    });
+}
+
+#[test]
+fn a_task_is_resumed_when_others_have_dropped_all_that_it_waited_for() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (silent, _far): (Vec<_>, Vec<_>) = (0..2).map(|_| pair(&scheduler)).unzip();
+        let silent: Vec<Rc<Descriptor>> = silent.into_iter().map(Rc::new).collect();
+        let place = Rc::new(RefCell::new(Vec::new()));
+        let (given, mut polls) = (Rc::clone(&place), 0);
+        scheduler.spawn(task(poll_fn(move |cx| {
+            let mut others: Vec<_> = silent.iter().map(waits).collect();
+            assert!(others.iter_mut().all(|other| other.poll_unpin(cx).is_pending()), "nobody sends");
+            given.replace(others);
+            polls += 1;
+            if polls == 3 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })));
+        let mut drops = 0;
+        scheduler.spawn(task_fn("neighbour", move |_| {
+            drop(place.take());
+            drops += 1;
+            Ok(if drops == 2 { Wait::Done } else { Wait::Turn })
+        }));
+        scheduler.run();
+        assert!(scheduler.tasks().is_empty(), "it waits for nothing, and was not told");
     });
 }
 

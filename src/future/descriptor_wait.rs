@@ -119,7 +119,7 @@ impl<'a> DescriptorWait<'a> {
             self.mailbox.futures.one.set(FREE);
         } else if let Some(task) = standing.task() {
             // That task waits, so its one wait is out of reach: it is told to give it up.
-            self.mailbox.give_up(task, true);
+            self.mailbox.give_up(task, self.what, true);
         }
     }
 }

@@ -173,6 +173,11 @@ impl Waits {
         }
     }
 
+    /// What the scheduler is asked for; only a wake, if it need not be asked.
+    pub(super) fn what(&self, index: usize) -> Reason {
+        self.entries.borrow()[index].state.wait().map_or(Reason::WAKE, Reason::from)
+    }
+
     pub(super) fn is_fulfilled(&self, index: usize) -> bool {
         matches!(self.entries.borrow()[index].state, State::Fulfilled(_))
     }

@@ -52,11 +52,11 @@ impl Request {
 
     /// If the wait is in another task's list, that task is told: it is filed for the wait, and has to be filed anew without it.
     pub(super) fn give_up(&self, mailbox: &Mailbox) {
-        if let Some((waits, _)) = &self.standing
+        if let Some((waits, index)) = &self.standing
             && let Some(task) = waits.task()
             && mailbox.futures.running() != Some(task)
         {
-            mailbox.give_up(task, false);
+            mailbox.give_up(task, waits.what(*index), false);
         }
     }
 
