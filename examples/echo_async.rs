@@ -73,8 +73,8 @@ impl Client {
             let _ = future::timeout(&self.stream.descriptor().scheduler(), DRAIN_GRACE, readable(&self.stream)).await;
         }
         let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
-        while budget > 0 {
-            let Some((received @ 1.., _)) = self.answer()? else { break };
+        while budget > 0 && self.stream.recv_queue_bytes() > 0 {
+            let Some((received, _)) = self.answer()? else { break };
             self.send_rest().await?;
             budget = budget.saturating_sub(received);
             next_turn().await;

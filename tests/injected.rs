@@ -8,7 +8,7 @@ mod faults;
 #[path = "common/strace.rs"]
 mod strace;
 
-use common::{Client, LIMIT, Server, Signal, eventually};
+use common::{Client, Echo, LIMIT, Server, Signal, eventually};
 use faults::{open_sockets, served, timed, warm_up};
 use std::fmt;
 use std::thread;
@@ -328,8 +328,9 @@ fn a_broken_listener_ends_the_daemon_though_nobody_reads_its_errors() {
 #[test]
 #[ignore = "needs strace"]
 fn an_error_that_passes_does_not_make_a_drain_forget_what_was_received() {
-    for error in ["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS"] {
-        let server = Server::start(&["--drain-timeout", "600"]);
+    let all = ["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS"].map(|error| (Echo::Daemon, error));
+    for (echo, error) in all.into_iter().chain([(Echo::Async, "EAGAIN")]) {
+        let server = echo.start(&["--drain-timeout", "600"]);
         let mut clients = served(server.address(), 3);
         server.pause();
         for client in &mut clients {
