@@ -178,7 +178,8 @@ impl Handle {
         self.0.post(|mailbox| mailbox.cancelled.put(task));
     }
 
-    /// Makes a task; it runs in the next turn. For a scheduler that is gone, the task is dropped.
+    /// Makes a task; it runs in the next turn. For a scheduler that [is closed](Handle::is_closed), the task is dropped there and
+    /// then.
     pub fn spawn(&self, task: impl Task + 'static) {
         self.0.spawn(Box::new(task), false, None);
     }
@@ -186,6 +187,12 @@ impl Handle {
     /// Makes a task that does not keep the scheduler running: `run` returns when only services are left.
     pub fn spawn_service(&self, task: impl Task + 'static) {
         self.0.spawn(Box::new(task), true, None);
+    }
+
+    /// Whether the scheduler is gone, or is being dropped with all its tasks: nothing that is spawned will ever run. A `Drop` that
+    /// spawns a successor has to ask, or it is called for the successor, and so on without end.
+    pub fn is_closed(&self) -> bool {
+        self.0.ending.get()
     }
 
     /// The time, as it was when this turn began, by the scheduler's clock. While no turn is taken it is out of date: it is then

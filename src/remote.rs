@@ -266,7 +266,7 @@ impl Task for Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         let scheduler = self.listener.scheduler();
-        if scheduler.0.ending.get() {
+        if scheduler.is_closed() {
             return self.remote.close();
         }
         let mut queue = self.remote.lock();

@@ -3,9 +3,9 @@
 
 mod scripted;
 
-use fdtask::{End, Observer, Scheduler, Task, TaskId, Wait, task_fn};
+use fdtask::{Context, End, Handle, Observer, Scheduler, Task, TaskId, Wait, task_fn};
 use scripted::{Scripted, Trace, World, ms};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -87,7 +87,7 @@ fn a_task_is_told_to_the_observer_while_it_is_whole_and_before_it_is_dropped() {
 
 #[test]
 fn an_observer_may_wake_and_cancel() {
-    struct Avenger(fdtask::Handle, Rc<RefCell<Vec<TaskId>>>);
+    struct Avenger(Handle, Rc<RefCell<Vec<TaskId>>>);
     impl Observer for Avenger {
         fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, _task: &dyn Task, end: &End) {
             if matches!(end, End::Panicked(_)) {
@@ -122,7 +122,7 @@ fn an_observer_may_wake_and_cancel() {
 
 #[test]
 fn an_observer_may_stop_the_run_for_whatever_ends_badly_before_another_task_is_resumed() {
-    struct FailsFast(fdtask::Handle);
+    struct FailsFast(Handle);
     impl Observer for FailsFast {
         fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, _task: &dyn Task, end: &End) {
             if matches!(end, End::Failed(_) | End::Panicked(_)) {
@@ -162,6 +162,39 @@ fn a_scheduler_that_is_dropped_drops_every_task_wherever_it_is() {
     let mut lines = trace.take();
     lines.retain(|line| line.ends_with(" dropped"));
     assert_eq!(lines, ["receives dropped", "sleeps dropped", "asleep dropped", "new dropped", "panics dropped"]);
+}
+
+/// Has a successor, however it ends, for as long as that may run.
+struct Immortal(Handle, Rc<Cell<u32>>);
+
+impl Task for Immortal {
+    fn resume(&mut self, _cx: &mut Context<'_>) -> io::Result<Wait> {
+        Err(io::Error::other("mortal"))
+    }
+}
+
+impl Drop for Immortal {
+    fn drop(&mut self) {
+        self.1.set(self.1.get() + 1);
+        if !self.0.is_closed() {
+            self.0.spawn(Immortal(self.0.clone(), Rc::clone(&self.1)));
+        }
+    }
+}
+
+#[test]
+fn a_task_that_spawns_its_successor_when_it_is_dropped_ends_with_the_scheduler() {
+    let mut scheduler = Scheduler::new();
+    let (handle, drops) = (scheduler.handle(), Rc::new(Cell::new(0)));
+    scheduler.spawn(Immortal(handle.clone(), Rc::clone(&drops)));
+    for lives in 1..=3 {
+        scheduler.turn();
+        assert_eq!((drops.get(), handle.is_closed()), (lives, false));
+    }
+    drop(scheduler);
+    assert_eq!(drops.get(), 4, "the last has none");
+    drop(Immortal(handle, Rc::clone(&drops)));
+    assert_eq!(drops.get(), 5, "nor has one that comes later");
 }
 
 #[test]
