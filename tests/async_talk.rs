@@ -10,6 +10,7 @@ use fdtask::channel::{TryRecvError, TrySendError, channel};
 use fdtask::future::{self, JoinError, readable, task};
 use fdtask::{Notify, Scheduler, Wait, task_fn};
 use futures::{LONG, is_closed, pair};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -103,6 +104,36 @@ fn senders_that_never_pause_take_turns() {
             let (least, most) = (9 * capacity, 11 * capacity);
             assert!(counts.borrow().iter().all(|count| (least..=most).contains(count)), "{counts:?}");
         }
+    });
+}
+
+#[test]
+fn senders_of_one_task_that_are_polled_as_they_are_woken_take_turns() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (sender, receiver) = channel(&scheduler.handle(), 1);
+        let mut senders: FuturesUnordered<_> = (0..3_usize)
+            .map(|name| {
+                let sender = sender.clone();
+                async move { while sender.send(name).await.is_ok() {} }
+            })
+            .collect();
+        drop(sender);
+        scheduler.spawn(task(async move {
+            while senders.next().await.is_some() {}
+            Ok(())
+        }));
+        let counts = Rc::new(RefCell::new([0; 3]));
+        let count = Rc::clone(&counts);
+        scheduler.spawn(task(async move {
+            for _ in 0..30 {
+                let name = receiver.recv().await.expect("they never end");
+                count.borrow_mut()[name] += 1;
+            }
+            Ok(())
+        }));
+        scheduler.run();
+        assert!(counts.borrow().iter().all(|count| (9..=11).contains(count)), "{counts:?}");
     });
 }
 
