@@ -3,7 +3,6 @@
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
 use crate::sys;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -30,19 +29,6 @@ pub enum Signal {
 impl Signal {
     const ALL: [Signal; 6] =
         [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2, Signal::FileSize];
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Signal::Hangup => "SIGHUP",
-            Signal::Interrupt => "SIGINT",
-            Signal::Terminate => "SIGTERM",
-            Signal::User1 => "SIGUSR1",
-            Signal::User2 => "SIGUSR2",
-            Signal::FileSize => "SIGXFSZ",
-        })
-    }
 }
 
 /// Signals that do not have their usual effect any more, and can be received instead: wait for
