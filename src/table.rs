@@ -26,8 +26,6 @@ pub struct TaskInfo {
     /// Which task spawned it. Of a hand-written one this is known only if it did so by its [`Context`], not by a
     /// [`Handle`](crate::Handle).
     pub spawned_by: Option<TaskId>,
-    /// Whether it is a service.
-    pub is_service: bool,
 }
 
 impl Core {
@@ -60,7 +58,6 @@ impl Core {
             },
             resumes: slot.resumes,
             spawned_by: self.slots.aside(id).and_then(|aside| aside.spawned_by),
-            is_service: slot.is_service,
         }
     }
 
