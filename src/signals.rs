@@ -1,6 +1,7 @@
 //! Signals that a task receives instead of having their usual effect.
 
 use crate::descriptor::Descriptor;
+use crate::future::Source;
 use crate::handle::Handle;
 use crate::sys;
 use std::io;
@@ -49,10 +50,6 @@ impl Signals {
         Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
     }
 
-    pub(crate) fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
     /// The next signal that has arrived; `None` if there is none (any more). Several of the same kind may count as one.
     ///
     /// # Errors
@@ -63,6 +60,12 @@ impl Signals {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Source for Signals {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
     }
 }
 

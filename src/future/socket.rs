@@ -36,23 +36,10 @@ impl Source for Descriptor {
     }
 }
 
-impl Source for Stream {
-    #[inline]
-    fn descriptor(&self) -> &Descriptor {
-        Stream::descriptor(self)
-    }
-}
-
 impl<S: Source + ?Sized> Source for Rc<S> {
     #[inline]
     fn descriptor(&self) -> &Descriptor {
         (**self).descriptor()
-    }
-}
-
-impl Source for Signals {
-    fn descriptor(&self) -> &Descriptor {
-        Signals::descriptor(self)
     }
 }
 
