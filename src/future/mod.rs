@@ -73,7 +73,7 @@ pub use socket::{
     writable_fd,
 };
 pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
-pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
+pub use time::{Draining, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 
 use crate::context::Context;
