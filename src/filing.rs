@@ -3,8 +3,9 @@
 
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
+use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::{Aside, Reason};
+use crate::slots::Aside;
 use crate::task::{End, Side, Task, TaskId, Wait};
 use crate::timers::{NEVER, Nanos};
 use crate::wait_map::Identity;

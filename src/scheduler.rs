@@ -10,7 +10,7 @@ use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
 use crate::ready::OTHERWISE;
-use crate::slots::Reason;
+use crate::reason::Reason;
 use crate::state::Core;
 use crate::task::{End, Task, TaskId, Wait};
 use crate::timers::NEVER;

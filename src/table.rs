@@ -2,8 +2,9 @@
 
 use crate::context::Context;
 use crate::panics::catch;
+use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::{Aside, Reason, Slot};
+use crate::slots::{Aside, Slot};
 use crate::state::Core;
 use crate::task::{Task, TaskId};
 use crate::timers::NEVER;
