@@ -3,7 +3,7 @@
 use crate::descriptor::Descriptor;
 use crate::handle::{Handle, SPECIAL, UNTIL};
 use crate::ready::OTHERWISE;
-use crate::slots::Reason;
+use crate::reason::Reason;
 use crate::state::Core;
 use crate::task::{Task, TaskId, Wait};
 use crate::timers::{NEVER, Nanos};

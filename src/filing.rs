@@ -1,10 +1,12 @@
 //! Filing a waiting task, which is step 2 of the loop, and taking it out again: of the wait maps and the poller, the timers, and
 //! its slot.
 
+use crate::panics::catch;
 use crate::ready::OTHERWISE;
+use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::{Aside, Reason};
-use crate::task::{Side, Task, TaskId, Wait};
+use crate::slots::Aside;
+use crate::task::{End, Side, Task, TaskId, Wait};
 use crate::timers::{NEVER, Nanos};
 use crate::wait_map::Identity;
 use std::os::fd::RawFd;
@@ -148,6 +150,19 @@ impl Scheduler {
         }
     }
 
+    /// Drops queued deadlines that no task has any more, until the soonest is one that a task still has: the scheduler is not to
+    /// wake up for nothing.
+    pub(crate) fn discard_stale_deadlines(&mut self) {
+        let core = &mut self.core;
+        core.timers.discard_while(|entry| match core.slots.of_entry(entry) {
+            Some(slot) if slot.deadline == NEVER => {
+                slot.queued = NEVER;
+                true
+            }
+            slot => slot.is_none(),
+        });
+    }
+
     /// Moves a task to the deque, if it waits.
     #[cold]
     pub(crate) fn make_ready(&mut self, id: TaskId, reason: Reason) {
@@ -184,6 +199,21 @@ impl Scheduler {
         if map.get(fd) == Some(id.slot()) {
             map.take(fd);
             self.poller.unwatch(fd, side);
+        }
+    }
+
+    /// Frees a task's slot, tells the observer, and drops it.
+    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
+        let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
+        let by = self.core.slots.aside(id).and_then(|aside| aside.spawned_by);
+        self.lapse(id, why);
+        self.core.slots.remove(id, is_in_deque);
+        self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));
+        // One after the other: the error that it ended with is somebody else's code, too.
+        for dropped in [catch(|| drop(task)), catch(|| drop(end))] {
+            if let Err(message) = dropped {
+                self.core.tell(|observer| observer.drop_panicked(id, &message));
+            }
         }
     }
 }

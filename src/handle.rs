@@ -7,8 +7,8 @@
 
 use crate::descriptor::{Descriptor, FdSet};
 use crate::future::Futures;
+use crate::reason::Reason;
 use crate::remote::Remote;
-use crate::slots::Reason;
 use crate::task::{Task, TaskId};
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};

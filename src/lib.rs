@@ -75,6 +75,7 @@
 //! scheduler.rs    spawn, turn, run: the loop, step by step
 //! filing.rs       where a waiting task is written down, and how that is undone
 //! settle.rs       what tasks have said: cancel, wake, close, drain
+//! reason.rs       what a task waits for, or is resumed for, in one word
 //! slots.rs        the table of live tasks
 //! waiters.rs      ready, recv_wait, send_wait: where the tasks are
 //! ready.rs        the ready deque
@@ -124,6 +125,7 @@ pub mod poller;
 #[path = "../tests/common/random.rs"]
 mod random;
 mod ready;
+mod reason;
 mod remote;
 mod scheduler;
 mod settle;

@@ -10,7 +10,7 @@ use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
 use crate::ready::OTHERWISE;
-use crate::slots::Reason;
+use crate::reason::Reason;
 use crate::state::Core;
 use crate::task::{End, Task, TaskId, Wait};
 use crate::timers::NEVER;
@@ -390,33 +390,5 @@ impl Scheduler {
         // Only a deadline can go on from here: one that somebody still has.
         self.discard_stale_deadlines();
         self.core.timers.is_empty()
-    }
-
-    /// Drops queued deadlines that no task has any more, until the soonest is one that a task still has: the scheduler is not to
-    /// wake up for nothing.
-    fn discard_stale_deadlines(&mut self) {
-        let core = &mut self.core;
-        core.timers.discard_while(|entry| match core.slots.of_entry(entry) {
-            Some(slot) if slot.deadline == NEVER => {
-                slot.queued = NEVER;
-                true
-            }
-            slot => slot.is_none(),
-        });
-    }
-
-    /// Frees a task's slot, tells the observer, and drops it.
-    pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
-        let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
-        let by = self.core.slots.aside(id).and_then(|aside| aside.spawned_by);
-        self.lapse(id, why);
-        self.core.slots.remove(id, is_in_deque);
-        self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));
-        // One after the other: the error that it ended with is somebody else's code, too.
-        for dropped in [catch(|| drop(task)), catch(|| drop(end))] {
-            if let Err(message) = dropped {
-                self.core.tell(|observer| observer.drop_panicked(id, &message));
-            }
-        }
     }
 }

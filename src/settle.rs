@@ -2,8 +2,9 @@
 
 use crate::handle::MAIL;
 use crate::panics::catch;
+use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::{Reason, Slot};
+use crate::slots::Slot;
 use crate::task::{End, Side, TaskId};
 use crate::timers::NEVER;
 use std::mem;

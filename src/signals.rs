@@ -1,9 +1,9 @@
 //! Signals that a task receives instead of having their usual effect.
 
 use crate::descriptor::Descriptor;
+use crate::future::Source;
 use crate::handle::Handle;
 use crate::sys;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -32,19 +32,6 @@ impl Signal {
         [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2, Signal::FileSize];
 }
 
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Signal::Hangup => "SIGHUP",
-            Signal::Interrupt => "SIGINT",
-            Signal::Terminate => "SIGTERM",
-            Signal::User1 => "SIGUSR1",
-            Signal::User2 => "SIGUSR2",
-            Signal::FileSize => "SIGXFSZ",
-        })
-    }
-}
-
 /// Signals that do not have their usual effect any more, and can be received instead: wait for
 /// [`Wait::Recv`](crate::Wait::Recv) on this descriptor, then [`receive`](Signals::receive).
 ///
@@ -63,10 +50,6 @@ impl Signals {
         Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
     }
 
-    pub(crate) fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
     /// The next signal that has arrived; `None` if there is none (any more). Several of the same kind may count as one.
     ///
     /// # Errors
@@ -77,6 +60,12 @@ impl Signals {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Source for Signals {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::context::Context;
 use crate::panics::said;
+use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::{Aside, Reason, Slot};
+use crate::slots::{Aside, Slot};
 use crate::state::Core;
 use crate::task::{Task, TaskId};
 use crate::timers::NEVER;
@@ -26,8 +27,6 @@ pub struct TaskInfo {
     /// Which task spawned it. Of a hand-written one this is known only if it did so by its [`Context`], not by a
     /// [`Handle`](crate::Handle).
     pub spawned_by: Option<TaskId>,
-    /// Whether it is a service.
-    pub is_service: bool,
 }
 
 impl Core {
@@ -59,7 +58,6 @@ impl Core {
             },
             resumes: slot.resumes,
             spawned_by: self.slots.aside(id).and_then(|aside| aside.spawned_by),
-            is_service: slot.is_service,
         }
     }
 

@@ -3,7 +3,7 @@
 #[path = "common/limited.rs"]
 mod limited;
 
-use fdtask::future::{self, draining, race, readable, readable_fd, sleep, task};
+use fdtask::future::{self, draining, race, readable, readable_fd, sleep, task, writable};
 use fdtask::{Descriptor, Scheduler, Wait, task_fn};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use limited::within_limit;
@@ -59,16 +59,18 @@ fn a_wait_until_a_drain_is_ready_before_it_and_none_from_then_on() {
         scheduler.spawn(task(async move {
             let note = |what: Option<_>| seen.borrow_mut().push(if what.is_some() { "ready" } else { "drain" });
             note(readable(&socket).until_drain().await.transpose()?);
+            note(writable(&socket).until_drain().await.transpose()?);
             handle.drain(Instant::now() + LONG);
             // It could be received from, but it is too late.
             note(readable(&socket).until_drain().await.transpose()?);
             note(readable(&socket).until_drain().await.transpose()?);
+            note(writable(&socket).until_drain().await.transpose()?);
             // Whoever does not say so waits on through a drain.
             note(Some(readable(&socket).await?));
             Ok(())
         }));
         run_soon(&mut scheduler);
-        assert_eq!(*trace.borrow(), ["ready", "drain", "drain", "ready"]);
+        assert_eq!(*trace.borrow(), ["ready", "ready", "drain", "drain", "drain", "ready"]);
     });
 }
 

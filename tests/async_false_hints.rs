@@ -126,7 +126,7 @@ impl World {
     fn tell_for(&mut self, turns: usize) {
         self.script.now(Happening::Ready(self.fd, self.side));
         self.turns(turns);
-        self.script.now(Happening::Drained(self.fd, self.side));
+        self.script.now(Happening::NotReady(self.fd, self.side));
         self.turns(2);
     }
 

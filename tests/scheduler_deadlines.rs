@@ -71,7 +71,7 @@ fn a_wait_that_fires_in_time_is_not_timed_out_and_its_deadline_is_gone() {
     });
     world.script.after(ms(9), Happening::Ready(3, Side::Recv));
     world.turns(1);
-    world.script.now(Happening::Drained(3, Side::Recv));
+    world.script.now(Happening::NotReady(3, Side::Recv));
     world.turn_awake();
     // The second wait has no deadline: nothing resumes it at 10 ms, nor ever until it fires.
     world.script.after(ms(1_000), Happening::Ready(3, Side::Recv));
@@ -140,7 +140,7 @@ fn a_deadline_that_moves_with_every_message_is_as_late_as_the_last_one_said() {
         if cx.timed_out() {
             return Ok(Wait::Done);
         }
-        script.now(Happening::Drained(3, Side::Recv));
+        script.now(Happening::NotReady(3, Side::Recv));
         cx.or(Wait::Until(cx.now() + ms(100)));
         Ok(Wait::Recv(3))
     });
@@ -166,7 +166,7 @@ fn a_deadline_that_moves_forward_is_kept() {
     }
     for _ in 0..3 {
         world.turns(1);
-        world.script.now(Happening::Drained(3, Side::Recv));
+        world.script.now(Happening::NotReady(3, Side::Recv));
     }
     world.run();
     assert_eq!(world.script.elapsed(), ms(8), "the last one said was 1 ms after 7 ms");
@@ -194,7 +194,7 @@ fn an_instant_used_twice_resumes_twice_only_if_it_is_waited_for_twice() {
     });
     world.script.after(ms(1), Happening::Ready(3, Side::Recv));
     world.turns(1);
-    world.script.now(Happening::Drained(3, Side::Recv));
+    world.script.now(Happening::NotReady(3, Side::Recv));
     world.settle();
     assert_eq!(
         world.trace.take(),

@@ -60,7 +60,7 @@ fn a_task_that_says_no_to_a_drain_stays_in_its_wait_until_the_deadline_ends_it()
     world.script.after(ms(20), Happening::Signal);
     let script = world.script.clone();
     world.spawn("drains the descriptor", move |cx, n| {
-        script.now(Happening::Drained(3, Side::Recv));
+        script.now(Happening::NotReady(3, Side::Recv));
         Ok(if n > 0 { Wait::Done } else { Wait::Until(cx.now() + ms(20)) })
     });
     world.run();

@@ -260,7 +260,7 @@ fn a_panic_leaves_the_lent_memory_and_the_waits_of_others_as_they_are() {
         world.turns(1);
         world.script.now(Happening::Ready(4, Side::Recv));
         world.turns(2);
-        world.script.now(Happening::Drained(4, Side::Recv));
+        world.script.now(Happening::NotReady(4, Side::Recv));
     }
     let panics = world.trace.take().into_iter().filter(|line| line.contains("panicked")).count();
     assert_eq!(panics, 100);

@@ -91,7 +91,7 @@ impl World {
         self.asked.take();
         self.script.now(Happening::Ready(fd, side));
         self.scheduler.turn();
-        self.script.now(Happening::Drained(fd, side));
+        self.script.now(Happening::NotReady(fd, side));
         self.scheduler.turn();
         self.asked.take()
     }

@@ -183,7 +183,7 @@ fn services_do_not_keep_a_run_going() {
     let service = |world: &World, name, fd| {
         let script = world.script.clone();
         Scripted::new(name, &world.trace, move |_, _| {
-            script.now(Happening::Drained(fd, Side::Recv));
+            script.now(Happening::NotReady(fd, Side::Recv));
             Ok(Wait::Recv(fd))
         })
     };
@@ -278,7 +278,7 @@ fn stop_loses_no_wake_of_a_descriptor_that_has_fired() {
     let stopped = world.trace.take();
     // They fired once each and are resumed once each, before the stop or after it.
     for fd in 2..=5 {
-        world.script.now(Happening::Drained(fd, Side::Recv));
+        world.script.now(Happening::NotReady(fd, Side::Recv));
     }
     world.run();
     let mut resumes: Vec<String> =

@@ -129,7 +129,7 @@ fn spurious_readiness_is_a_reason_to_wait_again() {
     world.turns(1);
     world.script.now(Happening::Ready(7, Side::Recv));
     world.turns(99);
-    world.script.now(Happening::Drained(7, Side::Recv));
+    world.script.now(Happening::NotReady(7, Side::Recv));
     world.settle();
     assert_eq!(world.table(), ["task: recv fd 7"]);
     world.fire(7, Side::Recv);
@@ -330,8 +330,8 @@ fn what_fired_and_is_not_waited_for_again_is_not_watched_whatever_the_others_do(
     }
     world.turns(2);
     assert_eq!(world.script.watched(), [(3, Side::Recv), (3, Side::Send)]);
-    world.script.now(Happening::Drained(3, Side::Recv));
-    world.script.now(Happening::Drained(3, Side::Send));
+    world.script.now(Happening::NotReady(3, Side::Recv));
+    world.script.now(Happening::NotReady(3, Side::Send));
     world.settle();
     assert_eq!(world.script.watched(), [(3, Side::Recv), (3, Side::Send)]);
 }

@@ -6,7 +6,7 @@ mod futures;
 mod limited;
 mod scripted;
 
-use fdtask::future::{self, FutureTask, Readable, next_turn, race, readable, readable_fd, sleep, timeout};
+use fdtask::future::{self, FutureTask, Readiness, next_turn, race, readable, readable_fd, sleep, timeout};
 use fdtask::poller::Happening;
 use fdtask::{Context, Descriptor, Scheduler, Side, Task, Wait};
 use futures::{LONG, pair, run};
@@ -154,7 +154,7 @@ fn a_future_that_another_task_drops_withdraws_its_wait_whether_or_not_it_is_the_
             let mut scheduler = Scheduler::new();
             let (handle, (near, mut far), (silent, _silent)) = (scheduler.handle(), pair(&scheduler), pair(&scheduler));
             // The future is polled by one task, and dropped by another.
-            let shared: Rc<RefCell<Option<Readable<'_>>>> = Rc::default();
+            let shared: Rc<RefCell<Option<Readiness<'_>>>> = Rc::default();
             let near: &'static Descriptor = Box::leak(Box::new(near));
             shared.replace(Some(readable(near)));
             let (polled, waits) = (Rc::clone(&shared), handle.clone());
@@ -190,7 +190,7 @@ fn a_future_that_another_task_drops_withdraws_its_wait_whether_or_not_it_is_the_
 }
 
 /// Polls a future, and then drops what that waits with.
-struct GivesUp<F>(FutureTask<F>, Rc<RefCell<Option<Readable<'static>>>>);
+struct GivesUp<F>(FutureTask<F>, Rc<RefCell<Option<Readiness<'static>>>>);
 
 impl<F: Future<Output = io::Result<()>> + 'static> Task for GivesUp<F> {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {

@@ -4,7 +4,7 @@ use super::list::Want;
 use super::request::Request;
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::Mailbox;
-use crate::slots::Reason;
+use crate::reason::Reason;
 use crate::task::{Wait, WaitError};
 use std::io;
 use std::mem::ManuallyDrop;

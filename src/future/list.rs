@@ -1,7 +1,7 @@
 //! The list of the waits of one task: all but its one wait for a descriptor.
 
 use crate::panics::wake;
-use crate::slots::Reason;
+use crate::reason::Reason;
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::{Cell, RefCell};
 use std::task::Waker;

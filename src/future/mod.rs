@@ -35,7 +35,7 @@
 //!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`], [`next_signal`]. Each of these fails
 //!   with a [`WaitError`] if another task waits for the same side of the same descriptor.
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
-//!   [`Readable::until_drain`].
+//!   [`Readiness::until_drain`].
 //! - The first of two: [`race()`].
 //! - Other tasks: [`JoinHandle`], [`Notify`](crate::Notify), [`channel`](crate::channel).
 //! - Another thread: [`blocking`], [`promise()`].
@@ -69,11 +69,11 @@ pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
 pub use race::race;
 pub use socket::{
-    Incoming, Readable, ReadableUntilDrain, Source, Writable, connect, next_signal, readable, readable_fd, writable,
+    Incoming, Readiness, ReadinessUntilDrain, Source, connect, next_signal, readable, readable_fd, writable,
     writable_fd,
 };
 pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
-pub use time::{Draining, NextTurn, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
+pub use time::{Draining, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 
 use crate::context::Context;

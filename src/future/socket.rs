@@ -6,8 +6,8 @@ use super::time::sleep;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
 use crate::net::{Futile, Listener, Pauses, Refusal, Stream, accept_one_more};
+use crate::reason::Reason;
 use crate::signals::{Signal, Signals};
-use crate::slots::Reason;
 use crate::task::Side;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -36,23 +36,10 @@ impl Source for Descriptor {
     }
 }
 
-impl Source for Stream {
-    #[inline]
-    fn descriptor(&self) -> &Descriptor {
-        Stream::descriptor(self)
-    }
-}
-
 impl<S: Source + ?Sized> Source for Rc<S> {
     #[inline]
     fn descriptor(&self) -> &Descriptor {
         (**self).descriptor()
-    }
-}
-
-impl Source for Signals {
-    fn descriptor(&self) -> &Descriptor {
-        Signals::descriptor(self)
     }
 }
 
@@ -80,8 +67,8 @@ impl Source for Signals {
 /// # io::Result::Ok(())
 /// ```
 #[inline]
-pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
-    Readable(ready(source.descriptor(), Side::Recv))
+pub fn readable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
+    Readiness::new(source.descriptor(), Side::Recv)
 }
 
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
@@ -102,20 +89,15 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readable<'_> {
 /// # io::Result::Ok(())
 /// ```
 #[inline]
-pub fn writable<S: Source + ?Sized>(source: &S) -> Writable<'_> {
-    Writable(ready(source.descriptor(), Side::Send))
+pub fn writable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
+    Readiness::new(source.descriptor(), Side::Send)
 }
 
-/// Waits until something can be received from this descriptor. Made by [`readable`].
+/// Waits until one side of a descriptor is ready. Made by [`readable`] and [`writable`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Readable<'a>(DescriptorWait<'a>);
+pub struct Readiness<'a>(DescriptorWait<'a>);
 
-#[inline]
-fn ready(descriptor: &Descriptor, side: Side) -> DescriptorWait<'_> {
-    DescriptorWait::new(descriptor.mailbox(), Reason::ready(side, descriptor.as_raw_fd()))
-}
-
-impl Future for Readable<'_> {
+impl Future for Readiness<'_> {
     type Output = io::Result<()>;
 
     #[inline]
@@ -124,7 +106,12 @@ impl Future for Readable<'_> {
     }
 }
 
-impl<'a> Readable<'a> {
+impl<'a> Readiness<'a> {
+    #[inline]
+    fn new(descriptor: &'a Descriptor, side: Side) -> Readiness<'a> {
+        Readiness(DescriptorWait::new(descriptor.mailbox(), Reason::ready(side, descriptor.as_raw_fd())))
+    }
+
     /// The same, but only until a drain begins (see [`Handle::drain`]), and not at all if one has begun: `None`.
     ///
     /// ```
@@ -149,16 +136,16 @@ impl<'a> Readable<'a> {
     /// }
     /// ```
     #[inline]
-    pub fn until_drain(self) -> ReadableUntilDrain<'a> {
-        ReadableUntilDrain(self)
+    pub fn until_drain(self) -> ReadinessUntilDrain<'a> {
+        ReadinessUntilDrain(self)
     }
 }
 
-/// Waits until something can be received from this descriptor, or a drain begins. Made by [`Readable::until_drain`].
+/// Waits until one side of a descriptor is ready, or a drain begins. Made by [`Readiness::until_drain`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct ReadableUntilDrain<'a>(Readable<'a>);
+pub struct ReadinessUntilDrain<'a>(Readiness<'a>);
 
-impl Future for ReadableUntilDrain<'_> {
+impl Future for ReadinessUntilDrain<'_> {
     type Output = Option<io::Result<()>>;
 
     #[inline]
@@ -172,19 +159,6 @@ impl Future for ReadableUntilDrain<'_> {
             return Poll::Ready(None);
         }
         ready.ask(cx, Want::UntilDrain).map(Some)
-    }
-}
-
-/// Waits until something can be sent to this descriptor. Made by [`writable`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Writable<'a>(DescriptorWait<'a>);
-
-impl Future for Writable<'_> {
-    type Output = io::Result<()>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().0.poll(cx, Want::Wait)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a protocol does with a stream, awaited: receive, send, copy, and close without a reset.
 
-use super::socket::{readable, writable};
+use super::socket::{Source, readable, writable};
 use super::time::timeout;
 use crate::net::{Futile, Stream, try_again};
 use std::io;

@@ -139,26 +139,16 @@ impl From<TimedOut> for io::Error {
 /// }
 /// scheduler.run();
 /// ```
-pub fn next_turn() -> NextTurn {
-    NextTurn { has_waited: false }
-}
-
-/// Waits for the next turn. Made by [`next_turn`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct NextTurn {
-    has_waited: bool,
-}
-
-impl Future for NextTurn {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.has_waited, true) {
+pub async fn next_turn() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
+    })
+    .await;
 }
 
 /// Waits until a drain begins (see [`Handle::drain`]): finish what was begun, and begin nothing new.

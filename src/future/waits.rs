@@ -11,7 +11,7 @@
 
 use super::list::Waits;
 use crate::context::Context;
-use crate::slots::{Kind, Reason};
+use crate::reason::{Kind, Reason};
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::Cell;
 use std::ptr;

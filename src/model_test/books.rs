@@ -3,8 +3,8 @@
 
 use super::ledger::{Ledger, Record};
 use crate::poller::{Patience, Poller, Sim, Waiters};
+use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::Reason;
 use crate::state::Core;
 use crate::task::{Side, TaskId};
 use crate::timers::NEVER;

@@ -96,7 +96,7 @@ impl Ledger {
         let raw = RAW_FDS.start + self.below(RAW_FDS.len()) as RawFd;
         self.script.now(match self.below(12) {
             0..=4 => Happening::Ready(self.any_fd(), self.any_side()),
-            5..=8 => Happening::Drained(self.any_fd(), self.any_side()),
+            5..=8 => Happening::NotReady(self.any_fd(), self.any_side()),
             9 if self.one_in(3) => Happening::HungUp(self.any_fd()),
             10 if self.one_in(2) => Happening::Closed(raw),
             9..=10 => Happening::Reused(raw),

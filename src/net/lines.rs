@@ -1,7 +1,7 @@
 //! A stream, line by line.
 
 use super::{Futile, Stream, try_again};
-use crate::future::{next_turn, readable, recv_exact};
+use crate::future::{Source, next_turn, readable, recv_exact};
 use std::io;
 
 /// How much is received at a time.

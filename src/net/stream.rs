@@ -1,6 +1,7 @@
 //! A connected socket.
 
 use crate::descriptor::Descriptor;
+use crate::future::Source;
 use crate::handle::Handle;
 use crate::sys;
 use std::io;
@@ -63,11 +64,6 @@ impl Stream {
         Stream(scheduler.adopt(socket))
     }
 
-    #[inline]
-    pub(crate) fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
     /// Starts to connect to `address`. Wait for [`Wait::Send`](crate::Wait::Send) on the stream, preferably with a
     /// deadline, then ask [`connected`](Stream::connected).
     ///
@@ -125,6 +121,13 @@ impl Stream {
     /// queue, which is megabytes long, is free. Look at it before a peer is let go for taking nothing.
     pub fn send_queue_bytes(&self) -> usize {
         sys::send_queue_bytes(self.as_fd())
+    }
+}
+
+impl Source for Stream {
+    #[inline]
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
     }
 }
 

@@ -45,10 +45,10 @@ struct State {
 /// Something that happens to a descriptor number in a [`SimScript`].
 #[derive(Clone, Copy, Debug)]
 pub enum Happening {
-    /// A side becomes ready, and stays so until it is drained.
+    /// A side becomes ready, and stays so until it is said not to be.
     Ready(RawFd, Side),
     /// A side is not ready any more.
-    Drained(RawFd, Side),
+    NotReady(RawFd, Side),
     /// The peer is gone: whoever waits for either side is resumed.
     HungUp(RawFd),
     /// The number is closed, behind the scheduler's back.
@@ -142,7 +142,7 @@ impl State {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Ready(fd, side) => drop(self.ready.insert((fd, side))),
-            Happening::Drained(fd, side) => drop(self.ready.remove(&(fd, side))),
+            Happening::NotReady(fd, side) => drop(self.ready.remove(&(fd, side))),
             Happening::HungUp(fd) => drop(self.hung_up.insert(fd)),
             Happening::Closed(fd) => {
                 self.hung_up.remove(&fd);

@@ -82,10 +82,10 @@ impl Output {
     /// a time; another program may. Should one sleep because of that, the others do not wait for it: to them there is no room.
     fn write_if_room(&self, bytes: &[u8]) -> io::Result<usize> {
         // The terminal is the process's, by whichever descriptor it is written to, so it is here that its threads meet.
-        static TURN: Mutex<()> = Mutex::new(());
-        let _turn = match TURN.try_lock() {
+        static WRITER: Mutex<()> = Mutex::new(());
+        let _writer = match WRITER.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            turn => turn,
+            writer => writer,
         };
         let mut entry = [poll_entry(self.as_raw_fd(), POLLOUT)];
         if poll(&mut entry, 0)? == 0 {

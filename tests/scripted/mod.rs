@@ -129,7 +129,7 @@ impl World {
     pub fn fire(&mut self, fd: RawFd, side: Side) {
         self.script.now(Happening::Ready(fd, side));
         self.scheduler.turn();
-        self.script.now(Happening::Drained(fd, side));
+        self.script.now(Happening::NotReady(fd, side));
         self.settle();
     }
 
