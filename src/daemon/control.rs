@@ -94,6 +94,9 @@ impl Control {
         self.has_explained = true;
         // Whole seconds, rounded up.
         let left = (begin + self.drain_timeout + Duration::from_secs(1)).saturating_duration_since(cx.now()).as_secs();
+        if left == 0 {
+            return;
+        }
         self.diagnostics.line(&format!(
             "fdtask: waiting for clients to hang up, {left} s at most; SIGUSR1 lists them, another signal to end cuts them off"
         ));
