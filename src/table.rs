@@ -6,10 +6,14 @@ use crate::reason::Reason;
 use crate::scheduler::Scheduler;
 use crate::slots::{Aside, Slot};
 use crate::state::Core;
+use crate::sys;
 use crate::task::{Task, TaskId};
 use crate::timers::NEVER;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
+
+/// More memory than it takes to tell of a task, and to show that in a [`TaskTable`], while lists and texts grow.
+const INFO_BYTES: usize = 1024;
 
 /// One live task, as it was when the snapshot was made.
 #[derive(Clone, Debug)]
@@ -32,6 +36,10 @@ pub struct TaskInfo {
 impl Core {
     /// The live tasks, in the order in which they were spawned.
     fn tasks(&self) -> Vec<TaskInfo> {
+        // Who has no memory left may ask for this to learn why, and Rust would end the program.
+        if sys::ensure_memory(self.slots.len() * INFO_BYTES).is_err() {
+            return Vec::new();
+        }
         let mut ids = self.slots.ids();
         ids.sort_unstable_by_key(|id| id.serial());
         ids.into_iter().filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect()
@@ -89,14 +97,16 @@ impl Core {
 }
 
 impl Scheduler {
-    /// The live tasks, in the order in which they were spawned.
+    /// The live tasks, in the order in which they were spawned. None of them, if the memory that is left is too little to tell of
+    /// all.
     pub fn tasks(&self) -> Vec<TaskInfo> {
         self.core.tasks()
     }
 }
 
 impl Context<'_> {
-    /// The live tasks, in the order in which they were spawned. The one that asks is in there as `(this task)`.
+    /// The live tasks, in the order in which they were spawned. The one that asks is in there as `(this task)`. None of them, if the
+    /// memory that is left is too little to tell of all.
     pub fn tasks(&self) -> Vec<TaskInfo> {
         self.core.tasks()
     }

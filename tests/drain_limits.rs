@@ -75,6 +75,17 @@ fn a_drain_that_takes_long_is_explained_once_and_one_that_does_not_is_no_news() 
     }
 }
 
+#[test]
+fn nobody_is_told_to_wait_for_a_drain_whose_time_is_over() {
+    // As long as it takes until a drain is explained.
+    let mut server = Server::start(&["--drain-timeout", "1"]);
+    let clients = served(server.address(), 3);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+    assert_eq!(server.stderr.all(), [""; 0]);
+    drop(clients);
+}
+
 /// Sends the signal, and expects exit 0. Returns how long that took.
 #[track_caller]
 fn ended_by(server: &mut Server, signal: Signal) -> Duration {

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, Echo, LIMIT, Server, assert_idle, eventually, need_descriptors, over_echoes, words};
+use common::{Client, Echo, LIMIT, Server, Signal, assert_idle, eventually, need_descriptors, over_echoes, words};
 use faults::{Heard, heard, listening_address, served};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -107,6 +107,27 @@ fn out_of_memory_lines_of_a_log_that_nobody_reads_are_dropped() {
         Client::connect(address).ask(b"Log me");
     }
     first.ask(b"Still here");
+}
+
+#[test]
+fn out_of_memory_who_asks_for_the_task_table_is_told_so_and_nobody_is_cut_off() {
+    // The memory for their table is more than what an allocator may have kept.
+    const CLIENTS: usize = 2_000;
+    need_descriptors(CLIENTS as u64 + 100);
+    for workers in ["1", "2"] {
+        let server = Server::start(&["--workers", workers]);
+        let mut clients = served(server.address(), CLIENTS);
+        limit_memory(&server, Some(size_bytes(&server)));
+        let told = |line: &str| line == "(no memory is left for the task table)";
+        server.signal(Signal::USR1);
+        eventually("it says that there is no table", LIMIT, || server.stderr.count(told) > 0);
+        for client in &mut clients {
+            client.ask(b"Still here");
+        }
+        limit_memory(&server, None);
+        server.signal(Signal::USR1);
+        eventually("the table comes", LIMIT, || server.stderr.count(|line| line.contains("  echo ")) == CLIENTS);
+    }
 }
 
 #[test]

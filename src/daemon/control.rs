@@ -20,6 +20,12 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How soon a service manager that had no time is told again.
 const MANAGER_RETRY: Duration = Duration::from_millis(200);
 
+/// What is shown instead of a task table that there is no memory for.
+const NO_MEMORY: &str = "(no memory is left for the task table)\n";
+
+/// More than the heading of a worker's table takes, or what is said of one that is missing.
+const HEADING_BYTES: usize = 64;
+
 /// Waits for signals, and does what they stand for.
 pub struct Control {
     pub signals: Signals,
@@ -52,6 +58,14 @@ pub fn signals(scheduler: &Handle) -> io::Result<Signals> {
     Signals::new(scheduler, &[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::FileSize])
 }
 
+/// The task table of one worker.
+fn table(cx: &Context<'_>) -> String {
+    match &cx.tasks()[..] {
+        [] => NO_MEMORY.to_owned(),
+        tasks => TaskTable(tasks).to_string(),
+    }
+}
+
 impl Control {
     fn drain(&mut self, cx: &mut Context<'_>) {
         self.told_to_end = Some(cx.now());
@@ -80,6 +94,9 @@ impl Control {
         self.has_explained = true;
         // Whole seconds, rounded up.
         let left = (begin + self.drain_timeout + Duration::from_secs(1)).saturating_duration_since(cx.now()).as_secs();
+        if left == 0 {
+            return;
+        }
         self.diagnostics.line(&format!(
             "fdtask: waiting for clients to hang up, {left} s at most; SIGUSR1 lists them, another signal to end cuts them off"
         ));
@@ -89,13 +106,14 @@ impl Control {
     fn collect_tables(&mut self, cx: &Context<'_>) -> io::Result<()> {
         let others = self.fleet.others();
         let mut parts = vec![None; others.len() + 1];
-        parts[0] = Some(TaskTable(&cx.tasks()).to_string());
+        parts[0] = Some(table(cx));
         let parts = Arc::new(Mutex::new(parts));
         for (index, other) in others.iter().enumerate() {
             let (home, control, parts) = (cx.remote()?, cx.id(), Arc::clone(&parts));
             other.call(move |cx| {
-                let table = TaskTable(&cx.tasks()).to_string();
-                lock(&parts)[index + 1] = Some(table);
+                // One at a time: each looks first whether there is memory for it.
+                let mut parts = lock(&parts);
+                parts[index + 1] = Some(table(cx));
                 home.wake(control);
             });
         }
@@ -106,19 +124,24 @@ impl Control {
     /// Shows the tables, when all are there or no more time is left.
     fn show_tables(&mut self, cx: &mut Context<'_>) {
         let Some(tables) = self.tables.take() else { return };
-        let parts = lock(&tables.parts).clone();
+        let parts = lock(&tables.parts);
         if parts.contains(&None) && cx.now() < tables.by {
             cx.or(Wait::Until(tables.by));
+            drop(parts);
             self.tables = Some(tables);
             return;
         }
         let mut text = String::new();
         let count = parts.len();
-        for (index, part) in parts.into_iter().enumerate() {
+        let bytes = parts.iter().map(|part| HEADING_BYTES + part.as_ref().map_or(0, String::len)).sum();
+        if text.try_reserve(bytes).is_err() {
+            return self.diagnostics.line(NO_MEMORY);
+        }
+        for (index, part) in parts.iter().enumerate() {
             if count > 1 {
                 let _ = writeln!(text, "Worker {} of {count}", index + 1);
             }
-            text.push_str(&part.unwrap_or_else(|| "(busy, or has ended)\n".to_owned()));
+            text.push_str(part.as_deref().unwrap_or("(busy, or has ended)\n"));
         }
         self.diagnostics.line(text.trim_end());
     }
