@@ -146,7 +146,6 @@ fn what_is_passed_to_another_process_is_left_alone() {
         "export LISTEN_FDS=1 LISTEN_PID=me",
         "export LISTEN_FDS=1; unset LISTEN_PID",
         "export LISTEN_FDS=0 LISTEN_PID=$$",
-        "export LISTEN_FDS=-1 LISTEN_PID=$$",
         "unset LISTEN_FDS; export LISTEN_PID=$$",
     ];
     for variables in elsewhere {
@@ -180,6 +179,15 @@ fn a_passed_descriptor_that_is_no_listener_is_one_clear_line_and_exit_1() {
     expect_refusal("fewer than announced", Server::builder().after(two_of_one).stderr(share(&listening)).spawn());
     let none = "exec 3<&-; export LISTEN_FDS=1 LISTEN_PID=$$";
     expect_refusal("none at all", Server::builder().after(none).spawn());
+}
+
+#[test]
+fn a_number_of_passed_descriptors_that_is_none_is_one_clear_line_and_exit_1() {
+    for count in ["-1", "4294967295", "abc", ""] {
+        let (listener, _) = listener();
+        let after = format!("exec 3<&2 2>&1; export LISTEN_FDS={count} LISTEN_PID=$$");
+        expect_refusal(count, Server::builder().after(&after).stderr(share(&listener)).spawn());
+    }
 }
 
 fn unix_listener() -> OwnedFd {

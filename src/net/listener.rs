@@ -62,7 +62,8 @@ impl Listener {
     /// descriptors that are not closed on exec. When it is said again, those that it has returned are passed over.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open (any more), or not a listening TCP socket.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if one of them is not open (any more), or not a listening TCP socket, or if
+    /// `LISTEN_FDS` does not say how many there are.
     pub fn passed() -> io::Result<Vec<Listener>> {
         let mut listeners = Vec::new();
         for fd in sys::take_passed_listeners()? {

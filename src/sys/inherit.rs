@@ -13,12 +13,13 @@ const FIRST_PASSED: RawFd = 3;
 /// already was not passed, or has been taken before, and is left alone. (The variables stay: to remove them is safe only while
 /// there is no other thread. A child has another number than `LISTEN_PID`.)
 pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
-    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let (pid, count) = (number("LISTEN_PID"), number("LISTEN_FDS"));
-    if pid != Some(std::process::id()) {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<RawFd>().ok());
+    if number("LISTEN_PID") != RawFd::try_from(std::process::id()).ok() || env::var_os("LISTEN_FDS").is_none() {
         return Ok(Vec::new());
     }
-    let count = RawFd::try_from(count.unwrap_or(0)).unwrap_or(0);
+    // To listen elsewhere, as if nothing had been passed, is not what the service manager wants.
+    let count = number("LISTEN_FDS").filter(|count| *count >= 0);
+    let count = count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "LISTEN_FDS is not a number"))?;
     let mut listeners = Vec::new();
     for fd in FIRST_PASSED..FIRST_PASSED.saturating_add(count) {
         listeners.extend(take_passed_listener(fd)?);
