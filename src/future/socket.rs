@@ -164,6 +164,9 @@ impl Future for ReadinessUntilDrain<'_> {
 
 /// [`readable`] for a descriptor that the scheduler does not own, by its number: standard input, say.
 ///
+/// Keep it open meanwhile. If it is closed, and a descriptor of the same number is adopted while the task is about to be resumed for
+/// something else that it awaits beside this, then this goes on as a wait for that one.
+///
 /// # Errors
 /// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open. An error of the kind `Other`: it
 /// is awaited by somebody who is not a task of `scheduler`.
@@ -185,7 +188,7 @@ pub async fn readable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
     ready_fd(scheduler, Side::Recv, fd).await
 }
 
-/// [`writable`] for a descriptor that the scheduler does not own, by its number.
+/// [`writable`] for a descriptor that the scheduler does not own, by its number. Keep it open meanwhile: see [`readable_fd`].
 ///
 /// # Errors
 /// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open. An error of the kind `Other`: it
