@@ -21,7 +21,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 const MANAGER_RETRY: Duration = Duration::from_millis(200);
 
 /// What is shown instead of a task table that there is no memory for.
-const NO_MEMORY: &str = "(no memory is left for the task table)\n";
+const NO_MEMORY: &str = "(no memory is left for the task table)";
 
 /// More than the heading of a worker's table takes, or what is said of one that is missing.
 const HEADING_BYTES: usize = 64;
@@ -61,7 +61,7 @@ pub fn signals(scheduler: &Handle) -> io::Result<Signals> {
 /// The task table of one worker.
 fn table(cx: &Context<'_>) -> String {
     match &cx.tasks()[..] {
-        [] => NO_MEMORY.to_owned(),
+        [] => format!("{NO_MEMORY}\n"),
         tasks => TaskTable(tasks).to_string(),
     }
 }

@@ -19,7 +19,8 @@ pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {
     }
     // To listen elsewhere, as if nothing had been passed, is not what the service manager wants.
     let count = number("LISTEN_FDS").filter(|count| *count >= 0);
-    let count = count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "LISTEN_FDS is not a number"))?;
+    let count =
+        count.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "LISTEN_FDS is no number of descriptors"))?;
     let mut listeners = Vec::new();
     for fd in FIRST_PASSED..FIRST_PASSED.saturating_add(count) {
         listeners.extend(take_passed_listener(fd)?);
