@@ -8,7 +8,7 @@
 //!
 //! The library knows nothing of datagrams, and need not: whatever has a descriptor can be waited for. One socket serves all
 //! clients, so there is one task, which receives one datagram per resume. In an `async fn` the same wait is
-//! `fdtask::future::readable_fd(&handle, socket.as_raw_fd()).await?`.
+//! `fdtask::future::readable_fd(&handle, &socket).await?`.
 //!
 //! What would be an error of one client must not concern the others, so an answer that cannot be sent is dropped, as the
 //! network may do with any datagram at any time. What begins with `GOT:` is not answered: it is the answer of another echo,

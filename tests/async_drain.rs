@@ -2,11 +2,14 @@
 
 #[path = "common/limited.rs"]
 mod limited;
+#[path = "common/promised.rs"]
+mod promised;
 
 use fdtask::future::{self, draining, race, readable, readable_fd, sleep, task, writable};
 use fdtask::{Descriptor, Scheduler, Wait, task_fn};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use limited::within_limit;
+use promised::promised;
 use std::cell::RefCell;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -199,7 +202,8 @@ fn a_task_that_hears_of_a_drain_and_of_an_error_at_once_hears_of_both() {
         scheduler.spawn(task(async move {
             let mut waits: FuturesUnordered<Pin<Box<dyn Future<Output = &str>>>> = FuturesUnordered::new();
             let (socket, drain) = (handle.clone(), handle);
-            waits.push(Box::pin(async move { readable_fd(&socket, fd).await.map_or("closed", |()| "ready") }));
+            waits
+                .push(Box::pin(async move { readable_fd(&socket, promised(fd)).await.map_or("closed", |()| "ready") }));
             waits.push(Box::pin(async move {
                 draining(&drain).await;
                 "drain"

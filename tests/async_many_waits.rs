@@ -1,11 +1,15 @@
 //! The waits of a task that waits for several things at once: an error is for whom it concerns, the waker that was given last
 //! is the one that counts, and a wait goes with its future. The numbers are scripted, and no time passes but virtual time.
 
+#[path = "common/promised.rs"]
+mod promised;
+
 use fdtask::future::{draining, next_turn, readable_fd, sleep, task, writable_fd};
 use fdtask::poller::{Happening, Sim, SimScript};
 use fdtask::{Scheduler, Side, Wait, WaitError, task_fn};
 use futures_util::future::join3;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use promised::promised;
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io;
@@ -43,7 +47,7 @@ fn waits_for(scheduler: &mut Scheduler, fds: [RawFd; 3], by_join: bool) -> Outco
     scheduler.spawn(task(async move {
         let wait = |fd| {
             let (handle, seen) = (&handle, &seen);
-            async move { note(seen, fd, readable_fd(handle, fd).await) }
+            async move { note(seen, fd, readable_fd(handle, promised(fd)).await) }
         };
         if by_join {
             join3(wait(fds[0]), wait(fds[1]), wait(fds[2])).await;
@@ -172,7 +176,7 @@ fn a_number_that_the_scheduler_does_not_own_is_waited_for_until_it_can_be_sent_t
     let (handle, is_ready) = (scheduler.handle(), Rc::new(Cell::new(false)));
     let ready = Rc::clone(&is_ready);
     scheduler.spawn(task(async move {
-        writable_fd(&handle, 7).await?;
+        writable_fd(&handle, promised(7)).await?;
         ready.set(true);
         Ok(())
     }));

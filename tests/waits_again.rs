@@ -4,6 +4,8 @@
 mod futures;
 #[path = "common/limited.rs"]
 mod limited;
+#[path = "common/promised.rs"]
+mod promised;
 mod scripted;
 
 use fdtask::future::{self, FutureTask, Readiness, next_turn, race, readable, readable_fd, sleep, timeout};
@@ -11,6 +13,7 @@ use fdtask::poller::Happening;
 use fdtask::{Context, Descriptor, Scheduler, Side, Task, Wait};
 use futures::{LONG, pair, run};
 use limited::within_limit;
+use promised::promised;
 use scripted::{Scripted, World, ms};
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
@@ -63,10 +66,10 @@ fn a_future_that_waits_again_for_a_number_that_was_closed_has_its_deadline() {
             Ok(())
         }));
         let ended = run(&mut scheduler, async move {
-            let error = readable_fd(&handle, fd).await.expect_err("it was closed");
+            let error = readable_fd(&handle, promised(fd)).await.expect_err("it was closed");
             assert!(error.to_string().contains("closed"), "{error}");
             let _again = rustix::io::fcntl_dupfd_cloexec(&near, fd).expect("the same number");
-            timeout(&handle, ms(50), readable_fd(&handle, fd)).await
+            timeout(&handle, ms(50), readable_fd(&handle, promised(fd))).await
         });
         ended.expect_err("nothing is to be received");
     });

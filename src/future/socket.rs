@@ -12,7 +12,7 @@ use crate::task::Side;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
     message = "`{Self}` has no descriptor that a scheduler closes",
     label = "this cannot be awaited",
     note = "a socket becomes a stream by `fdtask::net::Stream::new(&handle, socket)`, any other descriptor by `handle.adopt(fd)`",
-    note = "a descriptor that stays your own is awaited by its number: `fdtask::future::readable_fd(&handle, fd)`, `writable_fd`"
+    note = "a descriptor that stays your own is awaited by `fdtask::future::readable_fd(&handle, &fd)`, `writable_fd`"
 )]
 pub trait Source {
     /// The descriptor.
@@ -162,43 +162,43 @@ impl Future for ReadinessUntilDrain<'_> {
     }
 }
 
-/// [`readable`] for a descriptor that the scheduler does not own, by its number: standard input, say.
+/// [`readable`] for a descriptor that the scheduler does not own: standard input, say.
 ///
-/// Keep it open meanwhile. If it is closed, and a descriptor of the same number is adopted while the task is about to be resumed for
-/// something else that it awaits beside this, then this goes on as a wait for that one.
+/// It is borrowed until the wait is over, and so cannot be closed meanwhile. A wait for a mere number would not notice if that
+/// were given to another file.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open. An error of the kind `Other`: it
-/// is awaited by somebody who is not a task of `scheduler`.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
+/// who is not a task of `scheduler`.
 ///
 /// ```no_run
 /// use fdtask::{Scheduler, future};
-/// use std::{io, os::fd::AsRawFd};
+/// use std::io;
 ///
 /// let mut scheduler = Scheduler::new();
 /// let handle = scheduler.handle();
 /// scheduler.spawn(future::task(async move {
-///     future::readable_fd(&handle, io::stdin().as_raw_fd()).await?;
+///     future::readable_fd(&handle, io::stdin()).await?;
 ///     println!("somebody has typed a line");
 ///     Ok(())
 /// }));
 /// scheduler.run();
 /// ```
-pub async fn readable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
-    ready_fd(scheduler, Side::Recv, fd).await
+pub async fn readable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
+    ready_fd(scheduler, Side::Recv, fd.as_fd()).await
 }
 
-/// [`writable`] for a descriptor that the scheduler does not own, by its number. Keep it open meanwhile: see [`readable_fd`].
+/// [`writable`] for a descriptor that the scheduler does not own: see [`readable_fd`].
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same, or the number is not open. An error of the kind `Other`: it
-/// is awaited by somebody who is not a task of `scheduler`.
-pub async fn writable_fd(scheduler: &Handle, fd: RawFd) -> io::Result<()> {
-    ready_fd(scheduler, Side::Send, fd).await
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
+/// who is not a task of `scheduler`.
+pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
+    ready_fd(scheduler, Side::Send, fd.as_fd()).await
 }
 
-async fn ready_fd(scheduler: &Handle, side: Side, fd: RawFd) -> io::Result<()> {
-    let mut ready = DescriptorWait::new(&scheduler.0, Reason::ready(side, fd));
+async fn ready_fd(scheduler: &Handle, side: Side, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut ready = DescriptorWait::new(&scheduler.0, Reason::ready(side, fd.as_raw_fd()));
     poll_fn(|cx| ready.poll(cx, Want::Wait)).await
 }
 
