@@ -204,8 +204,8 @@ impl Handle {
 
     /// Begins to drain: every task is told (see [`Task::drain`]), and `run` returns when all have
     /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only make the
-    /// deadline earlier. Services are told, too, and have a turn to do something about it, even if no other task is left; they
-    /// are not waited for any longer than that, and not cancelled.
+    /// deadline earlier. Whoever has been told has a turn to do something about it, even if `by` is over by then. Services are told,
+    /// too, and have that turn even if no other task is left; they are not waited for any longer than that, and not cancelled.
     pub fn drain(&self, by: Instant) {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));

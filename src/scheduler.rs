@@ -366,7 +366,8 @@ impl Scheduler {
                 self.queue_deadline(id, deadline);
             }
         }
-        if self.core.timers.drain_by() <= self.core.clock {
+        // It may have been over when the drain began. Whoever has just been told has a turn all the same.
+        if self.core.timers.drain_by() <= self.core.clock && !self.has_just_told {
             self.end_drain();
         }
     }

@@ -193,6 +193,48 @@ fn who_waits_for_a_drain_that_has_begun_does_not_wait() {
 }
 
 #[test]
+fn who_waits_for_a_drain_has_a_turn_in_it_though_its_deadline_is_over_when_it_begins() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (handle, (silent, _far)) = (scheduler.handle(), pair(&scheduler));
+        let trace = Trace::default();
+        let (service, guest, until) = (Rc::clone(&trace), Rc::clone(&trace), Rc::clone(&trace));
+        let (by_service, by_guest) = (handle.clone(), handle.clone());
+        scheduler.spawn_service(task(async move {
+            draining(&by_service).await;
+            service.borrow_mut().push("service");
+            Ok(())
+        }));
+        scheduler.spawn_service(task(async move {
+            if readable(&silent).until_drain().await.is_none() {
+                until.borrow_mut().push("until");
+            }
+            Ok(())
+        }));
+        scheduler.spawn(task(async move {
+            draining(&by_guest).await;
+            guest.borrow_mut().push("guest");
+            // It is not waited for any longer.
+            sleep(&by_guest, LONG).await;
+            Ok(())
+        }));
+        let mut turns = 0;
+        scheduler.spawn(task_fn("drainer", move |cx| {
+            turns += 1;
+            if turns < 4 {
+                return Ok(Wait::Turn);
+            }
+            cx.drain(cx.now());
+            Ok(Wait::Done)
+        }));
+        run_soon(&mut scheduler);
+        trace.borrow_mut().sort_unstable();
+        assert_eq!(*trace.borrow(), ["guest", "service", "until"]);
+        assert!(scheduler.tasks().is_empty());
+    });
+}
+
+#[test]
 fn a_task_that_hears_of_a_drain_and_of_an_error_at_once_hears_of_both() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

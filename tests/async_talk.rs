@@ -9,13 +9,16 @@ mod limited;
 use fdtask::channel::{TryRecvError, TrySendError, channel};
 use fdtask::future::{self, JoinError, readable, task};
 use fdtask::{Notify, Scheduler, Wait, task_fn};
-use futures::{LONG, is_closed, pair};
+use futures::{LONG, is_closed, pair, turns};
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -338,6 +341,28 @@ fn work_that_blocks_holds_up_nobody_and_a_panic_in_it_is_an_error() {
         }));
         scheduler.run();
         assert_eq!(*trace.borrow(), ["quick", "slow Ok(5)"]);
+    });
+}
+
+#[test]
+fn a_promise_that_is_kept_when_nobody_awaits_it_any_more_wakes_nobody() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (promise, promised) = future::promise();
+        let polls = Rc::new(Cell::new(0));
+        let count = Rc::clone(&polls);
+        scheduler.spawn(task(async move {
+            future::race(promised.map(drop), future::next_turn()).await;
+            poll_fn(|_| {
+                count.set(count.get() + 1);
+                Poll::Pending
+            })
+            .await
+        }));
+        turns(&mut scheduler);
+        promise.keep(5);
+        turns(&mut scheduler);
+        assert_eq!(polls.get(), 1);
     });
 }
 

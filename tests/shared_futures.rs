@@ -291,28 +291,30 @@ impl Task for Takes {
 #[test]
 fn a_future_that_is_handed_to_a_task_in_the_same_slot_hears_of_what_it_waits_for_there() {
     within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let ((near, mut far), (own, mut wakes)) = (pair(&scheduler), pair(&scheduler));
-        let notify = Notify::new(&scheduler.handle());
-        let notified = notify.clone();
-        let future = async move {
+        for waits_for_more in [false, true] {
+            let mut scheduler = Scheduler::new();
+            let ((near, mut far), (own, mut wakes)) = (pair(&scheduler), pair(&scheduler));
+            let notify = Notify::new(&scheduler.handle());
+            let notified = notify.clone();
+            let future = async move {
+                for _ in 0..2 {
+                    readable(&near).await?;
+                    rustix::io::read(&near, &mut [0; 8])?;
+                }
+                let notified = notified.notified().map(Ok);
+                if waits_for_more { future::race(notified, readable(&near)).await } else { notified.await }
+            };
+            scheduler.spawn(Gives(Some(task(future.boxed_local())), Some(own), 0));
             for _ in 0..2 {
-                readable(&near).await?;
-                rustix::io::read(&near, &mut [0; 8])?;
+                turns(&mut scheduler);
+                far.write_all(b"!").expect("room");
             }
-            notified.notified().await;
-            Ok(())
-        };
-        scheduler.spawn(Gives(Some(task(future.boxed_local())), Some(own), 0));
-        for _ in 0..2 {
             turns(&mut scheduler);
-            far.write_all(b"!").expect("room");
+            wakes.write_all(b"!").expect("room");
+            turns(&mut scheduler);
+            notify.notify();
+            turns(&mut scheduler);
+            assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);
         }
-        turns(&mut scheduler);
-        wakes.write_all(b"!").expect("room");
-        turns(&mut scheduler);
-        notify.notify();
-        turns(&mut scheduler);
-        assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);
     });
 }

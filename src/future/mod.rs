@@ -298,14 +298,17 @@ impl<F> Drop for FutureTask<F> {
 /// The function whose body a future is: `echo` of `program::net::echo::{{closure}}`.
 fn function_name(path: &'static str) -> &'static str {
     let path = path.trim_end_matches("::{{closure}}");
-    let mut depth = 0_usize;
+    let (mut depth, mut behind) = (0_usize, ' ');
     // Its own generic arguments are at the end; those of what it belongs to are before its name.
     let generics = path.rfind(|c| {
         match c {
             '>' => depth += 1,
             '<' => depth = depth.saturating_sub(1),
+            // What was taken for a bracket was the head of an arrow.
+            '-' if behind == '>' => depth -= 1,
             _ => {}
         }
+        behind = c;
         depth == 0
     });
     let path = if path.ends_with('>') { &path[..generics.unwrap_or(path.len())] } else { path };
@@ -322,6 +325,7 @@ mod tests {
             ("program::echo::{{closure}}", "echo"),
             ("program::net::echo<alloc::vec::Vec<u8>>::{{closure}}", "echo"),
             ("program::net::echo<(u8, program::Generic<u8>)>::{{closure}}::{{closure}}", "echo"),
+            ("program::net::echo<alloc::boxed::Box<dyn program::Handler(u8) -> u8>>::{{closure}}", "echo"),
             ("<program::Plain as program::Serve>::serve::{{closure}}", "serve"),
             ("program::Generic<T>::handle<u8>::{{closure}}", "handle"),
             ("program::Generic<alloc::string::String>::handle::{{closure}}", "handle"),

@@ -131,3 +131,11 @@ impl<T> Future for Promised<T> {
         Poll::Pending
     }
 }
+
+impl<T> Drop for Promised<T> {
+    fn drop(&mut self) {
+        let waker = self.slot.lock().unwrap_or_else(PoisonError::into_inner).waker.take();
+        // Dropping it may do anything, so the slot is not locked any more.
+        drop(waker);
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct Futures {
     pub(super) one: Cell<Mark>,
     /// The task's other waits, if it has any, …
     others: Cell<Option<Rc<Waits>>>,
-    /// … and whether it has: to look into `others` would mean to take them out.
+    /// … and whether it may have: to look into `others` would mean to take them out.
     has_others: Cell<bool>,
 }
 
@@ -109,7 +109,11 @@ impl Futures {
 
     /// [`mark_behind`](Futures::mark_behind), by its id.
     pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
-        self.mark_behind(cx)?.task()
+        let task = self.mark_behind(cx)?.task();
+        // Whoever asks will wake that task by its id. So the task is to make sure that the id is its own: a task that has been
+        // resumed for its one wait has not looked yet whether another, which was in its slot before, has begun the future.
+        self.has_others.set(true);
+        task
     }
 
     /// The task polls its future with `context`, until it [leaves](Futures::leave). Until then its waits are here. `one` is what
