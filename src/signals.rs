@@ -6,6 +6,7 @@ use crate::handle::Handle;
 use crate::sys;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::process::Command;
 
 /// A signal that a program may want to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +23,24 @@ pub enum Signal {
     User1 = libc::SIGUSR1,
     /// `SIGUSR2`: whatever the program says it is for.
     User2 = libc::SIGUSR2,
+    /// `SIGCHLD`: a child of this process has ended, or several have; [`Child::try_wait`](std::process::Child::try_wait) tells
+    /// of each whether it has.
+    Child = libc::SIGCHLD,
     /// `SIGXFSZ`: a file has reached the size that the process may give it. The write fails anyway; the signal would end the
     /// program.
     FileSize = libc::SIGXFSZ,
 }
 
 impl Signal {
-    const ALL: [Signal; 6] =
-        [Signal::Hangup, Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::User2, Signal::FileSize];
+    const ALL: [Signal; 7] = [
+        Signal::Hangup,
+        Signal::Interrupt,
+        Signal::Terminate,
+        Signal::User1,
+        Signal::User2,
+        Signal::Child,
+        Signal::FileSize,
+    ];
 }
 
 /// Signals that do not have their usual effect any more, and can be received instead: wait for
@@ -41,13 +52,46 @@ pub struct Signals(Descriptor);
 impl Signals {
     /// Receives these signals from now on, in a task of `scheduler`. Make it before the program starts its first other thread:
     /// on Linux a thread that is there already would go on taking them in the usual way. They are not given back when this is
-    /// dropped.
+    /// dropped. A program that is started from now on needs [`unblock_in`](Signals::unblock_in).
     ///
     /// # Errors
     /// What the system says: such as that no descriptor is left.
     pub fn new(scheduler: &Handle, signals: &[Signal]) -> io::Result<Signals> {
         let numbers: Vec<libc::c_int> = signals.iter().map(|signal| *signal as libc::c_int).collect();
         Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
+    }
+
+    /// Gives the signals their usual effect on the program that `command` runs. Without it that program inherits, on Linux, that
+    /// they are blocked: neither Ctrl-C nor `SIGTERM` would end it.
+    ///
+    /// ```no_run
+    /// use fdtask::{Scheduler, Signal, Signals, future};
+    /// use std::process::Command;
+    ///
+    /// let mut scheduler = Scheduler::new();
+    /// let signals = Signals::new(&scheduler.handle(), &[Signal::Child, Signal::Terminate])?;
+    /// let mut command = Command::new("make");
+    /// Signals::unblock_in(&mut command)?;
+    /// let mut child = command.spawn()?;
+    /// scheduler.spawn(future::task(async move {
+    ///     loop {
+    ///         if future::next_signal(&signals).await? == Signal::Terminate {
+    ///             child.kill()?;
+    ///         }
+    ///         if let Some(status) = child.try_wait()? {
+    ///             println!("make: {status}");
+    ///             return Ok(());
+    ///         }
+    ///     }
+    /// }));
+    /// scheduler.run();
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn unblock_in(command: &mut Command) -> io::Result<()> {
+        sys::unblock_in(command, &Signal::ALL.map(|signal| signal as libc::c_int))
     }
 
     /// The next signal that has arrived; `None` if there is none (any more). Several of the same kind may count as one.

@@ -99,6 +99,29 @@ pub trait Task {
     }
 }
 
+/// Where one type is asked for and the tasks are of several, each comes as a `Box<dyn Task>`.
+impl<T: Task + ?Sized> Task for Box<T> {
+    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        (**self).resume(cx)
+    }
+
+    fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
+        (**self).wait_failed(cx, error)
+    }
+
+    fn drain(&mut self) -> bool {
+        (**self).drain()
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        (**self).name()
+    }
+
+    fn progress(&self) -> Cow<'_, str> {
+        (**self).progress()
+    }
+}
+
 /// What a task waits for: the reason that it hands back when it can go no further.
 ///
 /// A number may only be *waited on*; whatever acts on a descriptor takes the descriptor itself. One descriptor may have

@@ -279,6 +279,31 @@ fn what_has_come_of_a_line_that_is_given_up_may_be_received_as_something_else() 
 }
 
 #[test]
+fn what_has_been_received_behind_a_line_can_be_taken_by_whoever_goes_on_without_lines() {
+    let (mut far, near) = UnixStream::pair().expect("a pair of sockets");
+    let scheduler = Scheduler::new();
+    let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    let mut lines = Lines::new(100);
+    far.write_all(b"5\nhel").expect("room");
+    assert_eq!(lines.try_recv(&stream).expect("it is there").as_deref(), Some(&b"5\n"[..]));
+    assert_eq!(lines.try_recv(&stream).expect_err("no more is there").kind(), ErrorKind::WouldBlock);
+    far.write_all(b"lo7\nwonderful\nRAW\nall the").expect("room");
+    let mut payload = [0; 5];
+    let ahead = lines.take_ahead(payload.len());
+    payload[..ahead.len()].copy_from_slice(&ahead);
+    assert_eq!(stream.recv(&mut payload[ahead.len()..]).expect("it is there"), 2);
+    assert_eq!(&payload, b"hello");
+    // Then come lines again, and what they announce.
+    assert_eq!(lines.try_recv(&stream).expect("it is there").as_deref(), Some(&b"7\n"[..]));
+    assert_eq!(lines.take_ahead(7), b"wonderf");
+    for line in ["ul\n", "RAW\n"] {
+        assert_eq!(lines.try_recv(&stream).expect("it is there").as_deref(), Some(line.as_bytes()));
+    }
+    assert_eq!(lines.take_ahead(usize::MAX), b"all the");
+    assert_eq!(lines.take_ahead(usize::MAX), b"");
+}
+
+#[test]
 fn a_line_that_is_kept_takes_no_more_memory_than_it_is_long() {
     let (mut socket, near) = UnixStream::pair().expect("a pair of sockets");
     // More lines than are received at once, then an empty one and one without an end.

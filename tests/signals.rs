@@ -8,6 +8,9 @@ mod faults;
 use common::{LIMIT, Server, Signal, eventually};
 use faults::{Bystander, assert_recovers_within, served};
 use fdtask::{Scheduler, Signals};
+use rustix::process::Pid;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,6 +94,31 @@ fn each_of_two_receivers_gets_the_signals_that_it_has_asked_for() {
     for receiver in [hangup, user] {
         assert_eq!(receiver.receive().expect("it can be read"), None);
     }
+}
+
+#[test]
+fn whatever_signal_is_asked_for_is_received() {
+    use fdtask::Signal::{Child, FileSize, Hangup, Interrupt, Terminate, User1, User2};
+    let scheduler = Scheduler::new();
+    for signal in [Hangup, Interrupt, Terminate, User1, User2, Child, FileSize] {
+        let signals = Signals::new(&scheduler.handle(), &[signal]).expect("a signal can be received");
+        // SAFETY: the signal has no effect but to be received, and is for this thread alone.
+        assert_eq!(unsafe { libc::raise(signal as libc::c_int) }, 0);
+        assert_eq!(signals.receive().expect("it can be read"), Some(signal));
+    }
+}
+
+#[test]
+fn a_program_that_is_started_with_signals_unblocked_is_ended_by_them() {
+    let scheduler = Scheduler::new();
+    let _signals = Signals::new(&scheduler.handle(), &[fdtask::Signal::Terminate]).expect("a signal can be received");
+    let mut command = Command::new("sleep");
+    Signals::unblock_in(command.arg("30")).expect("a set of signals can be made");
+    let mut child = command.spawn().expect("a program that every system has");
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).expect("it is ours");
+    // If it does not, it ends soon after the test.
+    eventually("it has ended", LIMIT, || child.try_wait().expect("it is ours").is_some());
+    assert_eq!(child.wait().expect("it is ours").signal(), Some(libc::SIGTERM));
 }
 
 #[test]

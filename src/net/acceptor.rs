@@ -55,8 +55,8 @@ where
     T: Task + 'static,
 {
     /// Accepts from `listener`, and spawns what `handler` makes of the connection and its peer's address. `scheduler` is
-    /// the one that the task will be given to. A `handler` that panics ends the acceptor, for it is part of it: what may fail
-    /// belongs into the task.
+    /// the one that the task will be given to. A `handler` that makes tasks of several types returns a `Box<dyn Task>`. One
+    /// that panics ends the acceptor, for it is part of it: what may fail belongs into the task.
     pub fn new(scheduler: &Handle, listener: Listener, handler: H) -> Acceptor<H> {
         let address = listener.address();
         Acceptor {

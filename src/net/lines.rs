@@ -16,7 +16,8 @@ const LINES_PER_TURN_MAX: u32 = 64;
 /// waiting: there is a wait before anything is received, and a bound on how many lines come without one.
 ///
 /// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv). Both receive ahead, so
-/// whatever else is to be received from the stream comes through this, too: [`recv_exact`](Lines::recv_exact).
+/// whatever else is to be received from the stream comes through this, too: [`recv_exact`](Lines::recv_exact),
+/// [`take_ahead`](Lines::take_ahead).
 ///
 /// ```
 /// use fdtask::net::{Acceptor, Lines, Listener, Stream};
@@ -171,6 +172,13 @@ impl Lines {
         recv_exact(stream, to_come).await
     }
 
+    /// Takes what has been received behind the line that was returned last, up to `len_max` bytes of it, for whoever goes on
+    /// without lines: what has not been received yet comes from [`Stream::recv`] or [`copy`](crate::future::copy). A hand-written
+    /// task receives in this way what a line has announced, and a proxy everything that follows its first line.
+    pub fn take_ahead(&mut self, len_max: usize) -> Vec<u8> {
+        self.cut(self.bytes.len().min(len_max))
+    }
+
     /// Receives what is there, up to a chunk. (Its buffer is no part of a future.)
     fn receive(&mut self, stream: &Stream) -> io::Result<()> {
         let mut chunk = [0; CHUNK_BYTES];
@@ -189,12 +197,16 @@ impl Lines {
             self.searched = self.bytes.len();
             return None;
         };
+        Some(self.cut(end.min(self.line_bytes_max)))
+    }
+
+    /// The first `len` of the bytes that are there.
+    fn cut(&mut self, len: usize) -> Vec<u8> {
         self.searched = 0;
-        let end = end.min(self.line_bytes_max);
-        let is_all = end == self.bytes.len();
-        let mut line = if is_all { std::mem::take(&mut self.bytes) } else { self.bytes.drain(..end).collect() };
+        let is_all = len == self.bytes.len();
+        let mut cut = if is_all { std::mem::take(&mut self.bytes) } else { self.bytes.drain(..len).collect() };
         // Whoever keeps it does not keep the room of all that was received with it.
-        line.shrink_to_fit();
-        Some(line)
+        cut.shrink_to_fit();
+        cut
     }
 }

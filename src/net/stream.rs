@@ -37,7 +37,8 @@ impl Stream {
     ///
     /// # Errors
     /// It is not a socket, or cannot be made non-blocking. The descriptor is closed. (A pipe or a terminal is not received from
-    /// with `recv(2)`: [adopt](Handle::adopt) it, wait for it, and read it as a [`File`](std::fs::File).)
+    /// with `recv(2)`: [adopt](Handle::adopt) it, wait for it, and read it as a [`File`](std::fs::File), once each time that it is
+    /// ready.)
     ///
     /// ```
     /// use fdtask::net::Stream;
@@ -102,7 +103,9 @@ impl Stream {
         sys::send(self, bytes)
     }
 
-    /// Says that nothing more will be sent: the peer receives what is in flight, and then the end of the stream.
+    /// Says that nothing more will be sent: the peer receives what is in flight, and then the end of the stream. Before it is
+    /// dropped, receive until the end of the peer's side, with a deadline: to close it with something unread is a reset, which
+    /// may destroy what was sent last. In a future, [`linger`](crate::future::linger) does so.
     ///
     /// # Errors
     /// What `shutdown(2)` says.

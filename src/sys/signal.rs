@@ -1,10 +1,10 @@
 //! Signals as something that can be received.
 
-use super::check_len;
+use super::{check, check_len};
 use std::io;
-#[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::process::Command;
 #[cfg(not(target_os = "linux"))]
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -24,8 +24,26 @@ use libc::__error as errno_place;
 /// the program is about to end does not change how it ends.
 #[cfg(target_os = "linux")]
 pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
-    use super::check;
     use std::os::fd::FromRawFd;
+    let set = signal_set(signals)?;
+    change_mask(libc::SIG_BLOCK, &set)?;
+    // SAFETY: `set` is an initialised signal set.
+    let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has `command` unblock `signals` in the process that it makes. That inherits what is blocked here, such as by
+/// [`signal_source`] on Linux, and passes it on to the program that it runs.
+pub(crate) fn unblock_in(command: &mut Command, signals: &[libc::c_int]) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let set = signal_set(signals)?;
+    // SAFETY: in the new process it makes one system call, and touches nothing but its own copy of the set.
+    unsafe { command.pre_exec(move || change_mask(libc::SIG_UNBLOCK, &set)) };
+    Ok(())
+}
+
+fn signal_set(signals: &[libc::c_int]) -> io::Result<libc::sigset_t> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is to writable room for one `sigset_t`, which the call fills.
     check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
@@ -35,15 +53,16 @@ pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
         // SAFETY: `set` is an initialised signal set, exclusively ours.
         check(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
     }
+    Ok(set)
+}
+
+/// Blocks or unblocks the signals of `set` in this thread.
+fn change_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: `set` is an initialised signal set; the old mask is not asked for.
-    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-    if result != 0 {
-        return Err(io::Error::from_raw_os_error(result));
+    match unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
-    // SAFETY: `set` is an initialised signal set.
-    let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) })?;
-    // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The next signal that has arrived in a [`signal_source`], or an error of the kind `WouldBlock`.
