@@ -38,6 +38,7 @@ pub use parked::Parked;
 pub use poll::Poll;
 pub use sim::{Happening, Sim, SimScript};
 
+use crate::sys;
 use crate::task::Side;
 use std::io;
 use std::os::fd::RawFd;
@@ -50,13 +51,17 @@ pub const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 /// Something that knows which descriptors are ready. The module's text is the contract.
 pub trait Poller {
     /// The time, by the clock that deadlines are measured with.
-    fn now(&self) -> Instant;
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Which open file `fd` names: equal for as long as it is the same one.
     ///
     /// # Errors
     /// `EBADF` if the number is not open.
-    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)>;
+    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
+        sys::file_identity(fd)
+    }
 
     /// Watches a side of `fd`. `owned` says that [`forget`](Poller::forget) will be said before the descriptor is closed.
     fn watch(&mut self, fd: RawFd, side: Side, owned: bool);

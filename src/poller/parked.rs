@@ -43,7 +43,7 @@
 use super::array::{self, Array, bit};
 use super::failures::Failures;
 use super::{Patience, Poller, Side, Waiters};
-use crate::sys::{self, Epoll, EpollEvent};
+use crate::sys::{Epoll, EpollEvent};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
@@ -329,14 +329,6 @@ impl Default for Parked {
 }
 
 impl Poller for Parked {
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
-        sys::file_identity(fd)
-    }
-
     fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
         let bits = bit(side);
         if let Some(lot) = self.parked_lot(fd) {

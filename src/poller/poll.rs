@@ -17,7 +17,6 @@
 use super::array::{Array, bit};
 use super::failures::Failures;
 use super::{Patience, Poller, Side, Waiters};
-use crate::sys;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -37,14 +36,6 @@ impl Poll {
 }
 
 impl Poller for Poll {
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
-        sys::file_identity(fd)
-    }
-
     fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
         self.array.watch(fd, bit(side), ());
     }
