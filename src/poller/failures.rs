@@ -29,7 +29,7 @@ impl Failures {
     pub(super) fn judge(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         match result {
             Ok(count) => {
-                self.end();
+                self.interruptions = 0;
                 Ok(count)
             }
             Err(error) => self.judge_error(error),
@@ -38,27 +38,15 @@ impl Failures {
 
     #[cold]
     fn judge_error(&mut self, error: io::Error) -> io::Result<usize> {
-        if self.is_interruption(&error) {
-            return Ok(0);
+        if error.kind() == io::ErrorKind::Interrupted {
+            let before = self.last.replace(Instant::now());
+            let is_soon = before.is_some_and(|before| before.elapsed() <= INTERRUPTION_GAP);
+            self.interruptions = if is_soon { self.interruptions + 1 } else { 1 };
+            if self.interruptions <= INTERRUPTIONS_MAX {
+                return Ok(0);
+            }
         }
         thread::sleep(FAILURE_PAUSE);
         Err(error)
-    }
-
-    /// Whether this is an interruption, and not one too many.
-    pub(super) fn is_interruption(&mut self, error: &io::Error) -> bool {
-        if error.kind() != io::ErrorKind::Interrupted {
-            return false;
-        }
-        let before = self.last.replace(Instant::now());
-        let is_soon = before.is_some_and(|before| before.elapsed() <= INTERRUPTION_GAP);
-        self.interruptions = if is_soon { self.interruptions + 1 } else { 1 };
-        self.interruptions <= INTERRUPTIONS_MAX
-    }
-
-    /// A call has not failed.
-    #[inline]
-    pub(super) fn end(&mut self) {
-        self.interruptions = 0;
     }
 }

@@ -26,7 +26,8 @@
 //!   be parked stays in the array, and the task cannot tell.
 //! - One call returns as many events as there is room for; the ones it has returned go to the end of its list. So it is
 //!   asked again until it has shown all, up to the number parked.
-//! - It returns `EINTR` after `SIGSTOP` and `SIGCONT` even in a process that handles no signal.
+//! - When it sleeps, it returns `EINTR` after `SIGSTOP` and `SIGCONT` even in a process that handles no signal. Here it never
+//!   sleeps, so whenever it fails the instance is of no use any more.
 //!
 //! # When to park
 //! Taking a descriptor out of the instance for its first event, only to park it again, costs two system calls and several walks
@@ -72,9 +73,6 @@ const LOOK_FIRST_FIRED: usize = 4;
 /// How many events are asked for at a time.
 const EVENTS_MAX: usize = 1024;
 
-/// After `epoll_wait` has failed, and not because of a signal, nothing is parked for so many waits.
-const DISTRUST_WAITS: u32 = 4096;
-
 /// What is known of a descriptor, whether it has an entry in the array or is parked.
 #[derive(Clone, Copy, Default)]
 struct Lot {
@@ -110,15 +108,10 @@ pub struct Parked {
     waits: u32,
     /// Where in the array the next look for idle entries begins.
     hand: usize,
-    /// Nothing is parked before the wait of this number.
-    distrust_until: Option<u32>,
-    /// The instance may hold a registration that cannot be removed, so it is to be thrown away.
+    /// The instance may hold a registration that cannot be removed, or does not say what has fired, so it is to be thrown away.
     is_tainted: bool,
     /// The last look at the parked descriptors found many that had fired.
     looks_first: bool,
-    /// How often in a row `epoll_wait` was interrupted.
-    look_failures: Failures,
-    /// How often `poll` was.
     failures: Failures,
 }
 
@@ -134,10 +127,8 @@ impl Parked {
             events: Vec::new(),
             waits: 0,
             hand: 0,
-            distrust_until: None,
             is_tainted: false,
             looks_first: false,
-            look_failures: Failures::default(),
             failures: Failures::default(),
         }
     }
@@ -189,8 +180,7 @@ impl Parked {
         }
     }
 
-    /// Throws the instance away if it holds what cannot be removed, empties it if it is not needed any more, and parks what is
-    /// idle.
+    /// Throws the instance away if it is of no use, empties it if it is not needed any more, and parks what is idle.
     #[cold]
     fn tidy(&mut self) {
         if std::mem::take(&mut self.is_tainted) {
@@ -203,7 +193,10 @@ impl Parked {
         if watched <= FEW / 2 {
             self.evacuate();
         }
-        if watched > FEW && self.may_park() {
+        if watched > FEW {
+            if self.epoll.is_none() {
+                self.epoll = Epoll::new().ok();
+            }
             self.park_idle();
         }
     }
@@ -228,17 +221,6 @@ impl Parked {
                 self.hand += 1;
             }
         }
-    }
-
-    fn may_park(&mut self) -> bool {
-        if self.distrust_until.is_some_and(|until| until.wrapping_sub(self.waits) as i32 > 0) {
-            return false;
-        }
-        self.distrust_until = None;
-        if self.epoll.is_none() {
-            self.epoll = Epoll::new().ok();
-        }
-        self.epoll.is_some()
     }
 
     /// Moves an entry of the array to the instance, if that takes it.
@@ -267,17 +249,11 @@ impl Parked {
         events.resize(EVENTS_MAX, EpollEvent::EMPTY);
         for _ in 0..=self.registered / EVENTS_MAX {
             let Some(epoll) = &self.epoll else { break };
-            let count = match epoll.look(&mut events) {
-                Ok(count) => count,
-                // A signal, or a stop: the next wait looks again.
-                Err(error) if self.look_failures.is_interruption(&error) => break,
-                Err(_) => {
-                    self.evacuate();
-                    self.distrust_until = Some(self.waits.wrapping_add(DISTRUST_WAITS));
-                    break;
-                }
+            let Ok(count) = epoll.look(&mut events) else {
+                // Somebody has closed it, perhaps. The next wait asks `poll` about everything.
+                self.is_tainted = true;
+                break;
             };
-            self.look_failures.end();
             for event in &events[..count] {
                 fired += usize::from(self.take_event(*event, waiters));
             }
