@@ -7,7 +7,7 @@ use crate::scheduler::Scheduler;
 use crate::slots::{Aside, Slot};
 use crate::state::Core;
 use crate::sys;
-use crate::task::{Task, TaskId};
+use crate::task::TaskId;
 use crate::timers::NEVER;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -20,9 +20,9 @@ const INFO_BYTES: usize = 1024;
 pub struct TaskInfo {
     /// Which task.
     pub id: TaskId,
-    /// Its [`name`](Task::name).
+    /// Its [`name`](crate::Task::name).
     pub name: String,
-    /// What it waits for, and its [`progress`](Task::progress): `send fd 7, 12 of 64 sent`.
+    /// What it waits for, and its [`progress`](crate::Task::progress): `send fd 7, 12 of 64 sent`.
     pub state: String,
     /// For how long it has been waiting, as of the beginning of this turn, to about 10 ms. Zero if it does not wait.
     pub since: Duration,
@@ -46,53 +46,37 @@ impl Core {
     }
 
     fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
-        let ask = |what: &dyn Fn(&dyn Task) -> String| match &slot.task {
-            Some(task) => said(|| what(task.as_ref())),
-            None => String::new(),
+        let (resumes, spawned_by) = (slot.resumes, self.slots.aside(id).and_then(|aside| aside.spawned_by));
+        let Some(task) = &slot.task else {
+            let (name, state) = ("(this task)".to_owned(), "running".to_owned());
+            return TaskInfo { id, name, state, since: Duration::ZERO, resumes, spawned_by };
         };
-        let mut state = self.wait_text(id, slot);
-        let progress = ask(&|task| task.progress().into_owned());
+        let (mut state, since) = if self.is_waiting(id) {
+            (self.wait_text(id, slot), Duration::from_nanos(self.clock.saturating_sub(slot.since)))
+        } else {
+            ("ready".to_owned(), Duration::ZERO)
+        };
+        let progress = said(|| task.progress().into_owned());
         if !progress.is_empty() {
             let _ = write!(state, ", {progress}");
         }
-        TaskInfo {
-            id,
-            name: if slot.task.is_some() { ask(&|task| task.name().into_owned()) } else { "(this task)".to_owned() },
-            state,
-            since: if self.is_waiting(id) {
-                Duration::from_nanos(self.clock.saturating_sub(slot.since))
-            } else {
-                Duration::ZERO
-            },
-            resumes: slot.resumes,
-            spawned_by: self.slots.aside(id).and_then(|aside| aside.spawned_by),
-        }
+        TaskInfo { id, name: said(|| task.name().into_owned()), state, since, resumes, spawned_by }
     }
 
     fn wait_text(&self, id: TaskId, slot: &Slot) -> String {
-        if slot.task.is_none() {
-            return "running".to_owned();
-        }
-        if !self.is_waiting(id) {
-            return "ready".to_owned();
-        }
         let mut text = String::new();
-        let mut add = |what: &dyn fmt::Display| {
-            let separator = if text.is_empty() { "" } else { " or " };
-            let _ = write!(text, "{separator}{what}");
-        };
         // What there is to say of a deadline, alone or beside something else, comes last.
         if slot.reason != Reason::UNTIL {
-            add(&slot.reason.wait(|| self.now));
+            let _ = write!(text, " or {}", slot.reason.wait(|| self.now));
         }
         for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
-            add(wait);
+            let _ = write!(text, " or {wait}");
         }
         if slot.deadline != NEVER {
             let left = Duration::from_nanos(slot.deadline.saturating_sub(self.clock));
-            add(&format_args!("until +{}", tenths(left)));
+            let _ = write!(text, " or until +{}", tenths(left));
         }
-        text
+        text.trim_start_matches(" or ").to_owned()
     }
 }
 
@@ -117,8 +101,8 @@ impl Context<'_> {
 /// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or that is not known.
 /// - `RESUMES`: how often it has been resumed.
 /// - `SINCE`: for how long it has been in the state of the last column.
-/// - `TASK`: its [`name`](Task::name); `(this task)` is the one that asks.
-/// - `WAITS FOR`: its [wait](crate::Wait), with its [`progress`](Task::progress) behind it; `ready` if it waits for its turn
+/// - `TASK`: its [`name`](crate::Task::name); `(this task)` is the one that asks.
+/// - `WAITS FOR`: its [wait](crate::Wait), with its [`progress`](crate::Task::progress) behind it; `ready` if it waits for its turn
 ///   only, `wake` for another task or thread, `until +0.1 s` for an instant that is so far away.
 ///
 /// ```
