@@ -33,8 +33,7 @@ struct State {
     hung_up: BTreeSet<RawFd>,
     closed: BTreeSet<RawFd>,
     files: BTreeMap<RawFd, u64>,
-    agenda: BTreeMap<(Instant, usize), Happening>,
-    scripted: usize,
+    agenda: BTreeMap<Instant, Vec<Happening>>,
     failures: VecDeque<io::ErrorKind>,
     interrupted: bool,
     waits: usize,
@@ -73,7 +72,6 @@ impl Sim {
             closed: BTreeSet::new(),
             files: BTreeMap::new(),
             agenda: BTreeMap::new(),
-            scripted: 0,
             failures: VecDeque::new(),
             interrupted: false,
             waits: 0,
@@ -94,9 +92,8 @@ impl SimScript {
     #[inline]
     pub fn after(&self, delay: Duration, happening: Happening) {
         let mut state = self.0.borrow_mut();
-        state.scripted += 1;
-        let key = (state.now + delay, state.scripted);
-        state.agenda.insert(key, happening);
+        let at = state.now + delay;
+        state.agenda.entry(at).or_default().push(happening);
     }
 
     /// Lets time pass while nobody sleeps, as it does on a busy machine.
@@ -162,11 +159,12 @@ impl State {
     #[inline]
     fn catch_up(&mut self) {
         while let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 > self.now {
+            if *entry.key() > self.now {
                 break;
             }
-            let happening = entry.remove();
-            self.happen(happening);
+            for happening in entry.remove() {
+                self.happen(happening);
+            }
         }
     }
 
@@ -238,7 +236,7 @@ impl Poller for Sim {
             if state.collect(waiters) || interrupted || patience == Patience::Look {
                 break;
             }
-            let next = state.agenda.first_key_value().map(|((at, _), _)| *at);
+            let next = state.agenda.first_key_value().map(|(at, _)| *at);
             if let Patience::Until(until) = patience
                 && next.is_none_or(|next| next > until)
             {
