@@ -5,12 +5,13 @@
 mod daemon;
 
 use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
+use daemon::cannot;
 use daemon::control::{self, Control};
 use daemon::fleet::Fleet;
 use daemon::manager::{self, Manager};
 use daemon::worker::Worker;
+use fdtask::Log;
 use fdtask::net::{Limit, Listener, raise_descriptor_limit};
-use fdtask::{Log, reason};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Barrier, OnceLock};
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
 
 fn print(text: &str) -> Result<ExitCode, String> {
     let printed = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
-    printed.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot print: {}", reason(&error)))
+    printed.map(|()| ExitCode::SUCCESS).map_err(cannot("print"))
 }
 
 fn fail(code: u8, what: &str) -> ExitCode {
@@ -49,13 +50,11 @@ fn fail(code: u8, what: &str) -> ExitCode {
 /// this, never waits for somebody to read it.
 fn serve(config: &Config) -> Result<ExitCode, String> {
     // First of all, while there is one thread and nobody else has descriptors.
-    let passed = Listener::passed().map_err(|error| format!("cannot listen: {}", reason(&error)))?;
-    let manager =
-        Manager::from_environment().map_err(|error| format!("cannot use NOTIFY_SOCKET: {}", reason(&error)))?;
+    let passed = Listener::passed().map_err(cannot("listen"))?;
+    let manager = Manager::from_environment().map_err(cannot("use NOTIFY_SOCKET"))?;
     let mut first = Worker::new(config)?;
     // Before anybody can connect: a signal to end is to cut nobody off.
-    let signals = control::signals(&first.scheduler.handle());
-    let signals = signals.map_err(|error| format!("cannot receive signals: {}", reason(&error)))?;
+    let signals = control::signals(&first.scheduler.handle()).map_err(cannot("receive signals"))?;
     let mut listeners = listeners(config, passed)?;
     let fleet = Fleet::default();
 
@@ -67,8 +66,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     first.accept_from(config, own, limit.as_ref())?;
     check_descriptor_limit(config, addresses.len(), &first.diagnostics);
     if !listeners.is_empty() {
-        let waiting = fleet.wait_for_others(&mut first.scheduler, None);
-        waiting.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
+        fleet.wait_for_others(&mut first.scheduler, None).map_err(cannot("reach a worker"))?;
         start_others(config, listeners, limit.as_ref(), &fleet)?;
     }
     // Only now: nothing that follows can keep it from serving.
@@ -99,13 +97,13 @@ fn listeners(config: &Config, passed: Vec<Listener>) -> Result<Vec<Vec<Listener>
     let mut listeners: Vec<Vec<Listener>> = (0..config.workers).map(|_| Vec::new()).collect();
     for listener in passed {
         for others in &mut listeners[1..] {
-            others.push(listener.try_clone().map_err(|error| format!("cannot listen: {}", reason(&error)))?);
+            others.push(listener.try_clone().map_err(cannot("listen"))?);
         }
         listeners[0].push(listener);
     }
     for address in addresses {
         let bound = Listener::bind_shared(*address, config.workers);
-        let bound = bound.map_err(|error| format!("cannot listen on {address}: {}", reason(&error)))?;
+        let bound = bound.map_err(cannot(&format!("listen on {address}")))?;
         listeners.iter_mut().zip(bound).for_each(|(worker, listener)| worker.push(listener));
     }
     Ok(listeners)
@@ -127,8 +125,7 @@ fn start_others(
         let worker = move || {
             let worker = Worker::new(&config).and_then(|mut worker| {
                 worker.accept_from(&config, own, limit.as_ref())?;
-                let remote = worker.scheduler.remote();
-                fleet.join(remote.map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?);
+                fleet.join(worker.scheduler.remote().map_err(cannot("reach a worker"))?);
                 Ok(worker)
             });
             let worker = worker.map_err(|what| failure.set(what));
@@ -139,7 +136,7 @@ fn start_others(
             }
         };
         let started = thread::Builder::new().name("worker".to_owned()).spawn(worker);
-        started.map_err(|error| format!("cannot start a worker: {}", reason(&error)))?;
+        started.map_err(cannot("start a worker"))?;
     }
     have_tried.wait();
     failure.get().cloned().map_or(Ok(()), Err)

@@ -1,10 +1,11 @@
 //! One worker of the daemon: a scheduler, its acceptors, its log.
 
 use super::arguments::Config;
+use super::cannot;
 use super::fleet::Fleet;
 use super::journal::Journal;
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::{Log, Scheduler, TaskId, reason};
+use fdtask::{Log, Scheduler, TaskId};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ impl Worker {
     ) -> Result<(), String> {
         if limit.is_some() {
             // Whoever shares the limit wakes the acceptors by way of this, for which there may be no descriptors later.
-            self.scheduler.remote().map_err(|error| format!("cannot reach a worker: {}", reason(&error)))?;
+            self.scheduler.remote().map_err(cannot("reach a worker"))?;
         }
         for listener in listeners {
             let log = (!config.quiet).then(|| self.out.clone());
@@ -88,7 +89,7 @@ impl Worker {
 }
 
 fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> Result<Log, String> {
-    let fd = fd.try_clone_to_owned().map_err(|error| format!("cannot write the {name}: {}", reason(&error)))?;
+    let fd = fd.try_clone_to_owned().map_err(cannot(&format!("write the {name}")))?;
     let (log, writer) = Log::new(scheduler.handle(), name, fd);
     scheduler.spawn_service(writer);
     Ok(log)
