@@ -8,7 +8,7 @@ use daemon::arguments::{self, Config, DEFAULT_ADDRESS, HELP, Request};
 use daemon::cannot;
 use daemon::control::{self, Control};
 use daemon::fleet::Fleet;
-use daemon::manager::{self, Manager};
+use daemon::manager::Manager;
 use daemon::worker::Worker;
 use fdtask::Log;
 use fdtask::net::{Limit, Listener, raise_descriptor_limit};
@@ -73,18 +73,8 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     for address in addresses {
         first.out.line(&format!("Listening on {address}"));
     }
-    let control = first.scheduler.spawn_service(Control {
-        signals,
-        drain_timeout: config.drain_timeout,
-        diagnostics: first.diagnostics.clone(),
-        manager,
-        news: Some(manager::READY),
-        fleet: fleet.clone(),
-        told_to_end: None,
-        has_explained: false,
-        is_asked_for_tables: false,
-        tables: None,
-    });
+    let control = Control::new(signals, config.drain_timeout, first.diagnostics.clone(), manager, fleet.clone());
+    let control = first.scheduler.spawn_service(control);
     first.run(config, &fleet, Some(control));
     Ok(if fleet.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,7 +1,7 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
 use super::fleet::{Fleet, lock};
-use super::manager::{Manager, STOPPING};
+use super::manager::{Manager, READY, STOPPING};
 use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -28,24 +28,24 @@ const HEADING_BYTES: usize = 64;
 
 /// Waits for signals, and does what they stand for.
 pub struct Control {
-    pub signals: Signals,
-    pub drain_timeout: Duration,
-    pub diagnostics: Log,
-    pub manager: Manager,
+    signals: Signals,
+    drain_timeout: Duration,
+    diagnostics: Log,
+    manager: Manager,
     /// What the manager is to be told and has not been.
-    pub news: Option<&'static str>,
-    pub fleet: Fleet,
+    news: Option<&'static str>,
+    fleet: Fleet,
     /// When a signal to end has come. A drain may have begun without one: when a listener is broken, the daemon ends by itself.
-    pub told_to_end: Option<Instant>,
+    told_to_end: Option<Instant>,
     /// It has been said what the drain waits for.
-    pub has_explained: bool,
+    has_explained: bool,
     /// The task tables have been asked for, and nobody has begun to collect them.
-    pub is_asked_for_tables: bool,
-    pub tables: Option<Tables>,
+    is_asked_for_tables: bool,
+    tables: Option<Tables>,
 }
 
 /// The task tables of all workers, as they come in.
-pub struct Tables {
+struct Tables {
     by: Instant,
     parts: Arc<Mutex<Vec<Option<String>>>>,
 }
@@ -67,6 +67,22 @@ fn table(cx: &Context<'_>) -> String {
 }
 
 impl Control {
+    /// Tells the manager first that the daemon is ready.
+    pub fn new(signals: Signals, drain_timeout: Duration, diagnostics: Log, manager: Manager, fleet: Fleet) -> Control {
+        Control {
+            signals,
+            drain_timeout,
+            diagnostics,
+            manager,
+            news: Some(READY),
+            fleet,
+            told_to_end: None,
+            has_explained: false,
+            is_asked_for_tables: false,
+            tables: None,
+        }
+    }
+
     fn drain(&mut self, cx: &mut Context<'_>) {
         self.told_to_end = Some(cx.now());
         self.fleet.drain(&cx.handle(), cx.now() + self.drain_timeout);
