@@ -89,14 +89,10 @@ pub(crate) struct Spawned {
     pub(crate) is_service: bool,
     pub(crate) by: Option<TaskId>,
     /// Is told the id of the task as soon as there is one.
-    pub(crate) joins: Option<Rc<dyn Joins>>,
+    pub(crate) tell_id: Option<TellId>,
 }
 
-/// Somebody who waits for the end of a task that is to be spawned, and needs its id for that.
-pub(crate) trait Joins {
-    /// The task is this one.
-    fn is_spawned(&self, id: TaskId);
-}
+pub(crate) type TellId = Box<dyn FnOnce(TaskId)>;
 
 impl Mailbox {
     /// Puts something in, unless nobody will ever take it out.
@@ -129,10 +125,10 @@ impl Mailbox {
         self.post(|mailbox| mailbox.given_up.put((task, what, is_one)));
     }
 
-    pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, joins: Option<Rc<dyn Joins>>) {
+    pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, tell_id: Option<TellId>) {
         // A scheduler that is gone would never take it out, and the task may hold the mailbox that holds the task: a leak.
         if !self.ending.get() {
-            let spawned = Spawned { task, is_service, by: self.futures.running(), joins };
+            let spawned = Spawned { task, is_service, by: self.futures.running(), tell_id };
             self.post(|mailbox| mailbox.spawned.put(spawned));
         }
     }

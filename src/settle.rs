@@ -96,8 +96,8 @@ impl Scheduler {
     fn settle_spawned(&mut self) {
         while let Some(new) = self.core.mailbox.spawned.next() {
             let id = self.core.spawn(new.task, new.is_service, new.by);
-            if let Some(joins) = new.joins {
-                joins.is_spawned(id);
+            if let Some(tell_id) = new.tell_id {
+                tell_id(id);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{function_name, task};
 use crate::context::Context;
-use crate::handle::{Handle, Joins};
+use crate::handle::Handle;
 use crate::notify::{Notified, Notify};
 use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
@@ -55,7 +55,14 @@ where
         Ok(())
     })
     .named(function_name(std::any::type_name::<F>()));
-    scheduler.0.spawn(Box::new(task), false, Some(Rc::clone(&shared) as Rc<dyn Joins>));
+    let joined = Rc::clone(&shared);
+    let tell_id = move |id| {
+        joined.task.set(Some(id));
+        if joined.is_abandoned.get() {
+            joined.scheduler.cancel(id);
+        }
+    };
+    scheduler.0.spawn(Box::new(task), false, Some(Box::new(tell_id)));
     JoinHandle { shared, is_detached: false, ended }
 }
 
@@ -74,15 +81,6 @@ impl<T> Shared<T> {
         let before = self.outcome.borrow_mut().replace(outcome);
         drop(before);
         self.ended.notify();
-    }
-}
-
-impl<T> Joins for Shared<T> {
-    fn is_spawned(&self, id: TaskId) {
-        self.task.set(Some(id));
-        if self.is_abandoned.get() {
-            self.scheduler.cancel(id);
-        }
     }
 }
 
