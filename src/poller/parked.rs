@@ -143,18 +143,11 @@ impl Parked {
         self.lots.get_mut(fd as usize).filter(|lot| lot.registered != 0)
     }
 
-    /// Brings the registrations of [`outdated`](Parked) descriptors in line with what is watched.
-    fn update_registrations(&mut self) {
+    /// Takes [`outdated`](Parked) descriptors out of the instance. A registration is never changed: what waits for another side
+    /// now, because its peer does not read, say, is parked again when it has been idle for long enough.
+    fn unpark_outdated(&mut self) {
         while let Some(fd) = self.outdated.pop() {
-            let Some(lot) = self.parked_lot(fd).copied() else { continue };
-            if lot.watched == lot.registered {
-                continue;
-            }
-            let modified = lot.watched != 0
-                && self.epoll.as_ref().is_some_and(|epoll| epoll.modify(fd, i16::from(lot.watched)).is_ok());
-            if modified {
-                self.lots[fd as usize].registered = lot.watched;
-            } else {
+            if self.parked_lot(fd).is_some_and(|lot| lot.watched != lot.registered) {
                 self.unpark(fd);
             }
         }
@@ -344,7 +337,7 @@ impl Poller for Parked {
 
     fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
-        self.update_registrations();
+        self.unpark_outdated();
         if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
             self.tidy();
         }
