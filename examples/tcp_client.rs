@@ -58,10 +58,10 @@ impl<R: Read + AsRawFd, W: Write + AsRawFd> Copy<R, W> {
                 }
                 self.unwritten.extend_from_slice(&buffer[..len]);
             }
-            Wait::Send(_) => {
-                let len = self.to.write(&self.unwritten)?;
-                self.unwritten.drain(..len);
-            }
+            Wait::Send(_) => match self.to.write(&self.unwritten)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                len => drop(self.unwritten.drain(..len)),
+            },
             // The task is new.
             _ => {}
         }

@@ -221,7 +221,7 @@ impl Task for LogWriter {
             return Ok(Wait::Wake);
         };
         match self.output.write(chunk) {
-            Ok(written) => {
+            Ok(written) if written > 0 => {
                 queue.written(written);
                 self.futile.reset();
                 Ok(Wait::Turn)
@@ -229,8 +229,9 @@ impl Task for LogWriter {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(self.futile.wait(cx, Wait::Send(self.output.as_raw_fd())))
             }
-            // A disk may have room again, and a named pipe a reader.
-            Err(_) => {
+            // A disk may have room again, and a named pipe a reader. (A file system that is a program may take nothing, and call
+            // that no error.)
+            Ok(_) | Err(_) => {
                 queue.fail();
                 queue.wake_flushing();
                 Ok(Wait::Until(cx.now() + queue.next_pause()))

@@ -125,6 +125,21 @@ fn a_reset_is_one_line_and_exit_code_1() {
     assert_eq!(line, "tcp_client: receiving: Connection reset by peer");
 }
 
+#[test]
+#[ignore = "needs strace"]
+fn an_output_that_takes_nothing_is_one_line_and_exit_code_1() {
+    let (listener, port) = listen();
+    // A file system that is a program may do so. The tracer says that nothing was written, and does not make the call.
+    let tracer = ["-D", "-o", "/dev/null", "-e", "inject=write:retval=0:when=1"];
+    let command = [common::example("tcp_client").into_os_string(), "127.0.0.1".into(), port.into()];
+    let mut client = Program::spawn(Command::new("strace").args(tracer).args(command).stdin(Stdio::piped()));
+    let mut server = accept(&listener);
+    server.write_all(b"hello\n").expect("the client receives");
+    assert_eq!(client.wait(LIMIT).code(), Some(1));
+    let line = client.stderr.wait_for_line(LIMIT, |_| true);
+    assert!(line.starts_with("tcp_client: receiving: "), "{line}");
+}
+
 /// Stops it, and waits until it has stopped.
 #[track_caller]
 fn pause(client: &Program) {

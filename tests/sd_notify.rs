@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Server, Signal, assert_idle};
+use common::{Client, LIMIT, Server, ServerBuilder, Signal, assert_idle};
 use faults::{descriptors, served};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
@@ -143,6 +143,24 @@ fn a_manager_that_has_no_time_is_told_when_it_has() {
     tell_late(&server, "STOPPING=1");
     drop(clients);
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_manager_that_cannot_be_told_for_want_of_memory_is_told_when_there_is_some() {
+    for error in ["ENOBUFS", "ENOMEM"] {
+        let (manager, name) = Manager::at_path();
+        let inject = format!("inject=sendto:error={error}:when=1");
+        let tracer = ["-D", "-f", "-o", "/dev/null", "-e", &inject];
+        let daemon = [env!("CARGO_BIN_EXE_fdtask"), "--listen", "127.0.0.1:0"];
+        let server = ServerBuilder::of("strace").args(tracer).args(daemon).env("NOTIFY_SOCKET", &name);
+        let mut server = server.spawn();
+        assert_eq!(manager.receive(), ["READY=1"], "after {error}");
+        server.stderr.wait_for_line(LIMIT, |line| line.contains("manager"));
+        server.signal(Signal::TERM);
+        assert_eq!(manager.receive(), ["STOPPING=1"]);
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+    }
 }
 
 #[test]

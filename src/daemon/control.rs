@@ -1,7 +1,7 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
 use super::fleet::{Fleet, lock};
-use super::manager::{Manager, READY, STOPPING};
+use super::manager::{self, Manager, READY, STOPPING};
 use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const TABLES_TIMEOUT: Duration = Duration::from_secs(1);
 /// wonder.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How soon a service manager that had no time is told again.
+/// How soon a service manager that could not be told is told again.
 const MANAGER_RETRY: Duration = Duration::from_millis(200);
 
 /// What is shown instead of a task table that there is no memory for.
@@ -89,13 +89,13 @@ impl Control {
         self.news = Some(STOPPING);
     }
 
-    /// Tells the service manager what is new. To whoever has no time now it is told later: a daemon that does not say that it
-    /// is ready may be taken for one that hangs.
+    /// Tells the service manager what is new. If it cannot be told now it is told later: a daemon that does not say that it is
+    /// ready may be taken for one that hangs.
     fn tell_manager(&mut self, cx: &mut Context<'_>) {
         let Some(news) = self.news.take() else { return };
         let Err(error) = self.manager.tell(news) else { return };
         cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
-        if error.kind() == io::ErrorKind::WouldBlock {
+        if manager::is_for_now(&error) {
             self.news = Some(news);
             cx.or(Wait::Until(cx.now() + MANAGER_RETRY));
         }
