@@ -12,5 +12,8 @@ use std::io;
 
 /// Makes the line that says what the daemon cannot do, and why.
 pub fn cannot(what: &str) -> impl FnOnce(io::Error) -> String {
-    move |error| format!("cannot {what}: {}", reason(&error))
+    move |error| {
+        let remedy = if error.raw_os_error() == Some(libc::EMFILE) { "; raise the limit with 'ulimit -n'" } else { "" };
+        format!("cannot {what}: {}{remedy}", reason(&error))
+    }
 }
