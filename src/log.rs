@@ -7,6 +7,7 @@
 use crate::context::Context;
 use crate::futile::Futile;
 use crate::handle::Handle;
+use crate::observer::reason;
 use crate::sys::Output;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
@@ -56,7 +57,8 @@ struct Queue {
 
 impl Log {
     /// A log, and the task that writes it to `fd`: spawn that as a service, on the scheduler of `handle`. Until then the lines
-    /// are queued. The task table shows the task as `name`.
+    /// are queued. The task table shows the task as `name`. When it cannot be written any more, that is
+    /// [reported](Context::report), once until it can again.
     pub fn new(handle: Handle, name: &'static str, fd: OwnedFd) -> (Log, LogWriter) {
         let queue = Queue {
             handle,
@@ -231,10 +233,18 @@ impl Task for LogWriter {
             }
             // A disk may have room again, and a named pipe a reader. (A file system that is a program may take nothing, and call
             // that no error.)
-            Ok(_) | Err(_) => {
+            failed => {
+                let is_news = !queue.has_failed;
                 queue.fail();
                 queue.wake_flushing();
-                Ok(Wait::Until(cx.now() + queue.next_pause()))
+                let pause = queue.next_pause();
+                // Whoever is told may log it, here too.
+                drop(queue);
+                if is_news {
+                    let error = failed.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
+                    cx.report(&format!("cannot write the {}: {}; its lines are dropped", self.name, reason(&error)));
+                }
+                Ok(Wait::Until(cx.now() + pause))
             }
         }
     }

@@ -1,14 +1,25 @@
 //! A log that is written to a named pipe outlives its readers (row 10 of the faults).
 
-use fdtask::{Log, Scheduler, Wait, task_fn};
+use fdtask::{Log, Observer, Scheduler, TaskId, Wait, task_fn};
 use rustix::fs::{CWD, FileType, Mode};
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// Notes what is reported.
+struct Reports(Rc<RefCell<Vec<String>>>);
+
+impl Observer for Reports {
+    fn reported(&mut self, _id: TaskId, message: &str) {
+        self.0.borrow_mut().push(message.to_owned());
+    }
+}
+
 #[test]
-fn a_named_pipe_whose_reader_comes_back_is_told_how_many_lines_it_has_missed() {
+fn a_named_pipe_whose_reader_comes_back_is_told_how_many_lines_it_has_missed_and_the_operator_that_it_is_gone() {
     let path = std::env::temp_dir().join(format!("fdtask-{}-log", std::process::id()));
     rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a named pipe");
     let reader = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("a reader");
@@ -16,13 +27,25 @@ fn a_named_pipe_whose_reader_comes_back_is_told_how_many_lines_it_has_missed() {
     let writer = OpenOptions::new().write(true).open(&path).expect("there is a reader");
     let mut scheduler = Scheduler::new();
     let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
-    scheduler.spawn_service(writer);
+    let id = scheduler.spawn_service(writer);
+    let reports = Rc::default();
+    scheduler.observe(Reports(Rc::clone(&reports)));
     expect_in(&mut scheduler, first, &log, Some("heard"), "heard\n");
-    log.line("lost");
-    until(&mut scheduler, || log.dropped_lines() == 1);
+    for lost in 1..=2 {
+        log.line("lost");
+        until(&mut scheduler, |_| log.dropped_lines() == lost);
+    }
+    // It tries again, and again in vain.
+    let tries = |scheduler: &Scheduler| scheduler.tasks().iter().find(|task| task.id == id).map(|task| task.resumes);
+    let before = tries(&scheduler);
+    until(&mut scheduler, |scheduler| tries(scheduler) > before);
+    assert_eq!(*reports.borrow(), ["cannot write the log: Broken pipe; its lines are dropped"]);
     let second = reader();
-    expect_in(&mut scheduler, second.try_clone().expect("a clone"), &log, None, "(1 log line was dropped)\n");
+    expect_in(&mut scheduler, second.try_clone().expect("a clone"), &log, None, "(2 log lines were dropped)\n");
     expect_in(&mut scheduler, second, &log, Some("heard again"), "heard again\n");
+    log.line("lost");
+    until(&mut scheduler, |_| log.dropped_lines() == 1);
+    assert_eq!(reports.borrow().len(), 2, "this is a new failure");
     std::fs::remove_file(&path).expect("it is there");
 }
 
@@ -33,7 +56,7 @@ fn expect_in(scheduler: &mut Scheduler, mut reader: File, log: &Log, line: Optio
         log.line(line);
     }
     let mut text = Vec::new();
-    until(scheduler, || {
+    until(scheduler, |_| {
         let _ = reader.read_to_end(&mut text);
         text.len() >= expected.len()
     });
@@ -42,9 +65,9 @@ fn expect_in(scheduler: &mut Scheduler, mut reader: File, log: &Log, line: Optio
 
 /// Takes turns until this is so.
 #[track_caller]
-fn until(scheduler: &mut Scheduler, mut is_so: impl FnMut() -> bool) {
+fn until(scheduler: &mut Scheduler, mut is_so: impl FnMut(&Scheduler) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
+    while !is_so(scheduler) {
         assert!(Instant::now() < deadline, "it takes too long: {:?}", scheduler.tasks());
         // A turn sleeps no longer than this.
         scheduler.spawn(task_fn("alarm", {
