@@ -143,11 +143,19 @@ impl Parked {
         self.lots.get_mut(fd as usize).filter(|lot| lot.registered != 0)
     }
 
-    /// Takes [`outdated`](Parked) descriptors out of the instance. A registration is never changed: what waits for another side
-    /// now, because its peer does not read, say, is parked again when it has been idle for long enough.
-    fn unpark_outdated(&mut self) {
+    /// Brings the registrations of [`outdated`](Parked) descriptors in line with what is watched. What is watched for another side
+    /// stays parked: a task that waits before each `send`, as the seed did, changes sides twice with each message.
+    fn update_registrations(&mut self) {
         while let Some(fd) = self.outdated.pop() {
-            if self.parked_lot(fd).is_some_and(|lot| lot.watched != lot.registered) {
+            let Some(lot) = self.parked_lot(fd).copied() else { continue };
+            if lot.watched == lot.registered {
+                continue;
+            }
+            let modified = lot.watched != 0
+                && self.epoll.as_ref().is_some_and(|epoll| epoll.modify(fd, i16::from(lot.watched)).is_ok());
+            if modified {
+                self.lots[fd as usize].registered = lot.watched;
+            } else {
                 self.unpark(fd);
             }
         }
@@ -337,7 +345,7 @@ impl Poller for Parked {
 
     fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
         self.waits = self.waits.wrapping_add(1);
-        self.unpark_outdated();
+        self.update_registrations();
         if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
             self.tidy();
         }

@@ -39,6 +39,10 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, events)
     }
 
+    pub(crate) fn modify(&self, fd: RawFd, events: i16) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, events)
+    }
+
     pub(crate) fn delete(&self, fd: RawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, 0)
     }
