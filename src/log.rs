@@ -267,6 +267,7 @@ impl Task for LogWriter {
 mod tests {
     use super::*;
     use crate::scheduler::Scheduler;
+    use std::thread;
 
     #[test]
     fn whoever_has_waited_long_enough_leaves_nothing_behind() {
@@ -281,5 +282,21 @@ mod tests {
         }
         scheduler.run();
         assert!(!log.0.borrow().bytes.is_empty() && log.0.borrow().flushing.is_empty());
+    }
+
+    #[test]
+    fn a_flush_waits_for_whoever_reads_slowly() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let mut scheduler = Scheduler::new();
+        let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+        scheduler.spawn_service(writer);
+        // More than a pipe has room for.
+        log.line(&"long ".repeat(4 * LOG_QUEUE_BYTES));
+        scheduler.spawn(log.flush(Duration::from_secs(60)));
+        let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        scheduler.run();
+        assert!(log.0.borrow().bytes.is_empty());
+        drop(scheduler);
+        reading.join().expect("it does not panic").expect("a pipe can be read");
     }
 }

@@ -255,6 +255,27 @@ fn a_wait_that_is_given_up_is_not_filed_again() {
 }
 
 #[test]
+fn a_wait_that_is_over_leaves_the_place_to_the_next_though_it_is_dropped_late() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((first, mut far), (second, mut other_far)) = (pair(&scheduler), pair(&scheduler));
+        far.write_all(b"!").expect("room");
+        other_far.write_all(b"!").expect("room");
+        let result = run(&mut scheduler, async move {
+            let (mut over, mut next) = (Some(readable(&first)), readable(&second));
+            poll_fn(|cx| {
+                let is_over = over.as_mut().is_none_or(|wait| Pin::new(wait).poll(cx).is_ready());
+                let poll = if is_over { Pin::new(&mut next).poll(cx) } else { Poll::Pending };
+                over = over.take().filter(|_| !is_over);
+                poll
+            })
+            .await
+        });
+        assert!(result.is_ok(), "{result:?}");
+    });
+}
+
+#[test]
 fn a_wait_that_is_taken_for_one_that_was_given_up_does_not_cost_another_its_place() {
     // A hand-written task that polls two futures: to the scheduler they are one.
     within_limit(|| {

@@ -111,6 +111,23 @@ fn senders_that_never_pause_take_turns() {
 }
 
 #[test]
+fn of_two_who_wait_for_room_the_one_that_came_first_has_it() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (sender, receiver) = channel(&scheduler.handle(), 1);
+        sender.try_send("before").expect("room");
+        // Whether somebody has sent something before or not makes no difference.
+        for (sender, value) in [(sender.clone(), "second"), (sender, "first")].into_iter().rev() {
+            scheduler.spawn(task(async move { sender.send(value).await.map_err(Into::into) }));
+        }
+        for expected in ["before", "first", "second"] {
+            turns(&mut scheduler);
+            assert_eq!(receiver.try_recv(), Ok(expected));
+        }
+    });
+}
+
+#[test]
 fn senders_of_one_task_that_are_polled_as_they_are_woken_take_turns() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

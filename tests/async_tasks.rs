@@ -208,6 +208,15 @@ fn a_task_for_a_scheduler_that_is_gone_was_cancelled_and_whoever_awaits_it_does_
 }
 
 #[test]
+fn a_promise_that_is_dropped_without_a_panic_was_cancelled() {
+    within_limit(|| {
+        let (promise, promised) = future::promise::<()>();
+        drop(promise);
+        assert_eq!(run(&mut Scheduler::new(), promised), Err(JoinError::Cancelled));
+    });
+}
+
+#[test]
 fn dropping_a_join_handle_cancels_the_task_and_detaching_does_not() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();

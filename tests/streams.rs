@@ -3,7 +3,7 @@
 mod common;
 
 use common::{LIMIT, eventually};
-use fdtask::future::{self, copy, linger, recv_exact, recv_more, send_all};
+use fdtask::future::{self, copy, linger, recv, recv_exact, recv_more, send_all};
 use fdtask::net::{Acceptor, Lines, Listener, Stream};
 use fdtask::{Handle, Scheduler, Wait, task_fn};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -268,6 +268,21 @@ fn a_peer_that_never_closes_is_not_waited_for_and_one_that_resets_is_gone() {
     SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
     drop(near);
     run([far], |_, [stream]| async move { linger(&stream, LIMIT).await }).expect("it has closed, too");
+}
+
+#[test]
+fn a_reset_is_an_error_to_whoever_receives_and_not_the_end() {
+    let reset = || {
+        let (near, far) = pair();
+        SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+        far
+    };
+    let outcomes = [
+        run([reset()], |_, [stream]| async move { recv(&stream, &mut [0]).await }),
+        run([reset()], |_, [stream]| async move { recv_more(&stream, &mut Vec::new()).await }),
+        run([reset(), pair().1], |_, [from, to]| async move { copy(&from, &to).await.map(|copied| copied as usize) }),
+    ];
+    assert_eq!(outcomes.map(|outcome| outcome.map_err(|error| error.kind())), [Err(ErrorKind::ConnectionReset); 3]);
 }
 
 #[test]

@@ -86,7 +86,9 @@ fn sigusr1_prints_a_row_for_every_task() {
     assert_eq!(rows.len(), OWN_TASKS + 3, "{rows:#?}");
     assert!(rows.is_sorted_by_key(|row| row.id), "{rows:#?}");
     let acceptor = find(&rows, &format!("acceptor {}", server.address()));
-    assert_eq!(acceptor.by, None);
+    for own in [acceptor, find(&rows, "log to stdout"), find(&rows, "log to stderr")] {
+        assert_eq!(own.by, None, "{own:?}");
+    }
     let mut fds = vec![socket_in(&server, &acceptor.state, "recv fd ", "")];
     let mut resumes = 0;
     for client in &clients {

@@ -170,6 +170,15 @@ fn the_tables_come_although_some_workers_have_ended() {
 }
 
 #[test]
+fn workers_that_are_asked_for_their_tables_log_no_connection() {
+    let mut server = start(&[]);
+    assert_eq!(connections_by_worker(&server, 0), [0; WORKERS]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+    assert_eq!(server.stdout.count(|line| line == "Task done"), 0);
+}
+
+#[test]
 fn the_drain_timeout_ends_every_worker() {
     let mut server = start(&["--quiet", "--drain-timeout", "0.3"]);
     let mut clients = connect(&server, 40);
