@@ -9,6 +9,7 @@ mod strace;
 
 use common::{LIMIT, Server, assert_idle};
 use faults::served;
+use rustix::process::Signal;
 use strace::Strace;
 
 #[test]
@@ -26,4 +27,15 @@ fn a_log_that_takes_nothing_costs_lines_and_no_load() {
     strace.detach(&server);
     server.stdout.wait_for_line(LIMIT, |line| line.contains("dropped"));
     served(address, 1);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_log_that_takes_nothing_does_not_keep_the_daemon_from_ending() {
+    let mut server = Server::start(&[]);
+    let strace = Strace::attach(&server, "write", "write:retval=0");
+    drop(served(server.address(), 3));
+    strace.wait_until_injected();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{:?}", server.stderr.all());
 }
