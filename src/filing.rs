@@ -106,7 +106,7 @@ impl Scheduler {
             None => {}
         }
         map.file(fd, id.slot(), is_only);
-        map.set_checked(fd, if owned { None } else { Some((id, identity)) });
+        map.set_checked(fd, Some((id, identity)));
         Ok(())
     }
 

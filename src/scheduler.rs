@@ -362,7 +362,7 @@ impl Scheduler {
             let deadline = slot.deadline;
             if deadline <= self.core.clock {
                 self.make_ready(id, Reason::UNTIL);
-            } else if deadline != NEVER && self.core.is_waiting(id) {
+            } else if deadline != NEVER {
                 self.queue_deadline(id, deadline);
             }
         }

@@ -97,7 +97,7 @@ impl WaitMap {
 
     /// Whether `fd` has fired for the task in `slot`, which has not yet said what it waits for next.
     pub(crate) fn has_fired(&self, fd: RawFd, slot: u32) -> bool {
-        self.entries.get(fd as usize).is_some_and(|entry| *entry != NOBODY && entry & !SEVERAL == slot | FIRED)
+        self.entries.get(fd as usize).is_some_and(|entry| entry & !SEVERAL == slot | FIRED)
     }
 
     /// Takes out whoever is filed under `fd`; returns the slot of the task if it waits.

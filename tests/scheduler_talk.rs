@@ -70,7 +70,7 @@ fn a_wake_resumes_a_task_whatever_it_waits_for_and_withdraws_that() {
 #[test]
 fn a_task_that_is_woken_in_every_turn_hears_of_what_it_waits_for_and_one_that_always_fires_is_woken() {
     within_limit(|| {
-        let waits: [fn(&mut fdtask::Context<'_>) -> Wait; 4] = [
+        let waits: [fn(&mut fdtask::Context<'_>) -> Wait; 5] = [
             |_| Wait::Recv(3),
             |cx| {
                 cx.or(Wait::Send(3));
@@ -81,6 +81,10 @@ fn a_task_that_is_woken_in_every_turn_hears_of_what_it_waits_for_and_one_that_al
                 Wait::Wake
             },
             |cx| Wait::Until(cx.now()),
+            |cx| {
+                cx.or(Wait::Until(cx.now()));
+                Wait::Wake
+            },
         ];
         for waits in waits {
             let mut world = World::new();

@@ -206,6 +206,60 @@ fn a_task_whose_futures_are_dropped_by_others_in_every_turn_hears_of_what_else_i
 }
 
 #[test]
+fn a_task_that_gives_up_the_rest_when_others_have_dropped_one_of_its_futures_is_in_nobodys_way() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((near, mut far), (silent, _silent)) = (pair(&scheduler), pair(&scheduler));
+        let (near, silent, place) = (Rc::new(near), Rc::new(silent), Rc::new(RefCell::new(None)));
+        let (given, mut own) = (Rc::clone(&place), vec![waits(&near), waits(&silent)]);
+        scheduler.spawn_service(task(poll_fn(move |cx| {
+            if own.len() == 2 {
+                assert!(own.iter_mut().all(|waiting| waiting.poll_unpin(cx).is_pending()), "nobody has sent");
+                given.replace(own.pop());
+            } else {
+                own.clear();
+            }
+            Poll::Pending
+        })));
+        turns(&mut scheduler);
+        drop(place.take().expect("it has been put there"));
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        run(&mut scheduler, async move { readable(&near).await }).expect("nobody else waits any more");
+    });
+}
+
+#[test]
+fn a_run_ends_although_a_future_was_dropped_when_its_task_was_ready_and_had_not_had_its_turn() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let (near, place) = (Rc::new(near), Rc::new(RefCell::new(None)));
+        let mut waiting = Some(waits(&near));
+        let given = Rc::clone(&place);
+        scheduler.spawn(task(poll_fn(move |cx| {
+            if let Some(mut waiting) = waiting.take() {
+                assert!(waiting.poll_unpin(cx).is_pending(), "nobody has sent");
+                given.replace(Some(waiting));
+            }
+            Poll::Pending
+        })));
+        let mut turns = 0;
+        // Its turn comes before that of whoever has heard of something.
+        scheduler.spawn(task_fn("neighbour", move |_| {
+            turns += 1;
+            match turns {
+                1 => far.write_all(b"!")?,
+                _ => drop(place.take()),
+            }
+            Ok(if turns == 1 { Wait::Turn } else { Wait::Done })
+        }));
+        scheduler.run();
+        assert_eq!(scheduler.tasks().len(), 1, "it waits for nothing");
+    });
+}
+
+#[test]
 fn a_task_is_resumed_when_others_have_dropped_all_that_it_waited_for() {
     within_limit(|| {
         let mut scheduler = Scheduler::new();
