@@ -7,7 +7,8 @@
 use crate::task::TaskId;
 use std::os::fd::RawFd;
 
-/// An entry under which nobody is filed.
+/// An entry under which nobody is filed. No slot has the number that would be left of it without its two highest bits: memory ends
+/// long before there are so many tasks.
 const NOBODY: u32 = u32::MAX;
 
 /// The bits of an entry that are the number of the task's slot. An entry with no other bit is a task that waits for this
