@@ -1,0 +1,37 @@
+//! The echo's drain when readiness was only a hint. The sockets are real, and what is said of them is scripted.
+
+use fdtask::net::{Echo, Stream};
+use fdtask::poller::{Happening, Sim};
+use fdtask::{Scheduler, Side, Wait, task_fn};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+#[test]
+fn who_has_only_just_connected_keeps_the_grace_of_a_drain_though_there_was_a_false_alarm() {
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    let (near, mut far) = UnixStream::pair().expect("a pair of sockets");
+    far.set_nonblocking(true).expect("a socket can be non-blocking");
+    let stream = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    let fd = stream.as_raw_fd();
+    scheduler.spawn(Echo::new(stream, "127.0.0.1:1".parse().expect("an address")));
+    // It is always ready, so nobody sleeps, and no time passes.
+    scheduler.spawn(task_fn("awake", |_| Ok(Wait::Turn)));
+    let handle = scheduler.handle();
+    let mut turns = |count| (0..count).for_each(|_| drop(scheduler.turn()));
+    turns(2);
+    handle.drain(handle.now() + Duration::from_secs(60));
+    turns(3);
+    script.now(Happening::Ready(fd, Side::Recv));
+    turns(2);
+    script.now(Happening::NotReady(fd, Side::Recv));
+    turns(2);
+    far.write_all(b"What I have connected for").expect("it still listens");
+    script.now(Happening::Ready(fd, Side::Recv));
+    turns(3);
+    let mut answer = [0; 64];
+    let len = far.read(&mut answer).expect("it has answered");
+    assert_eq!(&answer[..len], b"GOT:What I have connected for");
+}
