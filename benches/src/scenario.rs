@@ -26,6 +26,13 @@ pub enum Workload {
     },
     /// One connection, full duplex, as fast as it goes.
     Bulk,
+    /// The server is stopped, `chunks` times 1,000 bytes are sent on each of `connections`, and it goes on.
+    Backlog {
+        /// How many connections are open.
+        connections: usize,
+        /// How many chunks wait on each.
+        chunks: usize,
+    },
     /// Connect, one message, close; `in_flight` of these at any time.
     Churn {
         /// How many connections live at any time.
@@ -60,7 +67,7 @@ const fn echo(name: &'static str, about: &'static str, active: usize, idle: usiz
 }
 
 /// Every scenario, in the order in which they run.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 12] = [
     echo("active-1", "1 active connection", 1, 0),
     echo("active-16", "16 active connections", 16, 0),
     echo("active-64", "64 active connections", 64, 0),
@@ -76,6 +83,11 @@ pub const SCENARIOS: [Scenario; 11] = [
     },
     Scenario { name: "bulk", about: "one connection, full duplex, as fast as it goes", workload: Workload::Bulk },
     Scenario {
+        name: "backlog",
+        about: "32,000 bytes wait on each of 1,000 connections; the client sleeps until all are answered",
+        workload: Workload::Backlog { connections: 1_000, chunks: 32 },
+    },
+    Scenario {
         name: "churn",
         about: "connect, one message, close; 32 connections in flight",
         workload: Workload::Churn { in_flight: 32 },
@@ -88,7 +100,7 @@ impl Workload {
         match self {
             Workload::Check | Workload::Bulk => 1,
             Workload::Echo { active, idle } => active + idle,
-            Workload::Random { connections, .. } => connections,
+            Workload::Random { connections, .. } | Workload::Backlog { connections, .. } => connections,
             Workload::Churn { in_flight } => in_flight,
         }
     }
@@ -96,7 +108,7 @@ impl Workload {
     /// What its figures are counted in.
     pub fn unit(self) -> Unit {
         match self {
-            Workload::Bulk => Unit::Kilobyte,
+            Workload::Bulk | Workload::Backlog { .. } => Unit::Kilobyte,
             Workload::Churn { .. } => Unit::Connection,
             _ => Unit::Message,
         }
@@ -121,6 +133,7 @@ impl fmt::Display for Workload {
             Workload::Echo { active, idle } => write!(f, "echo:{active}:{idle}"),
             Workload::Random { connections, outstanding } => write!(f, "random:{connections}:{outstanding}"),
             Workload::Bulk => write!(f, "bulk"),
+            Workload::Backlog { connections, chunks } => write!(f, "backlog:{connections}:{chunks}"),
             Workload::Churn { in_flight } => write!(f, "churn:{in_flight}"),
         }
     }
@@ -139,6 +152,7 @@ impl FromStr for Workload {
             ("bulk", []) => Workload::Bulk,
             ("echo", &[active, idle]) => Workload::Echo { active, idle },
             ("random", &[connections, outstanding]) => Workload::Random { connections, outstanding },
+            ("backlog", &[connections, chunks]) => Workload::Backlog { connections, chunks },
             ("churn", &[in_flight]) => Workload::Churn { in_flight },
             _ => bail!("not a workload: {text}"),
         })

@@ -79,6 +79,18 @@ pub fn end_group(pid: u32) {
     unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
 }
 
+/// Stops a process, until [`go_on`] is called.
+pub fn stop(pid: u32) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::kill(pid as libc::pid_t, libc::SIGSTOP) })
+}
+
+/// Lets a process go on that was [stopped](stop).
+pub fn go_on(pid: u32) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::kill(pid as libc::pid_t, libc::SIGCONT) })
+}
+
 /// The CPU time of a process in nanoseconds: what the scheduler itself counts with, of all threads, those that have ended, too.
 pub fn process_cpu_ns(pid: u32) -> io::Result<u64> {
     let mut clock = 0;

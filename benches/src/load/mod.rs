@@ -2,6 +2,7 @@
 //!
 //! It ends with an error as soon as anything is wrong, and by itself when a server falls silent.
 
+mod backlog;
 mod bulk;
 mod check;
 mod churn;
@@ -62,6 +63,10 @@ fn run() -> Result<()> {
         }
         Workload::Bulk => {
             let _open = bulk::run(server, &mut window)?;
+            finish(&window);
+        }
+        Workload::Backlog { connections, chunks } => {
+            let _open = backlog::run(server, connections, chunks, &mut window)?;
             finish(&window);
         }
         Workload::Churn { in_flight } => {

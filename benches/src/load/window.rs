@@ -22,7 +22,16 @@ pub struct Window {
     state: State,
     units: u64,
     round_trips: Histogram<u64>,
+    /// How long the pieces were together, of a load that is measured in pieces, and what CPU they took.
+    pieces_ns: u64,
+    pieces_cpu_ns: u64,
     sample: Sample,
+}
+
+/// A part of a load that counts, between others that do not.
+pub struct Piece {
+    since: Instant,
+    cpu_before: u64,
 }
 
 enum State {
@@ -40,7 +49,17 @@ impl Window {
     /// A window over the process `pid`, `measured` long, that opens `warm` after its first turn.
     pub fn new(pid: u32, warm: Duration, measured: Duration) -> Result<Self> {
         let round_trips = Histogram::new_with_bounds(1, ROUND_TRIP_NS_MAX, HISTOGRAM_DIGITS)?;
-        Ok(Window { pid, warm, measured, state: State::New, units: 0, round_trips, sample: Sample::default() })
+        Ok(Window {
+            pid,
+            warm,
+            measured,
+            state: State::New,
+            units: 0,
+            round_trips,
+            pieces_ns: 0,
+            pieces_cpu_ns: 0,
+            sample: Sample::default(),
+        })
     }
 
     /// One round trip was completed.
@@ -72,9 +91,40 @@ impl Window {
         Ok(matches!(self.state, State::Over))
     }
 
+    /// The process whose window it is.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// For a load that is measured in pieces, instead of [`turn`](Window::turn): one of them begins.
+    pub fn begin_piece(&self) -> Result<Piece> {
+        Ok(Piece { since: Instant::now(), cpu_before: target::cpu_ns(self.pid)? })
+    }
+
+    /// A piece in which so many `units` were carried has ended; true when the window is over, which is when the pieces are as
+    /// long together as it is. Those of the time to warm up do not count.
+    pub fn end_piece(&mut self, piece: Piece, units: u64) -> Result<bool> {
+        let took = piece.since.elapsed();
+        if !self.warm.is_zero() {
+            self.warm = self.warm.saturating_sub(took);
+            return Ok(false);
+        }
+        self.units += units;
+        self.pieces_ns += took.as_nanos() as u64;
+        self.pieces_cpu_ns += target::cpu_ns(self.pid)? - piece.cpu_before;
+        let is_over = self.pieces_ns >= self.measured.as_nanos() as u64;
+        if is_over {
+            self.complete(self.pieces_ns, self.pieces_cpu_ns)?;
+        }
+        Ok(is_over)
+    }
+
     fn close(&mut self, since: Instant, cpu_before: u64) -> Result<()> {
         let cpu_ns = target::cpu_ns(self.pid)? - cpu_before;
-        let window_ns = since.elapsed().as_nanos() as u64;
+        self.complete(since.elapsed().as_nanos() as u64, cpu_ns)
+    }
+
+    fn complete(&mut self, window_ns: u64, cpu_ns: u64) -> Result<()> {
         if self.units == 0 {
             bail!("nothing was answered in the whole window");
         }
