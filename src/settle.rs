@@ -196,9 +196,11 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// Drops every task, and with them whatever they own.
+    /// Drops every task, and with them whatever they own. The services come last: the others may say something as they are
+    /// dropped, and a service writes it.
     fn drop(&mut self) {
         self.core.mailbox.ending.set(true);
+        self.cancel_all();
         self.cancel_each(|_| true);
         // The service that receives what other threads say has done so, if there was one.
         if let Some(remote) = self.core.mailbox.remote.get() {
