@@ -192,7 +192,9 @@ impl Side {
     }
 }
 
-/// Why something cannot be waited for. Handed to [`Task::wait_failed`]; as an [`io::Error`] it is the source.
+/// Why something cannot be waited for. Handed to [`Task::wait_failed`]. Made an [`io::Error`], of the kind
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) or [`NotFound`](io::ErrorKind::NotFound), it is what
+/// [`get_ref`](io::Error::get_ref) returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {
