@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 /// An open descriptor that is closed by way of the scheduler.
 ///
-/// Dropping it does not close it there and then. The scheduler closes it once the running task has returned, after giving an
-/// error to whoever still waits on it, and taking it out of the poller. So a number is never reused while an old wait for it
+/// Dropping it does not close it there and then. The scheduler closes it once the running task has returned, or when its next turn
+/// begins if none runs, after giving an error to whoever still waits on it, and taking it out of the poller. (A scheduler that is
+/// gone has nothing left to do: then it is closed at once.) So a number is never reused while an old wait for it
 /// is still filed, which is where event loops lose wake-ups. And because the scheduler knows how long the descriptor lives,
 /// the poller may park it when it is idle; a descriptor that is only waited on by number is never parked.
 ///

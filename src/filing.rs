@@ -85,7 +85,8 @@ impl Scheduler {
     ///
     /// Two cases escape this. Files without an identity of their own, such as eventfds, or TCP sockets on other systems than
     /// Linux, all look alike: there the second waiter is refused. And a task that closes its own number and then waits for the
-    /// next file of that number is not checked again: if another task then waits for the number, too, the first gets the error.
+    /// next file of that number is not checked again: if another task then waits for the number, too, the first gets the error,
+    /// and one that waits for the other side of the old file gets none.
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
         let closed = Reason::closed(side, fd);

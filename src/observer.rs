@@ -30,7 +30,7 @@ pub trait Observer {
     /// A task has ended, and is about to be dropped.
     fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {}
 
-    /// A task has panicked while it was dropped; everything else of it has been dropped.
+    /// A task, or the error that it ended with, has panicked while it was dropped; everything else of it has been dropped.
     fn drop_panicked(&mut self, id: TaskId, message: &str) {}
 
     /// The system could not poll. The scheduler tries again, after a pause; this is said each time that it fails.

@@ -114,20 +114,8 @@ impl Scheduler {
                 self.end_drain();
                 continue;
             }
-            // 3. Sleep until something fires or the next deadline; if something is ready, only look.
             has_polled = self.poll(has_polled && !only_one);
-            if !has_polled {
-                continue;
-            }
-            // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
-            // follow here, and those whose deadline has passed.
-            if !self.core.waiters.unclaimed.is_empty() {
-                self.wake_unclaimed();
-            }
-            if self.core.timers.soonest() <= self.core.clock {
-                self.wake_due();
-            }
-            if only_one {
+            if has_polled && only_one {
                 self.wake_held();
                 return true;
             }
@@ -154,7 +142,13 @@ impl Scheduler {
                 break;
             }
         }
-        !self.core.mailbox.stopped.replace(false)
+        let is_stopped = self.core.mailbox.stopped.get();
+        if is_stopped {
+            // Whoever stops every run is not to keep the others from ever hearing of what they wait for.
+            self.poll_for(Patience::Look);
+            self.core.mailbox.stopped.set(false);
+        }
+        !is_stopped
     }
 
     /// [`resume_each`](Scheduler::resume_each), and the observer is told.
@@ -288,7 +282,7 @@ impl Scheduler {
         self.settle();
     }
 
-    /// Step 3: sleep in the poller, as long as there is nothing else to do.
+    /// Steps 3 and 4: sleep in the poller, as long as there is nothing else to do.
     ///
     /// If only new tasks are ready, and `may_leave` is true, the poll is left to the next turn: the new tasks run first, and then
     /// one poll tells of what they wait for, too. Not twice in a row, or a task that spawns its successor each time would keep
@@ -308,11 +302,25 @@ impl Scheduler {
             self.core.set_now(self.poller.now());
             return false;
         }
+        self.poll_for(patience);
+        true
+    }
+
+    /// Sleeps in the poller as long as `patience` lasts, and moves those whom it has something for to the deque.
+    fn poll_for(&mut self, patience: Patience) {
+        // 3. Sleep until something fires or the next deadline; if something is ready, only look.
         if let Err(error) = self.poller.wait(patience, &mut self.core.waiters) {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
-        true
+        // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
+        // follow here, and those whose deadline has passed.
+        if !self.core.waiters.unclaimed.is_empty() {
+            self.wake_unclaimed();
+        }
+        if self.core.timers.soonest() <= self.core.clock {
+            self.wake_due();
+        }
     }
 
     /// Wakes the tasks of what has fired and is left in [`Waiters::unclaimed`](crate::waiters::Waiters).
@@ -345,12 +353,11 @@ impl Scheduler {
             // This wait cannot be renewed. Whoever waits for the number again is filed anew, and asked about.
             return self.evict(side, fd);
         }
+        // If nobody waits, whoever did has been woken by something else that fired in the same poll, or has fired in an earlier one,
+        // after which a turn was stopped. That one may renew its wait, so the poller has to go on watching.
         let waiter = self.core.waiters.map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
             self.move_to_ready(id, Reason::ready(side, fd));
-        } else {
-            // Whoever waited has been woken by something else that fired in the same poll.
-            self.poller.unwatch(fd, side);
         }
     }
 
@@ -366,8 +373,10 @@ impl Scheduler {
                 self.queue_deadline(id, deadline);
             }
         }
-        // It may have been over when the drain began. Whoever has just been told has a turn all the same.
-        if self.core.timers.drain_by() <= self.core.clock && !self.has_just_told {
+        // It may have been over when the drain began. Whoever has just been told has a turn all the same, and may be left in one that
+        // is stopped now.
+        let is_early = self.has_just_told || self.core.mailbox.stopped.get();
+        if self.core.timers.drain_by() <= self.core.clock && !is_early {
             self.end_drain();
         }
     }

@@ -175,7 +175,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends every task but the services, and with that a drain, if one has begun.
+    /// Ends every task that there is but the services, and with that a drain, if one has begun.
     pub fn cancel_all(&mut self) {
         self.cancel_each(|slot| !slot.is_service);
         // What is spawned from now on is not part of it.
@@ -184,6 +184,8 @@ impl Scheduler {
     }
 
     fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {
+        // What has been spawned by now is among them.
+        self.settle();
         for id in self.core.slots.ids() {
             if self.core.slots.get(id).is_some_and(&is_meant) {
                 self.handle().cancel(id);
@@ -194,10 +196,11 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// Drops every task, and with them whatever they own.
+    /// Drops every task, and with them whatever they own. The services come last: the others may say something as they are
+    /// dropped, and a service writes it.
     fn drop(&mut self) {
         self.core.mailbox.ending.set(true);
-        self.settle();
+        self.cancel_all();
         self.cancel_each(|_| true);
         // The service that receives what other threads say has done so, if there was one.
         if let Some(remote) = self.core.mailbox.remote.get() {

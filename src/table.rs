@@ -100,7 +100,7 @@ impl Context<'_> {
 /// - `ID`: the task's number, counted from 1.
 /// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or that is not known.
 /// - `RESUMES`: how often it has been resumed.
-/// - `SINCE`: for how long it has been in the state of the last column.
+/// - `SINCE`: for how long it has [been waiting](TaskInfo::since).
 /// - `TASK`: its [`name`](crate::Task::name); `(this task)` is the one that asks.
 /// - `WAITS FOR`: its [wait](crate::Wait), with its [`progress`](crate::Task::progress) behind it; `ready` if it waits for its turn
 ///   only, `wake` for another task or thread, `until +0.1 s` for an instant that is so far away.

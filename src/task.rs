@@ -23,8 +23,8 @@ use std::time::Instant;
 /// - **Do a bounded amount of work per resume**, such as one message; say [`Wait::Turn`] to go on after everybody else. Wait
 ///   for a descriptor only when a call has answered `WouldBlock`, or when everything that was received is dealt with: the
 ///   poller knows nothing of bytes that the task holds already.
-/// - **Ending is a value**: [`Wait::Done`]. An `Err` ends this task and no other, and so does a panic. The task is then
-///   dropped, and with it every descriptor that it owns.
+/// - **Ending is a value**: [`Wait::Done`]. An `Err` ends this task and no other, and so does a panic (which ends the program if
+///   that is compiled with `panic = "abort"`). The task is then dropped, and with it every descriptor that it owns.
 ///
 /// # Examples
 /// The seed's countdown, which gives way to the others after each number:
@@ -192,7 +192,9 @@ impl Side {
     }
 }
 
-/// Why something cannot be waited for. Handed to [`Task::wait_failed`]; as an [`io::Error`] it is the source.
+/// Why something cannot be waited for. Handed to [`Task::wait_failed`]. Made an [`io::Error`], of the kind
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) or [`NotFound`](io::ErrorKind::NotFound), it is what
+/// [`get_ref`](io::Error::get_ref) returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {

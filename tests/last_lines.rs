@@ -102,6 +102,34 @@ fn a_panic_of_what_is_dropped_is_said() {
     assert_eq!(lines, format!("example: task {id} panicked while it was dropped: no reason\n"));
 }
 
+#[test]
+fn what_is_said_while_the_scheduler_drops_its_tasks_is_written() {
+    struct Leaving(Log);
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            self.0.line("goodbye");
+            panic!("no reason");
+        }
+    }
+
+    let (mut scheduler, _script, diagnostics) = diagnosed();
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
+    scheduler.spawn_service(writer);
+    scheduler.turn();
+    // The tasks that write were there before this one.
+    let leaving = Leaving(log);
+    let id = scheduler.spawn(task_fn("leaving", move |_| {
+        let _held = &leaving;
+        Ok(Wait::Wake)
+    }));
+    scheduler.turn();
+    drop(scheduler);
+    assert_eq!(io::read_to_string(reader).expect("the writing end is closed"), "goodbye\n");
+    let lines = io::read_to_string(diagnostics).expect("the writing end is closed");
+    assert_eq!(lines, format!("example: task {id} panicked while it was dropped: no reason\n"));
+}
+
 /// More than is written in one turn, and less than a pipe has room for.
 const LINES: usize = 200;
 const LINE: &str = "a line of a log that is written in more than one turn, because there are some of its kind";

@@ -347,3 +347,24 @@ fn a_stop_that_is_said_when_a_drain_ends_is_of_no_effect_on_the_next_run() {
     world.run();
     assert_eq!(world.trace.take()[0], "next: ready");
 }
+
+#[test]
+fn who_is_told_of_a_drain_whose_time_is_over_has_a_turn_though_the_first_that_comes_is_stopped() {
+    let mut world = World::new();
+    world.spawn("stopper", |cx, n| {
+        match n {
+            1 => cx.drain(cx.now()),
+            2 => cx.stop(),
+            _ => {}
+        }
+        Ok(Wait::Turn)
+    });
+    let told = Scripted::new("told", &world.trace, |_, n| Ok(if n == 0 { Wait::Wake } else { Wait::Done }));
+    world.scheduler.spawn(told.on_drain(|| true));
+    for _ in ["until the stop", "until all have ended"] {
+        world.run();
+    }
+    let lines = lines_of(&world, "told");
+    assert_eq!(lines, ["told: ready", "told drains", "told: ready", "told ended: done", "told dropped"]);
+    world.assert_empty();
+}

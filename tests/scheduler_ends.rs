@@ -245,6 +245,16 @@ fn a_task_that_is_spawned_by_a_handle_when_nobody_runs_any_more_ends_with_the_sc
 }
 
 #[test]
+fn a_task_that_was_spawned_by_a_handle_just_before_is_cancelled_with_all_the_others() {
+    let mut world = World::new();
+    let by_handle = task_fn("by handle", |_| Ok(Wait::Wake));
+    world.scheduler.handle().spawn(by_handle);
+    world.scheduler.cancel_all();
+    assert_eq!(world.trace.take(), ["by handle ended: cancelled"]);
+    assert_eq!(world.table(), [""; 0]);
+}
+
+#[test]
 fn a_task_in_the_place_of_one_that_has_ended_has_nothing_of_that_one() {
     let mut scheduler = Scheduler::new();
     scheduler.spawn(task_fn("parent", |cx| {

@@ -237,7 +237,7 @@ fn stop_in_a_resume_ends_the_run_before_another_task_is_resumed_and_nothing_is_l
     world.spawn_waits("after", [Wait::Turn]);
     world.run();
     assert_eq!(world.trace.take(), ["before: ready", "stopper: ready"]);
-    assert_eq!(world.script.waits(), 0, "and before it polls");
+    assert_eq!(world.script.waits(), 1, "and after it has looked");
     world.run();
     let resumes: Vec<String> = world.trace.take().into_iter().filter(|line| line.contains(": ready")).collect();
     assert_eq!(resumes, ["after: ready", "before: ready", "stopper: ready", "after: ready"]);
@@ -286,6 +286,36 @@ fn stop_loses_no_wake_of_a_descriptor_that_has_fired() {
     resumes.sort();
     assert_eq!(resumes, ["a: recv fd 3", "b: recv fd 4", "c: recv fd 5", "stopper: recv fd 2"]);
     world.assert_empty();
+}
+
+#[test]
+fn who_stops_every_run_keeps_nobody_from_a_descriptor_or_a_deadline() {
+    for takes_turns in [true, false] {
+        let mut world = World::new();
+        world.spawn("receiver", |_, n| Ok(if n < 2 { Wait::Recv(7) } else { Wait::Done }));
+        world.spawn("sleeper", |cx, n| Ok(if n == 0 { Wait::Until(cx.now() + ms(1)) } else { Wait::Done }));
+        // While one of two has its turn, the other is left for the next.
+        for name in ["stopper", "other stopper"] {
+            world.spawn(name, |cx, _| {
+                cx.stop();
+                Ok(Wait::Turn)
+            });
+        }
+        world.script.now(Happening::Ready(7, Side::Recv));
+        for _ in 0..10 {
+            world.script.advance(ms(1));
+            if takes_turns {
+                world.scheduler.turn();
+            } else {
+                world.scheduler.run();
+            }
+        }
+        let lines = world.trace.take();
+        for line in ["receiver ended: done", "sleeper ended: done"] {
+            assert!(lines.iter().any(|told| told == line), "{lines:?}");
+        }
+        assert_eq!(world.table(), ["stopper: ready", "other stopper: ready"]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The array handed to `poll(2)`, kept up to date between calls.
 //!
-//! An entry stays where it is for as long as a side of its descriptor is watched, so in the steady state nothing is
+//! An entry stays in the array for as long as a side of its descriptor is watched, so in the steady state nothing is
 //! touched between two calls. If an entry has lost its last bit when the next call is due, the array is walked and such
 //! entries are taken out; a call walks it anyway, at a higher price.
 //!
