@@ -4,6 +4,7 @@
 mod limited;
 
 use fdtask::future::{self, next_turn, readable};
+use fdtask::poller::Sim;
 use fdtask::{Context, Descriptor, Notify, Scheduler, Task, Wait, task_fn};
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
@@ -92,6 +93,30 @@ fn is_dropped_by_another(is_ready: bool) {
     scheduler.run();
     let outcome = outcome.take().expect("it has ended");
     assert!(outcome.is_err(), "nobody else waits for it: {outcome:?}");
+}
+
+#[test]
+fn a_deadline_whose_future_another_task_has_dropped_keeps_no_run_going() {
+    within_limit(|| {
+        let (sim, _script) = Sim::new();
+        let mut scheduler = Scheduler::with_poller(Box::new(sim));
+        let (handle, begin) = (scheduler.handle(), scheduler.handle().now());
+        let given = Rc::new(RefCell::new(None));
+        let (place, own) = (Rc::clone(&given), handle.clone());
+        // Sleeps, gives the future away, and waits for nothing else.
+        scheduler.spawn(future::task(async move {
+            let mut sleeps = Box::pin(future::sleep(&own, Duration::from_secs(3600)));
+            assert!(futures_util::poll!(&mut sleeps).is_pending());
+            *place.borrow_mut() = Some(sleeps);
+            std::future::pending().await
+        }));
+        scheduler.spawn(future::task(async move {
+            drop(given.take().expect("it was given away"));
+            Ok(())
+        }));
+        scheduler.run();
+        assert_eq!(handle.now() - begin, Duration::ZERO, "it has slept for nobody");
+    });
 }
 
 #[test]

@@ -69,6 +69,13 @@ impl Future for Sleep {
     }
 }
 
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        // The task that waits may be another, and would sleep until then for nobody.
+        self.request.give_up(&self.scheduler.0);
+    }
+}
+
 /// A century.
 const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
