@@ -145,7 +145,14 @@ impl Scheduler {
     /// A future through which the task waited for `what` was dropped while another task ran. That wait is withdrawn at once,
     /// because somebody else may wait for the same next. The others stand for as long as they do when the task is
     /// [woken](Scheduler::wake).
-    fn give_up(&mut self, id: TaskId, what: Reason, is_one: bool) {
+    fn give_up(&mut self, mut id: TaskId, what: Reason, is_one: bool) {
+        if let Some((fd, side)) = what.descriptor()
+            && self.core.waiters.get(side, fd) == Some(id.slot())
+        {
+            // Almost always this is the same task. But one that has taken over a future, and the slot of the task that began it, may
+            // wait in that one's name.
+            id = self.core.slots.id_at(id.slot()).unwrap_or(id);
+        }
         let is_waiting = self.core.is_waiting(id);
         let Some(slot) = self.core.slots.get_mut(id) else { return };
         slot.has_given_up |= is_one;

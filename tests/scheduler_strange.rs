@@ -1,14 +1,18 @@
 //! What a scheduler is not made for, and survives or refuses all the same.
 
+#[path = "common/futures.rs"]
+mod futures;
 #[path = "common/limited.rs"]
 mod limited;
 
 use fdtask::future::{self, next_turn, readable};
 use fdtask::poller::Sim;
 use fdtask::{Context, Descriptor, Notify, Scheduler, Task, Wait, task_fn};
+use futures::turns;
 use limited::within_limit;
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::panic::catch_unwind;
 use std::rc::Rc;
@@ -116,6 +120,55 @@ fn a_deadline_whose_future_another_task_has_dropped_keeps_no_run_going() {
         }));
         scheduler.run();
         assert_eq!(handle.now() - begin, Duration::ZERO, "it has slept for nobody");
+    });
+}
+
+#[test]
+fn a_future_that_a_task_in_the_same_slot_has_taken_over_and_another_drops_withdraws_its_wait() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let ((socket, mut speaks), (own, mut wakes)) = (pair(&scheduler), pair(&scheduler));
+        let given = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&given);
+        // Waits for the socket twice, and gives the third wait away.
+        let mut future = Some(future::task(async move {
+            for _ in 0..2 {
+                readable(&socket).await?;
+                rustix::io::read(&*socket, &mut [0; 8])?;
+            }
+            let waited = Rc::clone(&socket);
+            let mut waits = Box::pin(async move { readable(&waited).await });
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            *place.borrow_mut() = Some(waits);
+            std::future::pending().await
+        }));
+        let mut resumes = 0;
+        scheduler.spawn(task_fn("begins it", move |cx| {
+            resumes += 1;
+            if resumes < 3 {
+                return future.as_mut().map_or(Ok(Wait::Done), |future| future.resume(cx));
+            }
+            let (mut future, own, mut has_waited) = (future.take(), Rc::clone(&own), false);
+            cx.handle().spawn(task_fn("goes on with it", move |cx| match &mut future {
+                // What this is resumed for looks just as what the other was.
+                Some(future) if has_waited => future.resume(cx),
+                _ => {
+                    has_waited = true;
+                    Ok(Wait::Recv(own.as_raw_fd()))
+                }
+            }));
+            Ok(Wait::Done)
+        }));
+        for _ in 0..2 {
+            turns(&mut scheduler);
+            speaks.write_all(b"!").expect("room");
+        }
+        turns(&mut scheduler);
+        wakes.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        drop(given.take().expect("it was given away"));
+        turns(&mut scheduler);
+        assert_eq!(scheduler.tasks()[0].state, "wake", "nobody waits for the socket any more");
     });
 }
 
