@@ -54,8 +54,8 @@ impl Client {
         let answer = &buffer[..ECHO_PREFIX.len() + received];
         match self.stream.send(answer) {
             Ok(sent) if sent == answer.len() => return Ok(Some((received, true))), // client.send(b'GOT:' + data)
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            sent => self.unsent.replace(answer[sent.unwrap_or(0)..].to_vec()),
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => return Err(e),
+            sent => self.unsent.replace(answer[sent.unwrap_or(0)..].to_vec()), // no room, or no memory, for now
         };
         Ok(Some((received, false)))
     }
