@@ -5,8 +5,9 @@
 //! terminal 2: telnet localhost 25000
 //! ```
 //! Type a number in terminal 2: the answer is how many primes there are up to it. `30000000` takes some seconds of hard work,
-//! and while it runs the server goes on: it accepts, and answers at once whatever is no number. A second number waits its
-//! turn, as there is one worker; so may some more, and who comes behind them is told so. `quit` ends your connection.
+//! and while it runs the server goes on: it accepts others, and answers at once whatever they type that is no number. A second
+//! number waits its turn, as there is one worker; so may some more, and who comes behind them is told so. `quit` ends your
+//! connection.
 //!
 //! One scheduler is one thread, so work that takes long, or a call that sleeps in the kernel, belongs to another thread.
 //! Jobs go to it by an ordinary `std::sync::mpsc` channel, each with a promise that the worker keeps; the scheduler's side

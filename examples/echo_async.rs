@@ -4,8 +4,8 @@
 //! terminal 1: cargo run --example echo_async -- --idle-timeout 60
 //! terminal 2: telnet localhost 25000
 //! ```
-//! What you type in terminal 2 comes back behind `GOT:`; type nothing for a minute, and you are let go. Ctrl-C in terminal 1
-//! ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
+//! What you type in terminal 2 comes back behind `GOT:`; type nothing for 60 to 75 seconds, and you are let go. Ctrl-C in
+//! terminal 1 ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
 use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
@@ -86,7 +86,7 @@ impl Client {
         Ok(())
     }
 
-    /// Ends when nothing has moved for so long: neither has something come, nor has the client taken what it was sent.
+    /// Ends when nothing has moved for so long, or a quarter more: neither has something come, nor was what was sent taken.
     async fn be_idle(&self, timeout: Duration) -> io::Result<()> {
         let (mut before, mut looks) = ((0, usize::MAX), 0);
         while looks < 4 {

@@ -38,7 +38,7 @@ const CLIENT_DESCRIPTORS: usize = 2;
 /// What the program has open itself, and some more: it may have been started with further ones.
 const OWN_DESCRIPTORS: usize = 16;
 const HEADERS_MAX: usize = 64;
-/// How long a client may take from the end of one request to the end of the next, however slowly it sends.
+/// How long a client may take from the end of one answer to the end of the next request, however slowly it sends.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to close the connection when it has been told that it is over.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
