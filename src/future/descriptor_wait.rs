@@ -10,8 +10,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::task::{self, Poll};
 
-/// A future's wait for a descriptor. If its task waits for nothing else, as almost always, it is the task's one wait
-/// ([`Futures::one`](super::Futures)), and takes no list; otherwise it is a [`Request`].
+/// A future's wait for a descriptor. If the task itself polls it, and has no other such wait, as almost always, it is the task's
+/// one wait ([`Futures::one`](super::Futures)), and takes no list; otherwise it is a [`Request`].
 pub(super) struct DescriptorWait<'a> {
     mailbox: &'a Mailbox,
     what: Reason,

@@ -95,7 +95,7 @@ impl<T: Send> Promise<T> {
 
 impl<T: Send> Drop for Promise<T> {
     fn drop(&mut self) {
-        // After `keep` there is an outcome, and this one changes nothing.
+        // After `keep` there is an outcome, or it has been yielded, and nobody looks at this one.
         self.settle(Err(if thread::panicking() { JoinError::Panicked } else { JoinError::Cancelled }));
     }
 }

@@ -154,7 +154,7 @@ impl Future for ReadinessUntilDrain<'_> {
         if ready.take_met() {
             return Poll::Ready(Some(Ok(())));
         }
-        // The task is resumed when a drain begins, as every task is.
+        // The task is resumed when a drain begins, as every future's is.
         if ready.is_draining() {
             return Poll::Ready(None);
         }

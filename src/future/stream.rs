@@ -12,7 +12,8 @@ const RECV_MORE_BYTES: usize = 4096;
 /// How much [`copy`] moves at a time.
 const COPY_CHUNK_BYTES: usize = 16 * 1024;
 
-/// Waits until something can be received, and receives it, up to the length of `buffer`; 0 is the end of the stream.
+/// Waits until something can be received, and receives it, up to the length of `buffer`; 0 is the end of the stream (or `buffer`
+/// is empty).
 ///
 /// It always waits first, so a task that receives in a loop lets the others run in between.
 ///
@@ -71,7 +72,8 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
 /// have been sent.
 ///
 /// # Errors
-/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), or
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset).
 pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     let mut futile = Futile::default();
     loop {

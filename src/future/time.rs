@@ -129,8 +129,8 @@ impl From<TimedOut> for io::Error {
 }
 
 /// Waits for the next turn: everything else that is ready runs first, and the descriptors are looked at. The seed's bare
-/// `yield`, and [`Wait::Turn`]. (A `FuturesUnordered` may poll whoever has been woken once more there and then. In one, this may be
-/// over within the same turn.)
+/// `yield`, and [`Wait::Turn`]. (A `FuturesUnordered` may poll whoever has been woken once more there and then. In one, or in a
+/// future that several tasks share, this may be over within the same turn.)
 ///
 /// ```
 /// use fdtask::{Scheduler, future};

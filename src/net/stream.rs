@@ -87,7 +87,8 @@ impl Stream {
     /// Receives what is there, up to the length of `buffer`; 0 is the end of the stream (or `buffer` is empty).
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. Others end the connection.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. `ENOBUFS` and `ENOMEM`: the system is short of
+    /// memory; try again later. Others end the connection.
     #[inline]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         sys::recv(self, buffer)
@@ -96,8 +97,9 @@ impl Stream {
     /// Sends as much of `bytes` as there is room for, and returns how much that was.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. Others end the connection; a peer that is
-    /// gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), never a signal.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. `ENOBUFS` and `ENOMEM`: the system is short of
+    /// memory; try again later. Others end the connection; a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
+    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset), never a signal.
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         sys::send(self, bytes)
