@@ -233,7 +233,7 @@ pub async fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stre
 /// Waits for the next signal, and receives it.
 ///
 /// # Errors
-/// What [`Signals::receive`] says.
+/// What [`Signals::receive`] says. A [`WaitError`](crate::WaitError): another task waits for a signal.
 ///
 /// ```no_run
 /// use fdtask::{Scheduler, Signal, Signals, future};
@@ -306,7 +306,7 @@ impl Incoming {
     /// accepted is passed over; out of descriptors, the clients wait in the kernel's queue until there are some.
     ///
     /// # Errors
-    /// The listener is broken.
+    /// The listener is broken. A [`WaitError`](crate::WaitError): another task waits for a connection.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let scheduler = self.listener.scheduler();
         let (mut futile, mut pauses) = (Futile::default(), Pauses::default());

@@ -18,7 +18,8 @@ const COPY_CHUNK_BYTES: usize = 16 * 1024;
 /// It always waits first, so a task that receives in a loop lets the others run in between.
 ///
 /// # Errors
-/// What ends the connection, such as that the peer has reset it.
+/// What ends the connection, such as that the peer has reset it. A [`WaitError`](crate::WaitError): another task waits to receive
+/// from it.
 pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut futile = Futile::default();
     loop {
@@ -34,7 +35,7 @@ pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
 /// received.
 ///
 /// # Errors
-/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others end the connection, too.
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others are those of [`recv`].
 pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
         match recv(stream, buffer).await? {
@@ -49,7 +50,7 @@ pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()
 /// a protocol in which only what has been received tells how much more is to come. While it waits, it holds no buffer.
 ///
 /// # Errors
-/// What ends the connection, such as that the peer has reset it.
+/// Those of [`recv`].
 pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let mut futile = Futile::default();
     loop {
@@ -73,7 +74,7 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
 ///
 /// # Errors
 /// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), or
-/// [`ConnectionReset`](io::ErrorKind::ConnectionReset).
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). A [`WaitError`](crate::WaitError): another task waits to send on it.
 pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     let mut futile = Futile::default();
     loop {
@@ -100,7 +101,8 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// What ends one of the connections. If that is `to`, which has been reset, what it had said before can still be received; then
-/// `to.shutdown_send()` fails, too.
+/// `to.shutdown_send()` fails, too. A [`WaitError`](crate::WaitError): another task waits to receive from `from`, or to send
+/// on `to`.
 pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
     let (mut futile, mut copied) = (Futile::default(), 0);
     loop {

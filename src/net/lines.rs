@@ -132,7 +132,7 @@ impl Lines {
     /// work, await [`next_turn`] after each, so that the other tasks run.
     ///
     /// # Errors
-    /// What ends the connection, such as that the peer has reset it.
+    /// Those of [`recv`](crate::future::recv).
     pub async fn recv(&mut self, stream: &Stream) -> io::Result<Option<Vec<u8>>> {
         if self.returned_since_wait >= LINES_PER_TURN_MAX {
             // Before the wait, so that whoever drops this future over and over gets a line all the same.
@@ -162,7 +162,8 @@ impl Lines {
     /// dropped before it has ended, some of that has been received.
     ///
     /// # Errors
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others end the connection, too.
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the stream ended before. Others are those of
+    /// [`recv`](crate::future::recv).
     pub async fn recv_exact(&mut self, stream: &Stream, buffer: &mut [u8]) -> io::Result<()> {
         let ahead = self.bytes.len().min(buffer.len());
         let (here, to_come) = buffer.split_at_mut(ahead);
