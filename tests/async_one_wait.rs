@@ -277,40 +277,47 @@ fn a_wait_that_is_over_leaves_the_place_to_the_next_though_it_is_dropped_late() 
 
 #[test]
 fn a_wait_that_is_taken_for_one_that_was_given_up_does_not_cost_another_its_place() {
+    for is_dropped in [false, true] {
+        within_limit(move || is_taken_for_one_that_was_given_up(is_dropped));
+    }
+}
+
+/// `is_dropped` says that it is not polled again, but dropped.
+fn is_taken_for_one_that_was_given_up(is_dropped: bool) {
     // A hand-written task that polls two futures: to the scheduler they are one.
-    within_limit(|| {
-        let mut scheduler = Scheduler::new();
-        let ((quiet, _far), (other, _other_far)) = (pair(&scheduler), pair(&scheduler));
-        let (loud, mut far) = pair(&scheduler);
-        let quiet = Rc::new(quiet);
-        let given_up = Rc::new(RefCell::new(waits(&quiet)));
-        let polled = Rc::clone(&given_up);
-        let mut first = Some(task(poll_fn(move |cx| polled.borrow_mut().as_mut().poll(cx))));
-        let mut second = task(async move {
-            let (mut early, mut late, mut polls) = (readable(&other), readable(&loud), 0);
-            poll_fn(|cx| {
-                polls += 1;
-                // The second time `late` takes the place that `early` believes to have.
-                if polls > 1 && Pin::new(&mut late).poll(cx).is_ready() {
-                    return Poll::Ready(Ok(()));
-                }
-                Pin::new(&mut early).poll(cx)
-            })
-            .await
-        });
-        scheduler.spawn(task_fn("both", move |cx| {
-            if let Some(mut first) = first.take() {
-                let wait = first.resume(cx)?;
-                cx.or(wait);
+    let mut scheduler = Scheduler::new();
+    let ((quiet, _far), (other, _other_far)) = (pair(&scheduler), pair(&scheduler));
+    let (loud, mut far) = pair(&scheduler);
+    let quiet = Rc::new(quiet);
+    let given_up = Rc::new(RefCell::new(waits(&quiet)));
+    let polled = Rc::clone(&given_up);
+    let mut first = Some(task(poll_fn(move |cx| polled.borrow_mut().as_mut().poll(cx))));
+    let mut second = task(async move {
+        let (mut early, mut late, mut polls) = (Some(readable(&other)), readable(&loud), 0);
+        poll_fn(|cx| {
+            polls += 1;
+            // The second time `late` takes the place that `early` believes to have.
+            if polls > 1 && Pin::new(&mut late).poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
             }
-            second.resume(cx)
-        }));
-        turns(&mut scheduler);
-        drop(given_up);
-        turns(&mut scheduler);
-        far.write_all(b"!").expect("room");
-        scheduler.run();
+            early = early.take().filter(|_| polls == 1 || !is_dropped);
+            early.as_mut().map_or(Poll::Pending, |early| Pin::new(early).poll(cx))
+        })
+        .await
     });
+    scheduler.spawn(task_fn("both", move |cx| {
+        if let Some(mut first) = first.take() {
+            let wait = first.resume(cx)?;
+            cx.or(wait);
+        }
+        second.resume(cx)
+    }));
+    turns(&mut scheduler);
+    drop(given_up);
+    turns(&mut scheduler);
+    far.write_all(b"!").expect("room");
+    turns(&mut scheduler);
+    assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);
 }
 
 #[test]

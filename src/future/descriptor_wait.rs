@@ -116,7 +116,11 @@ impl<'a> DescriptorWait<'a> {
             let request = std::mem::take(&mut *self.request);
             request.give_up(self.mailbox);
         } else if self.mailbox.futures.is_running(standing) {
-            self.mailbox.futures.one.set(FREE);
+            let one = &self.mailbox.futures.one;
+            // If the task has given up this one for another that it had before, somebody else may have the place.
+            if one.get().wait().is_none() || one.get() == Mark::of(self.what) {
+                one.set(FREE);
+            }
         } else if let Some(task) = standing.task() {
             // That task waits, so its one wait is out of reach: it is told to give it up.
             self.mailbox.give_up(task, self.what, true);
