@@ -71,7 +71,8 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
 /// have been sent.
 ///
 /// # Errors
-/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+/// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset).
 pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     let mut futile = Futile::default();
     loop {

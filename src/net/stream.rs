@@ -97,7 +97,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. Others end the connection; a peer that is
-    /// gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), never a signal.
+    /// gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or [`ConnectionReset`](io::ErrorKind::ConnectionReset), never a signal.
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         sys::send(self, bytes)
