@@ -18,7 +18,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How many bytes of lines wait to be written at most.
+/// While so many bytes of lines wait to be written, no other line is taken.
 pub const LOG_QUEUE_BYTES: usize = 64 * 1024;
 
 /// How much is written at a time: what a pipe takes whole or not at all, so that the lines of two programs that share one

@@ -17,10 +17,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 
-/// How many descriptors the daemon needs beside its listeners and connections: the standard three; for each worker its
-/// logs, its poller, and how others reach it; the signals.
-const OWN_DESCRIPTORS: usize = 4;
-const WORKER_DESCRIPTORS: usize = 6;
+/// How many descriptors the daemon needs beside its listeners and connections: the standard three, the signals, and the service
+/// manager's socket; for each worker its two logs, its poller, and two by which others reach it.
+const OWN_DESCRIPTORS: usize = 5;
+const WORKER_DESCRIPTORS: usize = 5;
 
 fn main() -> ExitCode {
     let result = match arguments::parse(std::env::args_os().skip(1)) {

@@ -236,6 +236,19 @@ fn a_connection_limit_above_the_descriptor_limit_is_said_at_the_start() {
     let server = Server::start(&["--max-connections", "10"]);
     served(server.address(), 10);
     assert_eq!(server.stderr.all(), [""; 0], "a limit that can be kept is nothing to talk about");
+
+    // Five for the process, and for each worker five and its listener.
+    for (descriptors, is_enough) in [(33, true), (32, false)] {
+        let args = ["--listen", "127.0.0.1:0", "--workers", "3", "--max-connections", "10"];
+        let server = Server::builder().args(args).after(&format!("ulimit -n {descriptors}")).spawn();
+        served(server.address(), 3);
+        // What has been said at the start stands before this.
+        server.signal(Signal::USR1);
+        let lines =
+            server.stderr.wait_until("the tables come", LIMIT, |lines| lines.iter().any(|line| line.contains("TASK")));
+        let is_said = lines.iter().any(|line| line.contains("--max-connections"));
+        assert_eq!(is_said, !is_enough, "{descriptors} descriptors: {lines:?}");
+    }
 }
 
 #[test]

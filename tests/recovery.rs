@@ -13,6 +13,7 @@ mod strace;
 
 use common::{Client, Echo, LIMIT, Lines, Server, Signal, eventually, over_echoes};
 use faults::{client_that_never_reads, leave_room_for, listening_address, served, take_answered, timed, warm_up};
+use fdtask::net::DESCRIPTORS_RETRY;
 use std::net::SocketAddr;
 use std::time::Duration;
 use strace::Strace;
@@ -152,9 +153,14 @@ fn full_server() -> (Server, Vec<Client>, Vec<Client>) {
     let clients = served(server.address(), 5);
     let waiting = vec![asked(server.address())];
     server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot accept"));
-    // The pause between two tries is hit at any point of it.
-    std::thread::sleep(arbitrary_pause());
+    be_amid_the_longest_pause();
     (server, clients, waiting)
+}
+
+/// Once accepting has failed: lets the pauses between two tries become as long as they get, which they are a little more than one
+/// of these later, and then hits one at any point of it.
+fn be_amid_the_longest_pause() {
+    std::thread::sleep(2 * DESCRIPTORS_RETRY + arbitrary_pause());
 }
 
 /// Between 0 and 200 ms, another each time.
@@ -254,7 +260,7 @@ fn accept_fails(echo: Echo) -> Duration {
     let strace = Strace::attach(&server, "accept4", "accept4:error=ENOMEM");
     let mut waiting = asked(server.address());
     strace.wait_until_injected();
-    std::thread::sleep(arbitrary_pause());
+    be_amid_the_longest_pause();
     // Detaching is not part of the recovery, but of the measurement.
     strace.detach(&server);
     timed(|| waiting.expect_answer(b"Me, too"))

@@ -32,9 +32,9 @@ const UNSENT_SPARE_BYTES: usize = 64 * 1024;
 /// An echo connection.
 ///
 /// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to
-/// it. While it waits it owns no buffer; an answer that did not fit into the socket at once is kept, and nothing more is
-/// received until it is gone. So what a client sends and does not read back stays in the kernel and slows down that client
-/// alone.
+/// it. While it waits to receive it owns no buffer; an answer that did not fit into the socket at once is kept, and nothing
+/// more is received until it is gone. So what a client sends and does not read back stays in the kernel and slows down that
+/// client alone.
 pub struct Echo {
     stream: Stream,
     peer: SocketAddr,
@@ -78,8 +78,8 @@ impl Echo {
     }
 
     /// Lets the connection go when nothing has moved for this long, in either direction: neither did a byte come, nor
-    /// did the client take one of what was sent to it (which is seen on Linux only). While something is on its way to the
-    /// client it may take up to a quarter longer.
+    /// did the client take one of what was sent to it (which [not every system](Stream::send_queue_bytes) can tell). It may take
+    /// up to a sixteenth longer; while something is on its way to the client, up to a quarter.
     #[must_use]
     pub fn with_idle_timeout(self, timeout: Option<Duration>) -> Echo {
         let beside = timeout.map(|timeout| Box::new(Beside { idle: Some(Idle::new(timeout)), ..Beside::default() }));

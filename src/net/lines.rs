@@ -11,8 +11,8 @@ const CHUNK_BYTES: usize = 4096;
 /// one may cost more than to send it.
 const LINES_PER_TURN_MAX: u32 = 64;
 
-/// Receives lines, of a bounded length: what a line protocol begins with. A peer that never ends its line costs no more
-/// memory than one line and what is received at a time, 4 KiB. One that sends lines without pause does not keep the other tasks
+/// Receives lines, of a bounded length: what a line protocol begins with. A peer that never ends its line costs at most twice the
+/// memory of one line and what is received at a time, 4 KiB. One that sends lines without pause does not keep the other tasks
 /// waiting: there is a wait before anything is received, and a bound on how many lines come without one.
 ///
 /// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv). Both receive ahead, so

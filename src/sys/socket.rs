@@ -22,7 +22,8 @@ pub(crate) fn recv(fd: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<usize> {
     check_len(unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
 }
 
-/// Sends as much of `bytes` as the socket has room for. A peer that is gone is an `EPIPE`, never a signal.
+/// Sends as much of `bytes` as the socket has room for. A peer that is gone is an `EPIPE` or an `ECONNRESET`, never a
+/// signal.
 #[inline]
 pub(crate) fn send(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
