@@ -37,8 +37,6 @@ pub struct Acceptor<H> {
     address: SocketAddr,
     handler: H,
     limit: Option<Limit>,
-    /// The limit has no room, and room is all that this waits for.
-    is_at_limit: bool,
     /// How many connections the next resume accepts at most. This follows, slowly, how many there usually are: asking the kernel
     /// for one more than there are costs as much as accepting one, and asking the poller costs less.
     burst: u32,
@@ -64,7 +62,6 @@ where
             address,
             handler,
             limit: None,
-            is_at_limit: false,
             burst: 1,
             full_bursts: 0,
             futile: Futile::default(),
@@ -138,7 +135,6 @@ where
             // After a pause the poller tells whether anybody waits at all.
             return Ok(wait);
         }
-        self.is_at_limit = false;
         // No more than there is room for. Otherwise an acceptor that has just taken the last place would ask for another, and so
         // be the first on the list for the next place, every time, before any other acceptor.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
@@ -148,7 +144,6 @@ where
                 Some(limit) => match cx.remote().map(|remote| limit.permit(&remote, cx.id())) {
                     Ok(Some(permit)) => Some(permit),
                     Ok(None) => {
-                        self.is_at_limit = true;
                         self.lookout = None;
                         return Ok(Wait::Wake);
                     }
@@ -196,7 +191,7 @@ where
 
     fn progress(&self) -> Cow<'_, str> {
         match &self.limit {
-            Some(limit) if self.is_at_limit => format!("at the limit of {}", limit.max()).into(),
+            Some(limit) if limit.room() == 0 => format!("at the limit of {}", limit.max()).into(),
             _ => "".into(),
         }
     }
