@@ -287,19 +287,12 @@ pub async fn next_signal(signals: &Signals) -> io::Result<Signal> {
 /// ```
 pub struct Incoming {
     listener: Descriptor,
-    address: SocketAddr,
 }
 
 impl Incoming {
     /// The connections to `listener`.
     pub fn new(scheduler: &Handle, listener: Listener) -> Incoming {
-        let address = listener.address();
-        Incoming { listener: scheduler.adopt(listener), address }
-    }
-
-    /// The address that is listened on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Incoming { listener: scheduler.adopt(listener) }
     }
 
     /// Waits for a connection, and takes it. What a client or the network can do wrong between connecting and being
