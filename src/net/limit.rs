@@ -48,7 +48,7 @@ impl<T> Permitted<T> {
 impl<T> Drop for Permitted<T> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.scheduler.0.drop_after_closing(Box::new(permit));
+            self.scheduler.0.do_after_closing(move || drop(permit));
         }
     }
 }
