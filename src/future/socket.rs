@@ -232,7 +232,7 @@ impl Incoming {
         loop {
             readable(&self.listener).await?;
             let error = match accept_one_more(&self.listener) {
-                Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
+                Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket, None), peer)),
                 Err(error) => error,
             };
             match Refusal::of(&error) {

@@ -1,6 +1,6 @@
 //! The seed's `tcp_server(address, handler)`: a task that makes tasks of connections.
 
-use super::limit::{Permit, Permitted};
+use super::limit::Permit;
 use super::lookout::Lookout;
 use super::{Futile, Limit, Listener, Refusal, Stream, accept_one_more};
 use crate::context::Context;
@@ -79,12 +79,8 @@ where
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
         self.lookout = None;
-        let stream = Stream::on(&cx.handle(), socket);
-        let task = (self.handler)(stream, peer);
-        match permit {
-            Some(permit) => cx.spawn(Permitted::new(task, permit, cx.handle())),
-            None => cx.spawn(task),
-        };
+        let stream = Stream::on(&cx.handle(), socket, permit);
+        cx.spawn((self.handler)(stream, peer));
     }
 
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
