@@ -10,7 +10,6 @@ use crate::future::Futures;
 use crate::reason::Reason;
 use crate::remote::Remote;
 use crate::task::{Task, TaskId};
-use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -49,8 +48,8 @@ pub(crate) struct Mailbox {
     pub(crate) stopped: Cell<bool>,
     pub(crate) adopted: Tray<RawFd>,
     pub(crate) closing: Tray<OwnedFd>,
-    /// What is to be dropped only when everything in `closing` is closed.
-    pub(crate) after_closing: Tray<Box<dyn Any>>,
+    /// What is to be done only when everything in `closing` is closed.
+    pub(crate) after_closing: Tray<Box<dyn FnOnce()>>,
     pub(crate) woken: Tray<TaskId>,
     pub(crate) given_up: Tray<(TaskId, Reason, bool)>,
     pub(crate) cancelled: Tray<TaskId>,
@@ -114,9 +113,9 @@ impl Mailbox {
         notes & what != 0
     }
 
-    /// Drops `what` when the descriptors that are dropped together with it have been closed.
-    pub(crate) fn drop_after_closing(&self, what: Box<dyn Any>) {
-        self.post(|mailbox| mailbox.after_closing.put(what));
+    /// Does `what` when the descriptors that are dropped now have been closed. A scheduler that is gone only drops it.
+    pub(crate) fn do_after_closing(&self, what: impl FnOnce() + 'static) {
+        self.post(|mailbox| mailbox.after_closing.put(Box::new(what)));
     }
 
     /// A future through which this task waits for `what` was dropped, or polled by another task. `is_one` says that it was the

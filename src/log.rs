@@ -49,10 +49,8 @@ struct Queue {
     noticed_lines: u64,
     /// The last attempt to write has failed.
     has_failed: bool,
-    /// How long the pause is that the last error was followed by.
+    /// How long the pause after the next error is, if nothing is logged before.
     pause: Duration,
-    /// Something has been logged since that error.
-    has_news: bool,
 }
 
 impl Log {
@@ -69,7 +67,6 @@ impl Log {
             noticed_lines: 0,
             has_failed: false,
             pause: ERROR_PAUSE,
-            has_news: false,
         };
         let log = Log(Rc::new(RefCell::new(queue)));
         let writer = LogWriter { log: log.clone(), name, output: Output::new(fd), futile: Futile::default() };
@@ -81,11 +78,10 @@ impl Log {
     /// long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
         let mut queue = self.0.borrow_mut();
-        queue.has_news = true;
+        queue.cut_pause_short();
         let is_full = queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES;
         if is_full || queue.bytes.try_reserve(line.len() + 1).is_err() {
             queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
-            queue.cut_pause_short();
             return;
         }
         let was_empty = queue.bytes.is_empty();
@@ -178,15 +174,14 @@ impl Queue {
 
     /// How long to wait after an error.
     fn next_pause(&mut self) -> Duration {
-        let has_news = std::mem::take(&mut self.has_news);
-        self.pause = if has_news { ERROR_PAUSE } else { (self.pause * 2).min(ERROR_PAUSE_MAX) };
-        self.pause
+        let next = (self.pause * 2).min(ERROR_PAUSE_MAX);
+        std::mem::replace(&mut self.pause, next)
     }
 
     /// Something is logged again, so a pause that is long because nothing was is over.
     fn cut_pause_short(&mut self) {
-        if let (true, Some(writer)) = (self.pause > ERROR_PAUSE, self.writer) {
-            self.pause = ERROR_PAUSE;
+        let next = std::mem::replace(&mut self.pause, ERROR_PAUSE);
+        if let (true, Some(writer)) = (next > 2 * ERROR_PAUSE, self.writer) {
             self.handle.wake(writer);
         }
     }

@@ -278,20 +278,8 @@ impl Drop for Receiver {
         drop(queue);
         // The service has been cancelled, by somebody who cancels every task there is, say. The scheduler goes on, and must not
         // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back.
-        let again = Again { remote: self.remote.clone(), scheduler: scheduler.clone() };
-        scheduler.0.drop_after_closing(Box::new(again));
-    }
-}
-
-/// Connects a [`Remote`] anew when it is dropped.
-struct Again {
-    remote: Remote,
-    scheduler: Handle,
-}
-
-impl Drop for Again {
-    fn drop(&mut self) {
-        self.scheduler.0.has_receiver.set(self.remote.connect(&self.scheduler).is_ok());
+        let (remote, handle) = (self.remote.clone(), scheduler.clone());
+        scheduler.0.do_after_closing(move || handle.0.has_receiver.set(remote.connect(&handle).is_ok()));
     }
 }
 

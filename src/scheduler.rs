@@ -331,19 +331,19 @@ impl Scheduler {
     /// descriptor, which stand side by side, are not parted, so which of them comes first does not depend on what else has fired.
     #[cold]
     fn wake_unclaimed(&mut self) {
-        let mut fired = self.core.waiters.take_unclaimed();
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = (self.random >> 32) as usize;
-        let mut begin = random / 2 % fired.len().max(1);
+        let fired = &self.core.waiters.unclaimed;
+        let len = fired.len();
+        let mut begin = random / 2 % len.max(1);
         if begin > 0 && fired[begin - 1].fd() == fired[begin].fd() {
             begin -= 1;
         }
-        fired.rotate_left(begin);
-        if !random.is_multiple_of(2) {
-            fired.reverse();
+        for step in 0..len {
+            let ahead = if random.is_multiple_of(2) { step } else { len - 1 - step };
+            self.wake_otherwise(self.core.waiters.unclaimed[(begin + ahead) % len]);
         }
-        fired.drain(..).for_each(|one| self.wake_otherwise(one));
-        self.core.waiters.unclaimed = fired;
+        self.core.waiters.unclaimed.clear();
     }
 
     /// Wakes the task of what has fired, if there is one: it waits for something else, too, or is to be told of an error.

@@ -41,7 +41,7 @@ impl Scheduler {
                 drop(fd);
             }
             while let Some(what) = mailbox.after_closing.next() {
-                drop(what);
+                what();
             }
             self.settle_given_up(None);
             while let Some(id) = mailbox.woken.next() {

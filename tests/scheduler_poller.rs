@@ -221,6 +221,31 @@ fn a_connection_is_forgotten_then_closed_and_then_counts_no_more() {
 }
 
 #[test]
+fn a_connection_that_outlives_its_first_task_counts_until_it_is_closed() {
+    let limit = Limit::new(1);
+    let mut scheduler = Scheduler::new();
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let _clients = [(); 2].map(|()| TcpStream::connect(listener.address()).expect("it listens"));
+    let streams = Rc::new(RefCell::new(Vec::new()));
+    let handed_on = Rc::clone(&streams);
+    let handler = move |stream, _| {
+        handed_on.borrow_mut().push(stream);
+        task_fn("ends at once", |_| Ok(Wait::Done))
+    };
+    scheduler.spawn(Acceptor::new(&scheduler.handle(), listener, handler).with_limit(Some(limit.clone())));
+    scheduler.spawn(task_fn("busy, so that nobody sleeps", |_| Ok(Wait::Turn)));
+    for _ in 0..20 {
+        scheduler.turn();
+    }
+    assert_eq!((streams.borrow().len(), limit.open()), (1, 1), "the other client waits in the queue");
+    streams.take();
+    while streams.borrow().is_empty() {
+        scheduler.turn();
+    }
+    assert_eq!((streams.borrow().len(), limit.open()), (1, 1));
+}
+
+#[test]
 fn who_waits_for_both_sides_is_not_in_its_own_way_when_another_thread_changes_the_number() {
     let (sim, _script) = Sim::new();
     let poller = Noting { sim, asked: Rc::default(), is_changing: true };

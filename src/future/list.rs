@@ -92,32 +92,22 @@ impl Waits {
 
     fn fulfil_where(&self, outcome: Result<(), WaitError>, is_met: impl Fn(&State) -> bool) -> bool {
         let mut has_woken = false;
-        let mut index = 0;
-        // A waker may do anything, so the list is not borrowed while one is woken.
-        while index < self.entries.borrow().len() {
-            if let Some(waker) = self.fulfil_at(index, outcome, &is_met) {
+        for index in 0.. {
+            let waker = match self.entries.borrow_mut().get_mut(index) {
+                Some(entry) if is_met(&entry.state) => {
+                    entry.state = State::Fulfilled(outcome);
+                    entry.waker.take()
+                }
+                Some(_) => None,
+                None => break,
+            };
+            // A waker may do anything, so the list is not borrowed while one is woken.
+            if let Some(waker) = waker {
                 has_woken = true;
                 wake(waker);
             }
-            index += 1;
         }
         has_woken
-    }
-
-    /// Fulfils one entry if it is met, and returns its waker.
-    fn fulfil_at(
-        &self,
-        index: usize,
-        outcome: Result<(), WaitError>,
-        is_met: impl Fn(&State) -> bool,
-    ) -> Option<Waker> {
-        let mut entries = self.entries.borrow_mut();
-        let entry = entries.get_mut(index)?;
-        if !is_met(&entry.state) {
-            return None;
-        }
-        entry.state = State::Fulfilled(outcome);
-        entry.waker.take()
     }
 
     /// The task has ended: wakes all wakers, so that their futures are polled again, by another task.

@@ -54,11 +54,11 @@
 //! dropped, so the one that lost a `select!` leaves nothing behind.
 
 mod alarm;
-mod descriptor_wait;
 mod join;
 mod list;
 mod promise;
 mod race;
+mod readiness;
 mod request;
 mod socket;
 mod stream;
@@ -68,10 +68,8 @@ mod waits;
 pub use join::{JoinError, JoinHandle, spawn};
 pub use promise::{Promise, Promised, blocking, promise};
 pub use race::race;
-pub use socket::{
-    Incoming, Readiness, ReadinessUntilDrain, Source, connect, next_signal, readable, readable_fd, writable,
-    writable_fd,
-};
+pub use readiness::{Readiness, ReadinessUntilDrain};
+pub use socket::{Incoming, Source, connect, next_signal, readable, readable_fd, writable, writable_fd};
 pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
 pub use time::{Draining, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;

@@ -1,21 +1,16 @@
 //! Descriptors and sockets, awaited.
 
-use super::descriptor_wait::DescriptorWait;
-use super::list::Want;
+use super::readiness::Readiness;
 use super::time::sleep;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
 use crate::net::{Futile, Listener, Pauses, Refusal, Stream, accept_one_more};
-use crate::reason::Reason;
 use crate::signals::{Signal, Signals};
 use crate::task::Side;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::pin::Pin;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 /// What has a descriptor that the scheduler closes, and so can be awaited: [`readable`].
 #[diagnostic::on_unimplemented(
@@ -68,7 +63,7 @@ impl<S: Source + ?Sized> Source for Rc<S> {
 /// ```
 #[inline]
 pub fn readable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
-    Readiness::new(source.descriptor(), Side::Recv)
+    ready(source.descriptor(), Side::Recv)
 }
 
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
@@ -90,76 +85,12 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
 /// ```
 #[inline]
 pub fn writable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
-    Readiness::new(source.descriptor(), Side::Send)
+    ready(source.descriptor(), Side::Send)
 }
 
-/// Waits until one side of a descriptor is ready. Made by [`readable`] and [`writable`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Readiness<'a>(DescriptorWait<'a>);
-
-impl Future for Readiness<'_> {
-    type Output = io::Result<()>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().0.poll(cx, Want::Wait)
-    }
-}
-
-impl<'a> Readiness<'a> {
-    #[inline]
-    fn new(descriptor: &'a Descriptor, side: Side) -> Readiness<'a> {
-        Readiness(DescriptorWait::new(descriptor.mailbox(), Reason::ready(side, descriptor.as_raw_fd())))
-    }
-
-    /// The same, but only until a drain begins (see [`Handle::drain`]), and not at all if one has begun: `None`.
-    ///
-    /// ```
-    /// use fdtask::future::{linger, readable, send_all};
-    /// use fdtask::net::Stream;
-    /// use std::{io, time::Duration};
-    ///
-    /// async fn echo(client: Stream) -> io::Result<()> {
-    ///     let mut data = [0; 1000];
-    ///     // A drain ends this between two messages, and never in the middle of an answer.
-    ///     while let Some(ready) = readable(&client).until_drain().await {
-    ///         ready?;
-    ///         match client.recv(&mut data) {
-    ///             Ok(0) => return Ok(()),
-    ///             Ok(len) => send_all(&client, &data[..len]).await?,
-    ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-    ///             Err(error) => return Err(error),
-    ///         }
-    ///     }
-    ///     // To close with something unread is a reset, which may overtake the last answer.
-    ///     linger(&client, Duration::from_secs(1)).await
-    /// }
-    /// ```
-    #[inline]
-    pub fn until_drain(self) -> ReadinessUntilDrain<'a> {
-        ReadinessUntilDrain(self)
-    }
-}
-
-/// Waits until one side of a descriptor is ready, or a drain begins. Made by [`Readiness::until_drain`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct ReadinessUntilDrain<'a>(Readiness<'a>);
-
-impl Future for ReadinessUntilDrain<'_> {
-    type Output = Option<io::Result<()>>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
-        let ready = &mut self.get_mut().0.0;
-        if ready.take_met() {
-            return Poll::Ready(Some(Ok(())));
-        }
-        // The task is resumed when a drain begins, as every future's is.
-        if ready.is_draining() {
-            return Poll::Ready(None);
-        }
-        ready.ask(cx, Want::UntilDrain).map(Some)
-    }
+#[inline]
+fn ready(descriptor: &Descriptor, side: Side) -> Readiness<'_> {
+    Readiness::new(descriptor.mailbox(), side, descriptor.as_raw_fd())
 }
 
 /// [`readable`] for a descriptor that the scheduler does not own: standard input, say.
@@ -185,7 +116,7 @@ impl Future for ReadinessUntilDrain<'_> {
 /// scheduler.run();
 /// ```
 pub async fn readable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
-    ready_fd(scheduler, Side::Recv, fd.as_fd()).await
+    Readiness::new(&scheduler.0, Side::Recv, fd.as_fd().as_raw_fd()).await
 }
 
 /// [`writable`] for a descriptor that the scheduler does not own: see [`readable_fd`].
@@ -194,12 +125,7 @@ pub async fn readable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
 /// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
 /// who is not a task of `scheduler`.
 pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
-    ready_fd(scheduler, Side::Send, fd.as_fd()).await
-}
-
-async fn ready_fd(scheduler: &Handle, side: Side, fd: BorrowedFd<'_>) -> io::Result<()> {
-    let mut ready = DescriptorWait::new(&scheduler.0, Reason::ready(side, fd.as_raw_fd()));
-    poll_fn(|cx| ready.poll(cx, Want::Wait)).await
+    Readiness::new(&scheduler.0, Side::Send, fd.as_fd().as_raw_fd()).await
 }
 
 /// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout).
@@ -287,19 +213,12 @@ pub async fn next_signal(signals: &Signals) -> io::Result<Signal> {
 /// ```
 pub struct Incoming {
     listener: Descriptor,
-    address: SocketAddr,
 }
 
 impl Incoming {
     /// The connections to `listener`.
     pub fn new(scheduler: &Handle, listener: Listener) -> Incoming {
-        let address = listener.address();
-        Incoming { listener: scheduler.adopt(listener), address }
-    }
-
-    /// The address that is listened on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Incoming { listener: scheduler.adopt(listener) }
     }
 
     /// Waits for a connection, and takes it. What a client or the network can do wrong between connecting and being
@@ -313,7 +232,7 @@ impl Incoming {
         loop {
             readable(&self.listener).await?;
             let error = match accept_one_more(&self.listener) {
-                Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket), peer)),
+                Ok((socket, peer)) => return Ok((Stream::on(&scheduler, socket, None), peer)),
                 Err(error) => error,
             };
             match Refusal::of(&error) {

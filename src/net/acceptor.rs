@@ -1,6 +1,6 @@
 //! The seed's `tcp_server(address, handler)`: a task that makes tasks of connections.
 
-use super::limit::{Permit, Permitted};
+use super::limit::Permit;
 use super::lookout::Lookout;
 use super::{Futile, Limit, Listener, Refusal, Stream, accept_one_more};
 use crate::context::Context;
@@ -37,8 +37,6 @@ pub struct Acceptor<H> {
     address: SocketAddr,
     handler: H,
     limit: Option<Limit>,
-    /// The limit has no room, and room is all that this waits for.
-    is_at_limit: bool,
     /// How many connections the next resume accepts at most. This follows, slowly, how many there usually are: asking the kernel
     /// for one more than there are costs as much as accepting one, and asking the poller costs less.
     burst: u32,
@@ -64,7 +62,6 @@ where
             address,
             handler,
             limit: None,
-            is_at_limit: false,
             burst: 1,
             full_bursts: 0,
             futile: Futile::default(),
@@ -82,12 +79,8 @@ where
     fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
         self.futile.reset();
         self.lookout = None;
-        let stream = Stream::on(&cx.handle(), socket);
-        let task = (self.handler)(stream, peer);
-        match permit {
-            Some(permit) => cx.spawn(Permitted::new(task, permit, cx.handle())),
-            None => cx.spawn(task),
-        };
+        let stream = Stream::on(&cx.handle(), socket, permit);
+        cx.spawn((self.handler)(stream, peer));
     }
 
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
@@ -138,7 +131,6 @@ where
             // After a pause the poller tells whether anybody waits at all.
             return Ok(wait);
         }
-        self.is_at_limit = false;
         // No more than there is room for. Otherwise an acceptor that has just taken the last place would ask for another, and so
         // be the first on the list for the next place, every time, before any other acceptor.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
@@ -148,7 +140,6 @@ where
                 Some(limit) => match cx.remote().map(|remote| limit.permit(&remote, cx.id())) {
                     Ok(Some(permit)) => Some(permit),
                     Ok(None) => {
-                        self.is_at_limit = true;
                         self.lookout = None;
                         return Ok(Wait::Wake);
                     }
@@ -196,7 +187,7 @@ where
 
     fn progress(&self) -> Cow<'_, str> {
         match &self.limit {
-            Some(limit) if self.is_at_limit => format!("at the limit of {}", limit.max()).into(),
+            Some(limit) if limit.room() == 0 => format!("at the limit of {}", limit.max()).into(),
             _ => "".into(),
         }
     }

@@ -1,12 +1,8 @@
 //! How many connections may be open at a time.
 
 use super::lookout::Rotation;
-use crate::context::Context;
-use crate::handle::Handle;
 use crate::remote::Remote;
-use crate::task::{Task, TaskId, Wait, WaitError};
-use std::borrow::Cow;
-use std::io;
+use crate::task::TaskId;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,9 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// closed. When there are no descriptors, those who share the limit look for one together, not each for itself, which is a reason to
 /// share even one of [`usize::MAX`].
 ///
-/// What is counted are the tasks that the acceptors have spawned: a connection counts until its task has ended, and what that
-/// owned is closed. A task that hands its stream on to another should not end before that one does: it can
-/// [spawn](crate::future::spawn) it and wait for its end.
+/// A connection counts until the [`Stream`](super::Stream) that the acceptor has made of it is closed, whichever task has it then.
 #[derive(Clone)]
 pub struct Limit(Arc<Inner>);
 
@@ -31,50 +25,6 @@ struct Inner {
 /// One of the connections of a [`Limit`]; open until it is dropped.
 pub(crate) struct Permit(Limit);
 
-/// A connection's task, and its permit, which is given back when the connection has been closed: not before, or whoever is
-/// waiting for it could open one connection too many.
-pub(crate) struct Permitted<T> {
-    task: T,
-    permit: Option<Permit>,
-    scheduler: Handle,
-}
-
-impl<T> Permitted<T> {
-    pub(crate) fn new(task: T, permit: Permit, scheduler: Handle) -> Permitted<T> {
-        Permitted { task, permit: Some(permit), scheduler }
-    }
-}
-
-impl<T> Drop for Permitted<T> {
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.scheduler.0.drop_after_closing(Box::new(permit));
-        }
-    }
-}
-
-impl<T: Task> Task for Permitted<T> {
-    fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        self.task.resume(cx)
-    }
-
-    fn wait_failed(&mut self, cx: &mut Context<'_>, error: WaitError) -> io::Result<Wait> {
-        self.task.wait_failed(cx, error)
-    }
-
-    fn drain(&mut self) -> bool {
-        self.task.drain()
-    }
-
-    fn name(&self) -> Cow<'_, str> {
-        self.task.name()
-    }
-
-    fn progress(&self) -> Cow<'_, str> {
-        self.task.progress()
-    }
-}
-
 impl Limit {
     /// At most `max` connections at a time. With 0, none is ever accepted.
     pub fn new(max: usize) -> Limit {
@@ -82,7 +32,7 @@ impl Limit {
         Limit(Arc::new(Inner { max, open, waiting, rotation }))
     }
 
-    /// How many are open now: how many of their tasks have not ended.
+    /// How many are open now.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
@@ -137,7 +87,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
     use crate::scheduler::Scheduler;
-    use crate::task::task_fn;
+    use crate::task::{Wait, task_fn};
     use std::hint;
     use std::thread;
 

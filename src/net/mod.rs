@@ -1,7 +1,7 @@
 //! Sockets, and the tasks that use them: [`Acceptor`] and [`Echo`] are the seed's `tcp_server` and `echo_handler`.
 //!
 //! The scheduler knows nothing of sockets. It keeps one rule for this module: a connection's place in its [`Limit`] is given back
-//! only when everything that its task owned is closed.
+//! only when it is closed.
 //!
 //! # Sockets that are not TCP
 //! A [`Stream`] is of any kind of connected stream socket, a [`Listener`] of TCP alone. What else listens is waited for like any

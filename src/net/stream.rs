@@ -1,9 +1,11 @@
 //! A connected socket.
 
+use super::limit::Permit;
 use crate::descriptor::Descriptor;
 use crate::future::Source;
 use crate::handle::Handle;
 use crate::sys;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -28,8 +30,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 /// # assert!(describe(&stream)?.ends_with(&format!(" to {}", server.local_addr()?)));
 /// # io::Result::Ok(())
 /// ```
-#[derive(Debug)]
-pub struct Stream(Descriptor);
+pub struct Stream {
+    descriptor: Descriptor,
+    /// Its place in a limit.
+    permit: Option<Permit>,
+}
 
 impl Stream {
     /// Makes a stream of a connected socket, and makes that non-blocking: a call that sleeps would keep every task of the
@@ -57,12 +62,12 @@ impl Stream {
         let socket = socket.into();
         sys::check_socket(socket.as_fd())?;
         sys::set_nonblocking(&socket)?;
-        Ok(Stream::on(scheduler, socket))
+        Ok(Stream::on(scheduler, socket, None))
     }
 
     /// A stream of a socket that is non-blocking already.
-    pub(crate) fn on(scheduler: &Handle, socket: OwnedFd) -> Stream {
-        Stream(scheduler.adopt(socket))
+    pub(crate) fn on(scheduler: &Handle, socket: OwnedFd, permit: Option<Permit>) -> Stream {
+        Stream { descriptor: scheduler.adopt(socket), permit }
     }
 
     /// Starts to connect to `address`. Wait for [`Wait::Send`](crate::Wait::Send) on the stream, preferably with a
@@ -71,7 +76,7 @@ impl Stream {
     /// # Errors
     /// What `socket(2)` and `connect(2)` say at once.
     pub fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stream> {
-        Ok(Stream::on(scheduler, sys::start_connect(address)?))
+        Ok(Stream::on(scheduler, sys::start_connect(address)?, None))
     }
 
     /// How the attempt to connect has ended. Ask once, when the stream can be sent to: before that the answer is `Ok`, and a
@@ -129,23 +134,40 @@ impl Stream {
     }
 }
 
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(&self.descriptor).finish()
+    }
+}
+
+impl Drop for Stream {
+    #[inline]
+    fn drop(&mut self) {
+        // Its place is given back when it has been closed: not before, or whoever is waiting for it could open one connection too
+        // many.
+        if let Some(permit) = self.permit.take() {
+            self.descriptor.mailbox().do_after_closing(move || drop(permit));
+        }
+    }
+}
+
 impl Source for Stream {
     #[inline]
     fn descriptor(&self) -> &Descriptor {
-        &self.0
+        &self.descriptor
     }
 }
 
 impl AsFd for Stream {
     #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.descriptor.as_fd()
     }
 }
 
 impl AsRawFd for Stream {
     #[inline]
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.descriptor.as_raw_fd()
     }
 }

@@ -1,54 +1,85 @@
-//! A future's wait for a descriptor: the task's one wait if possible, a place in its list if not.
+//! A descriptor, awaited: the task's one wait if possible, a place in its list if not.
 
 use super::list::Want;
 use super::request::Request;
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::Mailbox;
 use crate::reason::Reason;
-use crate::task::{Wait, WaitError};
+use crate::task::{Side, Wait, WaitError};
+use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::task::{self, Poll};
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-/// A future's wait for a descriptor. If the task itself polls it, and has no other such wait, as almost always, it is the task's
-/// one wait ([`Futures::one`](super::Futures)), and takes no list; otherwise it is a [`Request`].
-pub(super) struct DescriptorWait<'a> {
+/// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
+// If the task itself polls it, and has no other such wait, as almost always, it is the task's one wait (`Futures::one`), and takes
+// no list; otherwise it is a request.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Readiness<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
     /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the one wait of the task whose mark this is.
     standing: Mark,
-    /// Used if it is listed. Dropped by [`DescriptorWait::withdraw`] and not by the compiler, so that dropping a wait that stands nowhere,
+    /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands nowhere,
     /// which almost every wait does by then, is one comparison.
     request: ManuallyDrop<Request>,
 }
 
-impl<'a> DescriptorWait<'a> {
-    #[inline]
-    pub(super) fn new(mailbox: &'a Mailbox, what: Reason) -> DescriptorWait<'a> {
-        DescriptorWait { mailbox, what, standing: NOWHERE, request: ManuallyDrop::default() }
-    }
-
-    /// Whether a drain has begun, which ends some waits.
-    #[inline]
-    pub(super) fn is_draining(&self) -> bool {
-        self.mailbox.draining.get()
-    }
+impl Future for Readiness<'_> {
+    type Output = io::Result<()>;
 
     /// Asks for the descriptor, once; ready when that is what the task was resumed for.
-    #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
-    #[inline(always)]
-    pub(super) fn poll(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
-        if self.take_met() {
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.take_met() {
             return Poll::Ready(Ok(()));
         }
-        self.ask(cx, ask)
+        this.ask(cx, Want::Wait)
+    }
+}
+
+impl<'a> Readiness<'a> {
+    #[inline]
+    pub(super) fn new(mailbox: &'a Mailbox, side: Side, fd: RawFd) -> Readiness<'a> {
+        Readiness { mailbox, what: Reason::ready(side, fd), standing: NOWHERE, request: ManuallyDrop::default() }
+    }
+
+    /// The same, but only until a drain begins (see [`Handle::drain`](crate::Handle::drain)), and not at all if one has begun: `None`.
+    ///
+    /// ```
+    /// use fdtask::future::{linger, readable, send_all};
+    /// use fdtask::net::Stream;
+    /// use std::{io, time::Duration};
+    ///
+    /// async fn echo(client: Stream) -> io::Result<()> {
+    ///     let mut data = [0; 1000];
+    ///     // A drain ends this between two messages, and never in the middle of an answer.
+    ///     while let Some(ready) = readable(&client).until_drain().await {
+    ///         ready?;
+    ///         match client.recv(&mut data) {
+    ///             Ok(0) => return Ok(()),
+    ///             Ok(len) => send_all(&client, &data[..len]).await?,
+    ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    ///     // To close with something unread is a reset, which may overtake the last answer.
+    ///     linger(&client, Duration::from_secs(1)).await
+    /// }
+    /// ```
+    #[inline]
+    pub fn until_drain(self) -> ReadinessUntilDrain<'a> {
+        ReadinessUntilDrain(self)
     }
 
     /// Whether the descriptor is what the task was resumed for; if so, the wait is over. Half of all polls end here: the task
     /// waits for one thing, and polls its future itself.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    pub(super) fn take_met(&mut self) -> bool {
+    fn take_met(&mut self) -> bool {
         let one = &self.mailbox.futures.one;
         // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without
         // looking.
@@ -64,7 +95,7 @@ impl<'a> DescriptorWait<'a> {
     /// stands yet.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    pub(super) fn ask(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+    fn ask(&mut self, cx: &Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if self.standing == NOWHERE
             && futures.one.get() == FREE
@@ -79,7 +110,7 @@ impl<'a> DescriptorWait<'a> {
 
     #[cold]
     #[inline(never)]
-    fn ask_any(&mut self, cx: &task::Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+    fn ask_any(&mut self, cx: &Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if futures.is_running(self.standing) {
             if let Some(error) = futures.one.get().error() {
@@ -128,11 +159,32 @@ impl<'a> DescriptorWait<'a> {
     }
 }
 
-impl Drop for DescriptorWait<'_> {
+impl Drop for Readiness<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.standing != NOWHERE {
             self.withdraw();
         }
+    }
+}
+
+/// Waits until one side of a descriptor is ready, or a drain begins. Made by [`Readiness::until_drain`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct ReadinessUntilDrain<'a>(Readiness<'a>);
+
+impl Future for ReadinessUntilDrain<'_> {
+    type Output = Option<io::Result<()>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
+        let ready = &mut self.get_mut().0;
+        if ready.take_met() {
+            return Poll::Ready(Some(Ok(())));
+        }
+        // The task is resumed when a drain begins, as every future's is.
+        if ready.mailbox.draining.get() {
+            return Poll::Ready(None);
+        }
+        ready.ask(cx, Want::UntilDrain).map(Some)
     }
 }
