@@ -103,10 +103,18 @@ impl Scheduler {
             self.settle();
             self.wake_held();
             let is_last = mem::take(&mut self.is_overdue);
-            if !self.run_ready() || is_last {
+            if self.core.mailbox.stopped.replace(false) {
                 return false;
             }
-            if self.is_finished() {
+            self.run_ready();
+            let is_stopped = self.core.mailbox.stopped.get();
+            // If somebody is ready, a turn that is stopped ends with a look, too: who stops every run is not to keep the others from
+            // ever hearing of what they wait for.
+            if is_last || is_stopped && self.core.waiters.ready.is_empty() {
+                self.core.mailbox.stopped.set(false);
+                return false;
+            }
+            if !is_stopped && self.is_finished() {
                 if self.core.timers.drain_by() == NEVER {
                     return false;
                 }
@@ -114,8 +122,24 @@ impl Scheduler {
                 self.end_drain();
                 continue;
             }
-            has_polled = self.poll(has_polled && !only_one);
-            if has_polled && only_one {
+            // 3. Sleep until something fires or the next deadline; if something is ready, only look.
+            has_polled = self.poll(has_polled && !only_one && !is_stopped);
+            if !has_polled {
+                continue;
+            }
+            // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
+            // follow here, and those whose deadline has passed.
+            if !self.core.waiters.unclaimed.is_empty() {
+                self.wake_unclaimed();
+            }
+            if self.core.timers.soonest() <= self.core.clock {
+                self.wake_due();
+            }
+            if is_stopped {
+                self.core.mailbox.stopped.set(false);
+                return false;
+            }
+            if only_one {
                 self.wake_held();
                 return true;
             }
@@ -123,11 +147,8 @@ impl Scheduler {
     }
 
     /// Step 1: run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
-    /// Returns false if the scheduler has been told to stop.
-    fn run_ready(&mut self) -> bool {
-        if self.core.mailbox.stopped.replace(false) {
-            return false;
-        }
+    /// Ends early if the scheduler is told to stop.
+    fn run_ready(&mut self) {
         self.core.waiters.ready.begin_turn();
         self.has_just_told = false;
         // A panic ends the task that it comes from, and the turn goes on with the next.
@@ -142,13 +163,6 @@ impl Scheduler {
                 break;
             }
         }
-        let is_stopped = self.core.mailbox.stopped.get();
-        if is_stopped {
-            // Whoever stops every run is not to keep the others from ever hearing of what they wait for.
-            self.poll_for(Patience::Look);
-            self.core.mailbox.stopped.set(false);
-        }
-        !is_stopped
     }
 
     /// [`resume_each`](Scheduler::resume_each), and the observer is told.
@@ -282,7 +296,7 @@ impl Scheduler {
         self.settle();
     }
 
-    /// Steps 3 and 4: sleep in the poller, as long as there is nothing else to do.
+    /// Step 3: sleep in the poller, as long as there is nothing else to do.
     ///
     /// If only new tasks are ready, and `may_leave` is true, the poll is left to the next turn: the new tasks run first, and then
     /// one poll tells of what they wait for, too. Not twice in a row, or a task that spawns its successor each time would keep
@@ -302,25 +316,11 @@ impl Scheduler {
             self.core.set_now(self.poller.now());
             return false;
         }
-        self.poll_for(patience);
-        true
-    }
-
-    /// Sleeps in the poller as long as `patience` lasts, and moves those whom it has something for to the deque.
-    fn poll_for(&mut self, patience: Patience) {
-        // 3. Sleep until something fires or the next deadline; if something is ready, only look.
         if let Err(error) = self.poller.wait(patience, &mut self.core.waiters) {
             self.core.tell(|observer| observer.poll_failed(&error));
         }
         self.core.set_now(self.poller.now());
-        // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
-        // follow here, and those whose deadline has passed.
-        if !self.core.waiters.unclaimed.is_empty() {
-            self.wake_unclaimed();
-        }
-        if self.core.timers.soonest() <= self.core.clock {
-            self.wake_due();
-        }
+        true
     }
 
     /// Wakes the tasks of what has fired and is left in [`Waiters::unclaimed`](crate::waiters::Waiters).
