@@ -47,6 +47,11 @@ impl ReadyDeque {
         Some(slot)
     }
 
+    /// How many tasks the turn has, those that have been taken out and the rest.
+    pub(crate) fn turn_len(&self) -> usize {
+        self.front.len()
+    }
+
     /// What will be taken out after `count` others; 0 is the next.
     #[inline]
     pub(crate) fn ahead(&self, count: usize) -> Option<u32> {

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Client, Echo, LIMIT, need_descriptors, over_echoes, payload};
-use fdtask::net::{ACCEPTS_PER_RESUME_MAX, Acceptor, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES};
+use fdtask::net::{ACCEPTS_PER_RESUME_MAX, Acceptor, CHUNKS_PER_RESUME_MAX, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES};
 use fdtask::{Scheduler, Wait, task_fn};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -64,22 +64,42 @@ fn waiting_bytes(client: &Client) -> usize {
 const TURNS_MAX: usize = 10;
 
 #[test]
-fn one_message_is_answered_per_turn_and_connection_however_many_wait() {
+fn a_bounded_part_of_a_stream_is_answered_per_turn_and_less_of_it_the_more_tasks_are_ready() {
+    for (others, chunks) in [(0, CHUNKS_PER_RESUME_MAX), (64, 1)] {
+        let mut server = ByHand::new();
+        let mut pinger = server.connect();
+        let mut flooder = server.connect();
+        for _ in 0..others {
+            server.scheduler.spawn(task_fn("ready", |_| Ok(Wait::Turn)));
+        }
+        flooder.send(&payload(50 * RECV_CHUNK_BYTES, 20));
+        pinger.send(b"ping");
+        let mut turns = 0;
+        while waiting_bytes(&pinger) == 0 {
+            assert!(turns < TURNS_MAX, "not answered after {turns} turns");
+            server.scheduler.turn();
+            turns += 1;
+            let answered = waiting_bytes(&flooder);
+            let fair = turns * chunks * (ECHO_PREFIX.len() + RECV_CHUNK_BYTES);
+            assert!(answered <= fair, "the flood got {answered} bytes in {turns} turns beside {others} others");
+        }
+        pinger.expect_answer(b"ping");
+    }
+}
+
+#[test]
+fn a_stream_that_is_alone_does_not_pay_for_a_turn_with_each_chunk() {
+    const CHUNKS: usize = 32;
     let mut server = ByHand::new();
-    let mut pinger = server.connect();
-    let mut flooder = server.connect();
-    flooder.send(&payload(50 * RECV_CHUNK_BYTES, 20));
-    pinger.send(b"ping");
+    let mut streamer = server.connect();
+    streamer.send(&payload(CHUNKS * RECV_CHUNK_BYTES, 21));
     let mut turns = 0;
-    while waiting_bytes(&pinger) == 0 {
-        assert!(turns < TURNS_MAX, "not answered after {turns} turns");
+    // With what stands before each chunk, the answers are longer than that.
+    while waiting_bytes(&streamer) < CHUNKS * RECV_CHUNK_BYTES {
+        assert!(turns < CHUNKS / 2, "{turns} turns for {CHUNKS} chunks");
         server.scheduler.turn();
         turns += 1;
-        let answered = waiting_bytes(&flooder);
-        let fair = turns * (ECHO_PREFIX.len() + RECV_CHUNK_BYTES);
-        assert!(answered <= fair, "the flood got {answered} bytes in {turns} turns");
     }
-    pinger.expect_answer(b"ping");
 }
 
 #[test]

@@ -13,6 +13,15 @@ use std::time::Duration;
 /// How much is received, and answered, at a time. The seed's `recv(1000)`.
 pub const RECV_CHUNK_BYTES: usize = 1000;
 
+/// How many chunks one resume receives and answers, at most, of a client that sends whole ones: a stream, and not a message at a
+/// time. With one, a stream would pay for a turn and a poll with each; with many, those who ask small things would wait for those
+/// who stream. So it is fewer when more than eight tasks share the turn.
+pub const CHUNKS_PER_RESUME_MAX: usize = 8;
+
+/// How many chunks one turn receives and answers when several stream: if there are more tasks in the turn than that, one each, as of
+/// all who do not stream.
+const CHUNKS_PER_TURN: usize = 64;
+
 /// What each answer begins with.
 pub const ECHO_PREFIX: &[u8] = b"GOT:";
 
@@ -31,8 +40,8 @@ const UNSENT_SPARE_BYTES: usize = 64 * 1024;
 
 /// An echo connection.
 ///
-/// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to
-/// it. While it waits to receive it owns no buffer; an answer that did not fit into the socket at once is kept, and nothing
+/// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to it, or, of a
+/// stream, some chunks one after the other. While it waits to receive it owns no buffer; an answer that did not fit into the socket at once is kept, and nothing
 /// more is received until it is gone. So what a client sends and does not read back stays in the kernel and slows down that
 /// client alone.
 pub struct Echo {
@@ -90,26 +99,60 @@ impl Echo {
     #[expect(clippy::inline_always, reason = "measured: this is what almost every resume comes to")]
     #[inline(always)]
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let buffer = &mut cx.scratch()[..ECHO_PREFIX.len() + RECV_CHUNK_BYTES];
-        let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
+        let received = match self.receive_chunk(cx) {
             Ok(0) => return Ok(Wait::Done),
+            Ok(received) if received >= RECV_CHUNK_BYTES => return self.answer_stream(cx),
             Ok(received) => received,
             Err(error) => return self.nothing_received(cx, error),
         };
-        buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
-        let len = ECHO_PREFIX.len() + received;
-        match self.stream.send(&buffer[..len]) {
-            Ok(sent) if sent == len && self.is_plain() => {
+        match self.answer(cx, received) {
+            Ok(sent) if sent == ECHO_PREFIX.len() + received && self.is_plain() => {
                 self.futile.reset();
                 Ok(Wait::Recv(self.stream.as_raw_fd()))
             }
-            result => self.answered(cx, len, result),
+            result => self.answered(cx, received, result),
         }
     }
 
-    /// The answer of so many bytes has been sent as far as `result` says.
+    /// A whole chunk has been received. That is a part of a stream, and more of it is there, most likely: answers it, and goes on
+    /// with what follows, up to [`CHUNKS_PER_RESUME_MAX`], so that a stream does not pay for a turn with each.
     #[cold]
-    fn answered(&mut self, cx: &mut Context<'_>, len: usize, result: io::Result<usize>) -> io::Result<Wait> {
+    fn answer_stream(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+        let mut received = RECV_CHUNK_BYTES;
+        let mut left = (CHUNKS_PER_TURN / cx.core.waiters.ready.turn_len()).clamp(1, CHUNKS_PER_RESUME_MAX);
+        loop {
+            let result = self.answer(cx, received);
+            let wait = self.answered(cx, received, result)?;
+            left -= 1;
+            if received < RECV_CHUNK_BYTES || left == 0 || !matches!(wait, Wait::Recv(_)) {
+                return Ok(wait);
+            }
+            received = match self.receive_chunk(cx) {
+                Ok(0) => return Ok(Wait::Done),
+                Ok(received) => received,
+                Err(error) => return self.nothing_received(cx, error),
+            };
+        }
+    }
+
+    /// Receives up to a chunk, behind the room for the prefix.
+    #[inline]
+    fn receive_chunk(&self, cx: &mut Context<'_>) -> io::Result<usize> {
+        self.stream.recv(&mut cx.scratch()[ECHO_PREFIX.len()..][..RECV_CHUNK_BYTES])
+    }
+
+    /// Sends the answer to what has been received; returns how much of it has gone.
+    #[inline]
+    fn answer(&self, cx: &mut Context<'_>, received: usize) -> io::Result<usize> {
+        let answer = &mut cx.scratch()[..ECHO_PREFIX.len() + received];
+        answer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
+        self.stream.send(answer)
+    }
+
+    /// The answer to so many bytes has been sent as far as `result` says.
+    #[cold]
+    fn answered(&mut self, cx: &mut Context<'_>, received: usize, result: io::Result<usize>) -> io::Result<Wait> {
+        let len = ECHO_PREFIX.len() + received;
         let sent = match result {
             Ok(sent) => sent,
             Err(error) if try_again(&error) => 0,
@@ -126,7 +169,7 @@ impl Echo {
             Phase::DrainingNew | Phase::Grace => Phase::Draining,
             phase => phase,
         };
-        self.drain_budget_bytes = self.drain_budget_bytes.saturating_sub((len - ECHO_PREFIX.len()) as u32);
+        self.drain_budget_bytes = self.drain_budget_bytes.saturating_sub(received as u32);
         Ok(self.progress(cx))
     }
 

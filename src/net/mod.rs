@@ -56,7 +56,7 @@ mod stream;
 pub use crate::futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
 pub use crate::sys::raise_descriptor_limit;
 pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor};
-pub use echo::{DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
+pub use echo::{CHUNKS_PER_RESUME_MAX, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
 pub use limit::Limit;
 pub use lines::Lines;
 pub use listener::Listener;
