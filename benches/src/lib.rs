@@ -6,7 +6,7 @@
 //! - [`load`]: the load client (`fdtask-load`), which verifies every reply.
 //! - [`runner`]: builds the servers, runs the rounds, shows progress.
 //! - [`report`]: medians, ratios, the Markdown table, the CSV, the plots.
-//! - [`sys`]: all unsafe code: cores, limits, signals, CPU time, two socket options.
+//! - [`sys`]: all unsafe code: cores, limits, signals, stopping, CPU time, two socket options.
 //!
 //! The peers are in `servers/`, each of them one file.
 

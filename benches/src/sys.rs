@@ -1,4 +1,4 @@
-//! All unsafe code: cores, limits, signals, CPU time, two socket options. It knows nothing above it.
+//! All unsafe code: cores, limits, signals, stopping a process, CPU time, two socket options. It knows nothing above it.
 
 use std::io;
 use std::mem;
