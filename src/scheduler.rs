@@ -98,7 +98,7 @@ impl Scheduler {
 
     /// Takes turns until there is nothing left to do, which returns false, or only one.
     fn take_turns(&mut self, only_one: bool) -> bool {
-        let mut has_polled = true;
+        let (mut has_polled, mut has_looked) = (true, false);
         loop {
             self.settle();
             self.wake_held();
@@ -108,9 +108,9 @@ impl Scheduler {
             }
             self.run_ready();
             let is_stopped = self.core.mailbox.stopped.get();
-            // If somebody is ready, a turn that is stopped ends with a look, too: who stops every run is not to keep the others from
-            // ever hearing of what they wait for.
-            if is_last || is_stopped && self.core.waiters.ready.is_empty() {
+            // A turn that is stopped ends with a look, too: who stops every run is not to keep the others from ever hearing of what
+            // they wait for. Unless this run has looked before, and nobody is ready who would come before the next look.
+            if is_last || is_stopped && has_looked && self.core.waiters.ready.is_empty() {
                 self.core.mailbox.stopped.set(false);
                 return false;
             }
@@ -122,11 +122,12 @@ impl Scheduler {
                 self.end_drain();
                 continue;
             }
-            // 3. Sleep until something fires or the next deadline; if something is ready, only look.
+            // 3. Sleep until something fires or the next deadline; if something is ready, or this turn is stopped, only look.
             has_polled = self.poll(has_polled && !only_one && !is_stopped);
             if !has_polled {
                 continue;
             }
+            has_looked = true;
             // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
             // follow here, and those whose deadline has passed.
             if !self.core.waiters.unclaimed.is_empty() {
@@ -296,14 +297,14 @@ impl Scheduler {
         self.settle();
     }
 
-    /// Step 3: sleep in the poller, as long as there is nothing else to do.
+    /// Step 3: sleep in the poller, as long as there is nothing else to do and nobody has said that the scheduler is to stop.
     ///
     /// If only new tasks are ready, and `may_leave` is true, the poll is left to the next turn: the new tasks run first, and then
     /// one poll tells of what they wait for, too. Not twice in a row, or a task that spawns its successor each time would keep
     /// everybody else waiting. Returns whether it has polled.
     fn poll(&mut self, may_leave: bool) -> bool {
         let mut patience = Patience::Look;
-        if self.core.waiters.ready.is_empty() && self.core.held.is_empty() {
+        if self.core.waiters.ready.is_empty() && self.core.held.is_empty() && !self.core.mailbox.stopped.get() {
             if !self.core.timers.is_empty() {
                 self.discard_stale_deadlines();
             }

@@ -356,3 +356,22 @@ fn a_task_may_change_what_it_waits_for_every_time() {
     }
     world.assert_empty();
 }
+
+#[test]
+fn who_is_woken_between_two_runs_to_stop_the_next_keeps_nobody_from_a_descriptor_or_a_deadline() {
+    let mut world = World::new();
+    world.spawn("receiver", |_, n| Ok(if n < 2 { Wait::Recv(7) } else { Wait::Done }));
+    world.spawn("sleeper", |cx, n| Ok(if n == 0 { Wait::Until(cx.now() + ms(1)) } else { Wait::Done }));
+    let stopper = world.spawn("stopper", |cx, _| {
+        cx.stop();
+        Ok(Wait::Wake)
+    });
+    world.script.now(Happening::Ready(7, Side::Recv));
+    for _ in 0..10 {
+        world.script.advance(ms(1));
+        world.scheduler.handle().wake(stopper);
+        world.scheduler.run();
+        assert!(!world.script.is_asleep(), "it only looks");
+    }
+    assert_eq!(world.table(), ["stopper: wake"]);
+}
