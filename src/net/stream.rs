@@ -32,7 +32,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 /// ```
 pub struct Stream {
     descriptor: Descriptor,
-    /// Its place in a limit.
+    /// Its place in a limit. It stands behind the descriptor, so that it is dropped after it.
     permit: Option<Permit>,
 }
 
@@ -144,9 +144,12 @@ impl Drop for Stream {
     #[inline]
     fn drop(&mut self) {
         // Its place is given back when it has been closed: not before, or whoever is waiting for it could open one connection too
-        // many.
-        if let Some(permit) = self.permit.take() {
-            self.descriptor.mailbox().do_after_closing(move || drop(permit));
+        // many. If the scheduler is gone, the descriptor is closed as it is dropped, which comes before the permit.
+        let mailbox = self.descriptor.mailbox();
+        if !mailbox.orphaned.get()
+            && let Some(permit) = self.permit.take()
+        {
+            mailbox.do_after_closing(move || drop(permit));
         }
     }
 }
