@@ -174,7 +174,8 @@ impl Handle {
     }
 
     /// Makes a task; it runs in the next turn. For a scheduler that [is closed](Handle::is_closed), the task is dropped there and
-    /// then.
+    /// then. The task has no [`TaskId`] yet, as it has from [`Context::spawn`](crate::Context::spawn); whoever waits for its end
+    /// says [`future::spawn`](crate::future::spawn).
     pub fn spawn(&self, task: impl Task + 'static) {
         self.0.spawn(Box::new(task), false, None);
     }

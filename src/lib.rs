@@ -158,3 +158,51 @@ pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+/// What has no effect unless something more is done with it is warned of, so that it is not forgotten: a wait, a task, signals, the
+/// task that writes a log.
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn resume(changed: &fdtask::Notify, cx: &mut fdtask::Context<'_>) {
+///     changed.wait(cx);
+/// }
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fdtask::task_fn("idle", |_| Ok(fdtask::Wait::Wake));
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fdtask::future::task(async { Ok(()) });
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn receive(scheduler: &fdtask::Handle) -> std::io::Result<()> {
+///     fdtask::Signals::new(scheduler, &[fdtask::Signal::Terminate])?;
+///     Ok(())
+/// }
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn log(scheduler: fdtask::Handle, fd: std::os::fd::OwnedFd) {
+///     fdtask::Log::new(scheduler, "log", fd);
+/// }
+/// ```
+/// With a name for each of them, so that nothing is unused, all of this compiles.
+/// ```
+/// #![deny(unused_must_use)]
+/// fn resume(changed: &fdtask::Notify, cx: &mut fdtask::Context<'_>) {
+///     let _wait = changed.wait(cx);
+/// }
+/// let _task = fdtask::task_fn("idle", |_| Ok(fdtask::Wait::Wake));
+/// let _task = fdtask::future::task(async { Ok(()) });
+/// fn receive(scheduler: &fdtask::Handle) -> std::io::Result<()> {
+///     let _signals = fdtask::Signals::new(scheduler, &[fdtask::Signal::Terminate])?;
+///     Ok(())
+/// }
+/// fn log(scheduler: fdtask::Handle, fd: std::os::fd::OwnedFd) {
+///     let _log = fdtask::Log::new(scheduler, "log", fd);
+/// }
+/// ```
+#[cfg(doctest)]
+struct Unused;

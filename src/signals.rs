@@ -47,6 +47,7 @@ impl Signal {
 /// [`Wait::Recv`](crate::Wait::Recv) on this descriptor, then [`receive`](Signals::receive).
 ///
 /// A signal that arrives just before the scheduler sleeps is seen at once: it makes the descriptor ready.
+#[must_use = "dropped, it leaves the signals without any effect, since nobody receives them"]
 pub struct Signals(Descriptor);
 
 impl Signals {

@@ -17,7 +17,8 @@ use std::time::Instant;
 /// - **The first resume comes unasked**, with [`Wait::Turn`] as the reason. Nothing is known to be ready yet; to try is right,
 ///   and the call finds out.
 /// - **Do not block.** One thread runs every task. Use non-blocking descriptors; when a call answers
-///   [`WouldBlock`](io::ErrorKind::WouldBlock), return the wait for that descriptor.
+///   [`WouldBlock`](io::ErrorKind::WouldBlock), return the wait for that descriptor. (`println!` blocks, too, if nobody reads
+///   what it prints; a [`Log`](crate::Log) does not.)
 /// - **Readiness is a hint.** Being resumed for [`Wait::Recv`] means that receiving is worth trying, not that it will
 ///   succeed.
 /// - **Do a bounded amount of work per resume**, such as one message; say [`Wait::Turn`] to go on after everybody else. Wait
@@ -55,6 +56,7 @@ use std::time::Instant;
     label = "this is not a task",
     note = "an `async` block becomes a task by `fdtask::future::task(…)`, a closure by `fdtask::task_fn(name, …)`"
 )]
+#[must_use = "a task does nothing until it is spawned"]
 pub trait Task {
     /// Runs until the task can go no further, and returns what it waits for.
     ///
@@ -130,6 +132,7 @@ impl<T: Task + ?Sized> Task for Box<T> {
 // instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[must_use = "a wait has no effect unless `resume` returns it, or it is said with `Context::or`"]
 pub enum Wait {
     /// Resume me when this descriptor can be received from: the seed's `yield 'recv', sock`. A listener can be received
     /// from when a connection is in its queue. A hang-up or an error resumes, too: the call that follows finds out.

@@ -32,6 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// it with the error. When a drain begins it accepts what is already in the queue, and ends, as a service, too. (A port that answers
 /// while the rest drains, such as one for metrics, is a service that awaits
 /// [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
+#[must_use = "nothing is accepted until this is spawned"]
 pub struct Acceptor<H> {
     listener: Descriptor,
     address: SocketAddr,
@@ -71,7 +72,6 @@ where
     }
 
     /// Accepts only while the limit has room. The clients beyond it wait in the kernel's queue.
-    #[must_use]
     pub fn with_limit(self, limit: Option<Limit>) -> Acceptor<H> {
         Acceptor { limit, ..self }
     }
