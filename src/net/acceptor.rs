@@ -115,7 +115,9 @@ where
         if self.next_report.is_none_or(|at| at <= cx.now()) {
             self.next_report = Some(cx.now() + REPORT_INTERVAL);
             let (address, reason) = (self.address, reason(error));
-            cx.report(&format!("cannot accept on {address}: {reason}; clients wait, retrying"));
+            let is_own_limit = error.raw_os_error() == Some(libc::EMFILE);
+            let remedy = if is_own_limit { "; a higher 'ulimit -n' lets in more" } else { "" };
+            cx.report(&format!("cannot accept on {address}: {reason}; clients wait, retrying{remedy}"));
         }
     }
 }
