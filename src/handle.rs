@@ -216,8 +216,8 @@ impl Handle {
     }
 
     /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first,
-    /// unless it is. Where that is not possible, as with a child's output, which the standard library cannot make so, one read
-    /// each time that it is ready does not block either; a task that is new waits first.
+    /// unless it is. The standard library cannot do that to the output of a child, say. Then read once each time that it is
+    /// ready, which does not block either, and have a new task wait before it reads.
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
     }

@@ -80,7 +80,7 @@ pub trait Task {
     ///
     /// Return true to be resumed in the next turn, and so finish what was begun. The reason is then [`Wait::Turn`], unless the
     /// task was ready for another already. Return false, the default, to go on waiting; the drain's deadline then ends the task,
-    /// if nothing else does before, and if it is no [service](Context::spawn_service).
+    /// if nothing else does before, and unless it is a [service](Context::spawn_service).
     fn drain(&mut self) -> bool {
         false
     }
@@ -101,7 +101,7 @@ pub trait Task {
     }
 }
 
-/// Where one type is asked for and the tasks are of several, each comes as a `Box<dyn Task>`.
+/// Where one type of task is asked for, and there are several, a `Box<dyn Task>` is the one type.
 impl<T: Task + ?Sized> Task for Box<T> {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         (**self).resume(cx)
@@ -195,9 +195,9 @@ impl Side {
     }
 }
 
-/// Why something cannot be waited for. Handed to [`Task::wait_failed`]. Made an [`io::Error`], of the kind
-/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) or [`NotFound`](io::ErrorKind::NotFound), it is what
-/// [`get_ref`](io::Error::get_ref) returns.
+/// Why something cannot be waited for. Handed to [`Task::wait_failed`]. As an [`io::Error`] it is of the kind
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) or [`NotFound`](io::ErrorKind::NotFound), and
+/// [`get_ref`](io::Error::get_ref) returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {
