@@ -108,8 +108,8 @@ impl Scheduler {
             self.run_ready();
             let is_stopped = self.core.mailbox.stopped.get();
             // A turn that is stopped polls, too, without sleeping: otherwise a program that stops each of its runs would keep the
-            // other tasks from ever hearing that what they wait for has fired. Only if this run has polled before and nobody is
-            // ready can that be left to the next run, which then polls before it resumes anybody.
+            // other tasks from ever hearing that what they wait for has fired. A run that has polled before has told them once, so
+            // it leaves this out if nobody is ready.
             if is_last || is_stopped && has_looked && self.core.waiters.ready.is_empty() {
                 self.core.mailbox.stopped.set(false);
                 return false;
@@ -118,7 +118,7 @@ impl Scheduler {
                 if self.core.timers.drain_by() == NEVER {
                     return false;
                 }
-                // Whoever is left could wait for the drain's deadline, but for nothing else.
+                // Nothing can happen any more before the drain's deadline, so the drain is over now.
                 self.end_drain();
                 continue;
             }
