@@ -1,7 +1,7 @@
 //! A queue between the tasks of one scheduler.
 //!
-//! It is bounded: who sends more than the other end takes has to wait, and so slows down what it gets *its* work from. A queue
-//! that only grows hides an overload until there is no memory left.
+//! It is bounded: a sender that is faster than the receiver has to wait, and so slows down whatever *it* gets its work from. A
+//! queue that only grows hides an overload until there is no memory left.
 
 use crate::context::Context;
 use crate::handle::Handle;

@@ -30,8 +30,8 @@ impl Context<'_> {
         self.core.slots.id_at(self.slot()).expect("a task that is being resumed is live")
     }
 
-    /// Why the task is resumed: the one of its waits that was fulfilled. [`Wait::Turn`] when it is new, and when a drain
-    /// has begun; [`Wait::Until`] when its deadline has passed.
+    /// Why the task is resumed: which of its waits is over. It is [`Wait::Turn`] when the task is new, and when a drain has
+    /// begun; [`Wait::Until`] when its deadline has passed.
     pub fn why(&self) -> Wait {
         let deadline = || self.core.slots.get(self.id()).map_or(NEVER, |slot| slot.deadline);
         self.reason().wait(|| self.core.epoch.instant(deadline()))
@@ -152,8 +152,8 @@ impl Context<'_> {
         self.handle().adopt(fd)
     }
 
-    /// Memory to receive into, [`SCRATCH_BYTES`](crate::SCRATCH_BYTES) long, shared by all tasks and with anything in
-    /// it. A task that waits needs no buffer of its own: it keeps only what it could not pass on.
+    /// Memory to receive into, [`SCRATCH_BYTES`](crate::SCRATCH_BYTES) long. All tasks share it, so anything may be in it. A task
+    /// that waits needs no buffer of its own: it keeps only what it could not pass on.
     pub fn scratch(&mut self) -> &mut [u8] {
         self.core.scratch.as_mut_slice()
     }

@@ -33,6 +33,7 @@ use std::rc::Rc;
 /// scheduler.run();
 /// # std::io::Result::Ok(())
 /// ```
+#[must_use = "dropping it closes the descriptor"]
 pub struct Descriptor {
     /// `None` only while it is being dropped.
     fd: Option<OwnedFd>,

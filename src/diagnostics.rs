@@ -29,6 +29,7 @@ const POLL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// scheduler.run();
 /// # io::Result::Ok(())
 /// ```
+#[must_use = "it is told nothing until `Scheduler::observe` has it"]
 pub struct Diagnostics {
     scheduler: Handle,
     program: &'static str,

@@ -1,5 +1,4 @@
-//! Filing a waiting task, which is step 2 of the loop, and taking it out again: of the wait maps and the poller, the timers, and
-//! its slot.
+//! Filing a waiting task, which is step 2 of the loop, and the way back: withdrawing what it waits for, and ending it.
 
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
@@ -84,9 +83,10 @@ impl Scheduler {
     /// began to wait for it. So what was found out at the first wait is kept, and compared when it matters.
     ///
     /// Two cases escape this. Files without an identity of their own, such as eventfds, or TCP sockets on other systems than
-    /// Linux, all look alike: there the second waiter is refused. And a task that closes its own number and then waits for the
-    /// next file of that number is not checked again: if another task then waits for the number, too, the first gets the error,
-    /// and one that waits for the other side of the old file gets none.
+    /// Linux, all look alike: there the second waiter is refused. And if a task closes a descriptor and then waits for the next
+    /// file that has its number, nothing is asked, because that task has waited for the number before. So what was found out
+    /// is about the old file: if another task then waits for the number, too, the first gets an error that it does not
+    /// deserve, and a task that still waits for the other side of the old file does not get the one that it does deserve.
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
         let closed = Reason::closed(side, fd);
@@ -111,8 +111,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Gives an error to whoever waits for `fd` and means another file than the one that `fd` names now. That is `names`; without
-    /// it, the poller is asked. A wait for an owned descriptor cannot be stale, and is left alone.
+    /// Gives an error to whoever waits for `fd` and means another file than the one that `fd` names now. `names` is that file;
+    /// if it is `None`, the poller is asked. A wait for an owned descriptor cannot be stale, and is left alone.
     pub(crate) fn evict_stale(&mut self, fd: RawFd, names: Option<Identity>) {
         for side in [Side::Recv, Side::Send] {
             let Some(known) = self.core.waiters.map(side).checked_identity(fd) else { continue };
@@ -151,8 +151,8 @@ impl Scheduler {
         }
     }
 
-    /// Drops queued deadlines that no task has any more, until the soonest is one that a task still has: the scheduler is not to
-    /// wake up for nothing.
+    /// Drops queued deadlines that no task has any more, until the soonest is one that a task still has, so that the scheduler
+    /// does not wake up for nothing.
     pub(crate) fn discard_stale_deadlines(&mut self) {
         let core = &mut self.core;
         core.timers.discard_while(|entry| match core.slots.of_entry(entry) {
@@ -184,7 +184,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a task out of the wait maps and the poller, wherever it waits.
+    /// Takes a task out of the wait maps, wherever it waits, and tells the poller.
     pub(crate) fn withdraw(&mut self, id: TaskId) {
         let Some(first) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
         if let Some((fd, side)) = first.descriptor() {
@@ -210,7 +210,7 @@ impl Scheduler {
         self.lapse(id, why);
         self.core.slots.remove(id, is_in_deque);
         self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));
-        // One after the other: the error that it ended with is somebody else's code, too.
+        // Each by itself, because either may panic: to drop the error that it ended with runs somebody else's code, too.
         for dropped in [catch(|| drop(task)), catch(|| drop(end))] {
             if let Err(message) = dropped {
                 self.core.tell(|observer| observer.drop_panicked(id, &message));

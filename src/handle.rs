@@ -174,7 +174,8 @@ impl Handle {
     }
 
     /// Makes a task; it runs in the next turn. For a scheduler that [is closed](Handle::is_closed), the task is dropped there and
-    /// then.
+    /// then. The task has no [`TaskId`] yet, as it has from [`Context::spawn`](crate::Context::spawn); whoever waits for its end
+    /// says [`future::spawn`](crate::future::spawn).
     pub fn spawn(&self, task: impl Task + 'static) {
         self.0.spawn(Box::new(task), false, None);
     }
@@ -215,8 +216,8 @@ impl Handle {
     }
 
     /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first,
-    /// unless it is. Where that is not possible, as with a child's output, which the standard library cannot make so, one read
-    /// each time that it is ready does not block either; a task that is new waits first.
+    /// unless it is. The standard library cannot do that to the output of a child, say. Then read once each time that it is
+    /// ready, which does not block either, and have a new task wait before it reads.
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
     }

@@ -59,12 +59,12 @@
 //!
 //! # Misuse is an error, not a mystery
 //! - A second task that waits for the same side of a descriptor is told [`WaitError::Busy`]; the first goes on waiting.
-//! - A wait for a number that is negative or closed ends with [`WaitError::Closed`]. (If another thread closes it while the scheduler
-//!   sleeps, that does not end the sleep.) So does one for a number that was closed and given to another file, as soon as a task that
-//!   has not waited for the number before does so or the scheduler adopts it; until then, what is ready on the new file resumes the
-//!   old waiter. (Eventfds, timerfds and the like cannot be told from each other, and elsewhere than on Linux neither can TCP
-//!   sockets. A number that was given to another of these looks as if it were the old one still, and the second task that waits for
-//!   it is told [`WaitError::Busy`].)
+//! - A wait for a number that is negative or closed ends with [`WaitError::Closed`]. (If another thread closes it while the
+//!   scheduler sleeps, that does not end the sleep.)
+//! - So does a wait for a number that was closed and given to another file, but not at once: only when another task waits for
+//!   that number for the first time, or the scheduler adopts it. Until then the old waiter is resumed when the new file is ready.
+//!   (Eventfds, timerfds and the like cannot be told from each other, nor can TCP sockets on other systems than Linux. With these
+//!   it looks as if the number still named the old file, so the second task that waits for it is told [`WaitError::Busy`].)
 //! - A task that fails or panics ends alone; the [`Observer`] is told.
 //! - A descriptor that the scheduler has [adopted](Handle::adopt) is closed in the right order, by one function.
 //!
@@ -158,3 +158,51 @@ pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+/// What has no effect unless something more is done with it is warned of, so that it is not forgotten: a wait, a task, signals, the
+/// task that writes a log.
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn resume(changed: &fdtask::Notify, cx: &mut fdtask::Context<'_>) {
+///     changed.wait(cx);
+/// }
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fdtask::task_fn("idle", |_| Ok(fdtask::Wait::Wake));
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fdtask::future::task(async { Ok(()) });
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn receive(scheduler: &fdtask::Handle) -> std::io::Result<()> {
+///     fdtask::Signals::new(scheduler, &[fdtask::Signal::Terminate])?;
+///     Ok(())
+/// }
+/// ```
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn log(scheduler: fdtask::Handle, fd: std::os::fd::OwnedFd) {
+///     fdtask::Log::new(scheduler, "log", fd);
+/// }
+/// ```
+/// With a name for each of them, so that nothing is unused, all of this compiles.
+/// ```
+/// #![deny(unused_must_use)]
+/// fn resume(changed: &fdtask::Notify, cx: &mut fdtask::Context<'_>) {
+///     let _wait = changed.wait(cx);
+/// }
+/// let _task = fdtask::task_fn("idle", |_| Ok(fdtask::Wait::Wake));
+/// let _task = fdtask::future::task(async { Ok(()) });
+/// fn receive(scheduler: &fdtask::Handle) -> std::io::Result<()> {
+///     let _signals = fdtask::Signals::new(scheduler, &[fdtask::Signal::Terminate])?;
+///     Ok(())
+/// }
+/// fn log(scheduler: fdtask::Handle, fd: std::os::fd::OwnedFd) {
+///     let _log = fdtask::Log::new(scheduler, "log", fd);
+/// }
+/// ```
+#[cfg(doctest)]
+struct Unused;

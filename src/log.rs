@@ -121,6 +121,7 @@ impl Log {
 }
 
 /// The task that writes a [`Log`].
+#[must_use = "nothing is written until this is spawned as a service"]
 pub struct LogWriter {
     log: Log,
     name: &'static str,

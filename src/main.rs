@@ -109,6 +109,7 @@ fn start_others(
     let have_tried = Arc::new(Barrier::new(listeners.len() + 1));
     // Of several failures only the first is told.
     let failure = Arc::new(OnceLock::new());
+    let start = format!("start {} workers", config.workers);
     for own in listeners {
         let (config, limit, fleet) = (config.clone(), limit.cloned(), fleet.clone());
         let (have_tried, failure) = (Arc::clone(&have_tried), Arc::clone(&failure));
@@ -126,7 +127,7 @@ fn start_others(
             }
         };
         let started = thread::Builder::new().name("worker".to_owned()).spawn(worker);
-        started.map_err(cannot("start a worker"))?;
+        started.map_err(cannot(&start))?;
     }
     have_tried.wait();
     failure.get().cloned().map_or(Ok(()), Err)

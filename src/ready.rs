@@ -1,22 +1,23 @@
 //! The ready deque: the tasks that can run, by the numbers of their slots. The seed's `tasks`.
 //!
 //! A turn takes from its front all that was in it when the turn began, and whatever becomes ready meanwhile goes to its
-//! back. So it is kept in two halves that change places when a turn begins, and neither end ever has to be looked for.
+//! back. So it is kept in two vectors, which change places when a turn begins: one is only read, the other only grows.
 
-/// This bit beside the number of a slot says that the task is resumed for another reason than the most common one, which is that
-/// the only descriptor it waits for has fired. The reason stands in the slot.
+/// Most tasks are resumed because the only descriptor they wait for has fired. This bit, beside the number of a slot, says that
+/// there is another reason, which the slot tells.
 ///
-/// With this bit the number is larger than that of any slot, so the usual look-up finds no slot. In that way the most common case
+/// With this bit the number is larger than that of any slot, so the usual look-up finds no slot. In this way the most common case
 /// needs no test for the bit.
 pub(crate) const OTHERWISE: u32 = 1 << 31;
 
 /// See the module's text.
 #[derive(Default)]
 pub(crate) struct ReadyDeque {
-    /// The tasks of the turn that is being taken, and how many of them have been taken out. Empty between two turns,
-    /// unless a turn was stopped.
+    /// The tasks of the turn that is being taken. Between two turns all of them have been taken out, unless a turn was stopped.
     front: Vec<u32>,
+    /// How many of them have been taken out.
     taken: usize,
+    /// The tasks that have become ready since the turn began.
     back: Vec<u32>,
 }
 
@@ -32,7 +33,7 @@ impl ReadyDeque {
             self.front.clear();
             std::mem::swap(&mut self.front, &mut self.back);
         } else {
-            // The turn before was stopped: who did not get theirs goes first.
+            // The turn before was stopped: the tasks that it left over go first.
             self.front.drain(..self.taken);
             self.front.append(&mut self.back);
         }
@@ -47,12 +48,12 @@ impl ReadyDeque {
         Some(slot)
     }
 
-    /// How many tasks the turn has, those that have been taken out and the rest.
+    /// How many tasks the turn has, including those that have been taken out.
     pub(crate) fn turn_len(&self) -> usize {
         self.front.len()
     }
 
-    /// What will be taken out after `count` others; 0 is the next.
+    /// The task that will be taken out when `count` others have been; with 0, the next one.
     #[inline]
     pub(crate) fn ahead(&self, count: usize) -> Option<u32> {
         self.front.get(self.taken + count).copied()

@@ -19,21 +19,21 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// With more tasks than this, what a task needs is in no cache any more when its turn comes. So the processor is told to fetch it
-/// while the task before runs.
+/// With more tasks than this, what a task needs is no longer in any cache when its turn comes. So the processor is told to fetch
+/// it while the task before it runs.
 const MANY: usize = 500;
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
     pub(crate) core: Core,
     pub(crate) poller: Box<dyn Poller>,
-    /// The task that is being resumed. Here and not on the stack, so that a panic does not drop it on its way.
+    /// The task that is being resumed. It is kept here and not on the stack, because a panic drops what is on the stack.
     running: Option<Box<dyn Task>>,
     /// The last of the random numbers by which [`wake_unclaimed`](Scheduler::wake_unclaimed) is fair.
     random: u64,
-    /// A drain is over, so this turn is the last, whatever has been spawned since.
+    /// A drain is over, so the next turn is the last, whatever has been spawned since.
     is_overdue: bool,
-    /// A drain has begun, and those who were told have not had their turn yet.
+    /// A drain has begun, and the tasks, which have been told, have not had their turn yet.
     pub(crate) has_just_told: bool,
 }
 
@@ -82,8 +82,6 @@ impl Scheduler {
     /// In a task of another scheduler this is a call that blocks, like any other: nothing that the other one owns can be waited
     /// for until it has returned.
     pub fn run(&mut self) {
-        // Whatever was done since the last poll, or before the first, is not part of anybody's deadline.
-        self.core.set_now(self.poller.now());
         self.take_turns(false);
     }
 
@@ -91,13 +89,14 @@ impl Scheduler {
     /// or is due if no task is ready. Returns false when there is nothing left to do, or when [`stop`](Handle::stop) has been
     /// said: then the tasks are still there.
     pub fn turn(&mut self) -> bool {
-        // Whatever was done since the turn before is not part of anybody's deadline.
-        self.core.set_now(self.poller.now());
         self.take_turns(true)
     }
 
-    /// Takes turns until there is nothing left to do, which returns false, or only one.
+    /// Takes turns until there is nothing left to do, or until somebody says stop; then it returns false. If `only_one` is true,
+    /// it returns true after one turn.
     fn take_turns(&mut self, only_one: bool) -> bool {
+        // The clock has stood still since the last poll, and no deadline is to be counted from back then.
+        self.core.set_now(self.poller.now());
         let (mut has_polled, mut has_looked) = (true, false);
         loop {
             self.settle();
@@ -108,8 +107,9 @@ impl Scheduler {
             }
             self.run_ready();
             let is_stopped = self.core.mailbox.stopped.get();
-            // A turn that is stopped ends with a look, too: who stops every run is not to keep the others from ever hearing of what
-            // they wait for. Unless this run has looked before, and nobody is ready who would come before the next look.
+            // A turn that is stopped polls, too, without sleeping: otherwise a program that stops each of its runs would keep the
+            // other tasks from ever hearing that what they wait for has fired. A run that has polled before has told them once, so
+            // it leaves this out if nobody is ready.
             if is_last || is_stopped && has_looked && self.core.waiters.ready.is_empty() {
                 self.core.mailbox.stopped.set(false);
                 return false;
@@ -118,7 +118,7 @@ impl Scheduler {
                 if self.core.timers.drain_by() == NEVER {
                     return false;
                 }
-                // Whoever is left could wait for the drain's deadline, but for nothing else.
+                // Nothing can happen any more before the drain's deadline, so the drain is over now.
                 self.end_drain();
                 continue;
             }
@@ -128,8 +128,8 @@ impl Scheduler {
                 continue;
             }
             has_looked = true;
-            // 4. Most of those who waited for what fired are in the deque already: the poller has told the waiters. The rest
-            // follow here, and those whose deadline has passed.
+            // 4. Most tasks whose descriptor has fired are in the deque already: the poller has told `Waiters`, which moves them.
+            // The rest follow here, and so do those whose deadline has passed.
             if !self.core.waiters.unclaimed.is_empty() {
                 self.wake_unclaimed();
             }
@@ -193,8 +193,8 @@ impl Scheduler {
         }
     }
 
-    /// Resumes the task in a slot, and files or ends it by what it says. Returns true if that was all: if the task waits for the
-    /// same again, or has ended before. After anything else the mailbox has to be looked at.
+    /// Resumes the task in a slot, and files or ends it, as it says. Returns true if nothing is left to be done: if the task
+    /// waits for the same again, or if it had ended before its turn came. Otherwise the caller has to look at the mailbox.
     #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
     #[inline(always)]
     fn resume(&mut self, index: u32) -> bool {
@@ -204,6 +204,7 @@ impl Scheduler {
         let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
         slot.resumes += 1;
         let said = task.resume(&mut Context { core, entry: index });
+        // The usual case: it has put nothing in the mailbox, and waits for the same again.
         if core.mailbox.notes.get() == 0 && self.renew(index, &said) {
             return true;
         }
@@ -211,9 +212,9 @@ impl Scheduler {
         false
     }
 
-    /// Files the task again if it waits for what it has just been resumed for, as it almost always does. Then the number need
-    /// not be checked: an owned descriptor is still open, and any other number is the task's own business, since it was checked
-    /// when the task first waited for it. And the poller still watches it. Returns whether that was so.
+    /// Files the task again if it waits for what it has just been resumed for, as it almost always does, and returns whether it
+    /// does. Then the poller still watches the descriptor, and its number need not be checked: if the scheduler owns the
+    /// descriptor it is still open, and otherwise it was checked when the task first waited for it.
     #[expect(clippy::inline_always, reason = "measured: this is done for each message")]
     #[inline(always)]
     fn renew(&mut self, index: u32, said: &io::Result<Wait>) -> bool {
@@ -251,7 +252,7 @@ impl Scheduler {
         false
     }
 
-    /// Files or ends the task that has been resumed, by what it has said.
+    /// Files or ends the task that has been resumed, as it has said.
     #[cold]
     #[inline(never)]
     fn heed(&mut self, index: u32, said: io::Result<Wait>) {
@@ -300,8 +301,8 @@ impl Scheduler {
     /// Step 3: sleep in the poller, as long as there is nothing else to do and nobody has said that the scheduler is to stop.
     ///
     /// If only new tasks are ready, and `may_leave` is true, the poll is left to the next turn: the new tasks run first, and then
-    /// one poll tells of what they wait for, too. Not twice in a row, or a task that spawns its successor each time would keep
-    /// everybody else waiting. Returns whether it has polled.
+    /// one poll tells of what they wait for, too. The caller does not allow that twice in a row, or else a task that spawns its
+    /// successor each time would keep everybody else waiting. Returns whether it has polled.
     fn poll(&mut self, may_leave: bool) -> bool {
         let mut patience = Patience::Look;
         if self.core.waiters.ready.is_empty() && self.core.held.is_empty() && !self.core.mailbox.stopped.get() {
@@ -313,7 +314,7 @@ impl Scheduler {
                 at => Patience::Until(self.core.epoch.instant(at)),
             };
         } else if may_leave && self.core.are_new() {
-            // It is another turn all the same, and what the one before has done may have taken long.
+            // Another turn begins all the same, and the one before may have taken long.
             self.core.set_now(self.poller.now());
             return false;
         }
@@ -324,12 +325,12 @@ impl Scheduler {
         true
     }
 
-    /// Wakes the tasks of what has fired and is left in [`Waiters::unclaimed`](crate::waiters::Waiters).
+    /// Wakes the tasks for which something has fired that is still in [`Waiters::unclaimed`](crate::waiters::Waiters).
     ///
     /// A task that waits for several things is resumed for the first of them in this list. So the list is read from a random
-    /// place, in a random direction: something that always fires then does not hide the others for ever. (Counting up instead of
-    /// random numbers would not do: tasks that wait in turns could each meet the same count every time.) The two sides of one
-    /// descriptor, which stand side by side, are not parted, so which of them comes first does not depend on what else has fired.
+    /// place, in a random direction: something that always fires then does not hide the others for ever. (A counter in place of
+    /// the random numbers would not do: tasks that take turns at waiting could each meet the same count every time.) The two sides
+    /// of one descriptor are neighbours in the list and stay together, so which of them comes first does not depend on the rest.
     #[cold]
     fn wake_unclaimed(&mut self) {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -347,21 +348,23 @@ impl Scheduler {
         self.core.waiters.unclaimed.clear();
     }
 
-    /// Wakes the task of what has fired, if there is one: it waits for something else, too, or is to be told of an error.
+    /// Wakes the task that waits for what has fired, if there is one. It waits for something else, too, or has to be told of an
+    /// error; any other was moved to the deque when the poller said so.
     fn wake_otherwise(&mut self, fired: Fired) {
         let (fd, side) = (fired.fd(), fired.side());
         if matches!(fired, Fired::Closed(..)) && self.core.waiters.get(side, fd).is_some() {
-            // This wait cannot be renewed. Whoever waits for the number again is filed anew, and asked about.
+            // This wait cannot be renewed: whoever waits for the number again is filed anew, and then the number is checked.
             return self.evict(side, fd);
         }
-        // If nobody waits, whoever did has been woken by something else that fired in the same poll, or has fired in an earlier one,
-        // after which a turn was stopped. That one may renew its wait, so the poller has to go on watching.
+        // Perhaps nobody waits any more: the task is in the deque already, for something else that fired in the same poll, or since
+        // an earlier poll, after which a turn was stopped. It may renew this wait, so the poller goes on watching.
         let waiter = self.core.waiters.map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
             self.move_to_ready(id, Reason::ready(side, fd));
         }
     }
 
+    /// Moves the tasks whose deadline has passed to the deque, and ends a drain whose time is over.
     fn wake_due(&mut self) {
         while let Some(entry) = self.core.timers.pop_due(self.core.clock) {
             let id = entry.task();
@@ -374,15 +377,15 @@ impl Scheduler {
                 self.queue_deadline(id, deadline);
             }
         }
-        // It may have been over when the drain began. Whoever has just been told has a turn all the same, and may be left in one that
-        // is stopped now.
+        // A drain may begin when its deadline is over already. The tasks, which have just been told, have one turn all the same,
+        // and if that was stopped, some of them still have it before them.
         let is_early = self.has_just_told || self.core.mailbox.stopped.get();
         if self.core.timers.drain_by() <= self.core.clock && !is_early {
             self.end_drain();
         }
     }
 
-    /// Ends whoever is left when a drain is over. What they have spawned meanwhile has one turn.
+    /// Ends whoever is left when a drain is over. What they spawn as they are dropped has one turn.
     fn end_drain(&mut self) {
         self.cancel_all();
         self.is_overdue = true;

@@ -13,9 +13,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 impl Scheduler {
-    /// Carries out what was said during a resume. The one home of three orders: *cancel, then drop*; *unregister, then
-    /// close*; *close, then say that there is room*. Carrying out one thing may say another: a task that is dropped has
-    /// descriptors to close.
+    /// Carries out what was said during a resume. Three orders are kept here and nowhere else: *cancel, then drop*; *unregister,
+    /// then close*; *close, then say that there is room*. To carry out one thing may put another into the mailbox, as when a task
+    /// that is dropped has descriptors to close, so this goes on until the mailbox is empty.
     #[inline]
     pub(crate) fn settle(&mut self) {
         if self.core.mailbox.notes.get() & MAIL != 0 {
@@ -53,9 +53,9 @@ impl Scheduler {
         }
     }
 
-    /// Moves a task that has been woken to the deque, but every other time only after the next poll, if there is anything that the
-    /// poll may find for it. To move it is to withdraw what it waits for. So somebody who wakes it in each turn, after it has been
-    /// filed and before the poll, would keep it from ever hearing of its descriptors and its deadline.
+    /// Moves a task that has been woken to the deque. That withdraws everything else that it waits for, so somebody who wakes it
+    /// in each turn, after it was filed and before the poll, would keep it from ever hearing of its descriptors and its deadline.
+    /// If it has any, every other wake is therefore *held*: the task moves only after the next poll.
     fn wake(&mut self, id: TaskId) {
         if !self.core.is_waiting(id) {
             return;
@@ -71,8 +71,8 @@ impl Scheduler {
         }
     }
 
-    /// No poll stands between those who were to wait for it and the next turn: moves them to the deque, unless they are ready for
-    /// what it has found.
+    /// Moves the tasks whose wake was held to the deque. The poll is over, so those for which it has found something are there
+    /// already, and are left alone.
     pub(crate) fn wake_held(&mut self) {
         while let Some(id) = self.core.held.pop_front() {
             if let Some(slot) = self.core.slots.get_mut(id) {
@@ -83,7 +83,7 @@ impl Scheduler {
     }
 
     /// Takes note of the descriptors that the scheduler has come to own. This is done before the task that has adopted one is
-    /// filed: a wait for a file that had the number before must not get in the way of a wait for this one.
+    /// filed, so that somebody who still waits for the file that had the number before does not get in its way.
     pub(crate) fn settle_adopted(&mut self) {
         while let Some(fd) = self.core.mailbox.adopted.next() {
             self.evict_stale(fd, None);
@@ -102,12 +102,12 @@ impl Scheduler {
         }
     }
 
-    /// Ends those who have been cancelled, with all whom they cancel in turn, and wakes those whose future has been dropped, so
-    /// that their waits are withdrawn. This is done before `running`, the task that has said all this, is filed, because it may
-    /// wait for the same descriptors next. What it has said of itself stays in the mailbox until it is filed.
+    /// Ends the tasks that have been cancelled, with all that they cancel in turn, and withdraws the waits whose future has been
+    /// dropped. This is done before `running`, the task that has said all this, is filed, because it may wait for the same
+    /// descriptors next. What it has said about itself stays in the mailbox until it is filed.
     pub(crate) fn settle_ended(&mut self, running: TaskId) {
         let mailbox = Rc::clone(&self.core.mailbox);
-        // The cancelled may be among them.
+        // A task may have been spawned and cancelled in one resume.
         self.settle_spawned();
         let mut is_cancelled = false;
         while let Some(id) = mailbox.cancelled.next() {
@@ -132,7 +132,8 @@ impl Scheduler {
         }
     }
 
-    /// Tells those whose futures have been dropped while other tasks ran; `running`, if there is one, has not been filed yet.
+    /// Withdraws the waits of futures that were dropped while another task than theirs ran, and wakes the tasks that waited
+    /// through them. `running`, if there is one, has not been filed yet, so it is woken later.
     fn settle_given_up(&mut self, running: Option<TaskId>) {
         while let Some((id, what, is_one)) = self.core.mailbox.given_up.next() {
             self.give_up(id, what, is_one);
@@ -149,8 +150,8 @@ impl Scheduler {
         if let Some((fd, side)) = what.descriptor()
             && self.core.waiters.get(side, fd) == Some(id.slot())
         {
-            // Almost always this is the same task. But one that has taken over a future, and the slot of the task that began it, may
-            // wait in that one's name.
+            // Almost always this is the same task. But if the task that began the future has ended, another may have taken over
+            // both the future and the slot, and then it is the one that waits.
             id = self.core.slots.id_at(id.slot()).unwrap_or(id);
         }
         let is_waiting = self.core.is_waiting(id);
@@ -185,13 +186,13 @@ impl Scheduler {
     /// Ends every task that there is but the services, and with that a drain, if one has begun.
     pub fn cancel_all(&mut self) {
         self.cancel_each(|slot| !slot.is_service);
-        // What is spawned from now on is not part of it.
+        // What is spawned from now on is no part of the drain.
         self.core.timers.set_drain_by(NEVER);
         self.core.mailbox.draining.set(false);
     }
 
     fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {
-        // What has been spawned by now is among them.
+        // What has been spawned by now is to be among the tasks that it looks at.
         self.settle();
         for id in self.core.slots.ids() {
             if self.core.slots.get(id).is_some_and(&is_meant) {
@@ -203,13 +204,13 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// Drops every task, and with them whatever they own. The services come last: the others may say something as they are
-    /// dropped, and a service writes it.
+    /// Drops every task, and with them whatever they own. The services come last, because one of them may be the log, and the
+    /// others may have something to write as they are dropped.
     fn drop(&mut self) {
         self.core.mailbox.ending.set(true);
         self.cancel_all();
         self.cancel_each(|_| true);
-        // The service that receives what other threads say has done so, if there was one.
+        // Messages from other threads were received by a service, and that is gone.
         if let Some(remote) = self.core.mailbox.remote.get() {
             remote.close();
         }

@@ -26,8 +26,8 @@ pub enum Signal {
     /// `SIGCHLD`: a child of this process has ended, or several have; [`Child::try_wait`](std::process::Child::try_wait) tells
     /// of each whether it has.
     Child = libc::SIGCHLD,
-    /// `SIGXFSZ`: a file has reached the size that the process may give it. The write fails anyway; the signal would end the
-    /// program.
+    /// `SIGXFSZ`: a file has reached the greatest size that the process may give it. The write fails anyway; without this, the
+    /// signal ends the program.
     FileSize = libc::SIGXFSZ,
 }
 
@@ -47,6 +47,7 @@ impl Signal {
 /// [`Wait::Recv`](crate::Wait::Recv) on this descriptor, then [`receive`](Signals::receive).
 ///
 /// A signal that arrives just before the scheduler sleeps is seen at once: it makes the descriptor ready.
+#[must_use = "dropped, it leaves the signals without any effect, since nobody receives them"]
 pub struct Signals(Descriptor);
 
 impl Signals {

@@ -17,7 +17,8 @@ use std::time::Instant;
 /// - **The first resume comes unasked**, with [`Wait::Turn`] as the reason. Nothing is known to be ready yet; to try is right,
 ///   and the call finds out.
 /// - **Do not block.** One thread runs every task. Use non-blocking descriptors; when a call answers
-///   [`WouldBlock`](io::ErrorKind::WouldBlock), return the wait for that descriptor.
+///   [`WouldBlock`](io::ErrorKind::WouldBlock), return the wait for that descriptor. (`println!` blocks, too, if nobody reads
+///   what it prints; a [`Log`](crate::Log) does not.)
 /// - **Readiness is a hint.** Being resumed for [`Wait::Recv`] means that receiving is worth trying, not that it will
 ///   succeed.
 /// - **Do a bounded amount of work per resume**, such as one message; say [`Wait::Turn`] to go on after everybody else. Wait
@@ -55,6 +56,7 @@ use std::time::Instant;
     label = "this is not a task",
     note = "an `async` block becomes a task by `fdtask::future::task(…)`, a closure by `fdtask::task_fn(name, …)`"
 )]
+#[must_use = "a task does nothing until it is spawned"]
 pub trait Task {
     /// Runs until the task can go no further, and returns what it waits for.
     ///
@@ -78,7 +80,7 @@ pub trait Task {
     ///
     /// Return true to be resumed in the next turn, and so finish what was begun. The reason is then [`Wait::Turn`], unless the
     /// task was ready for another already. Return false, the default, to go on waiting; the drain's deadline then ends the task,
-    /// if nothing else does before, and if it is no [service](Context::spawn_service).
+    /// if nothing else does before, and unless it is a [service](Context::spawn_service).
     fn drain(&mut self) -> bool {
         false
     }
@@ -99,7 +101,7 @@ pub trait Task {
     }
 }
 
-/// Where one type is asked for and the tasks are of several, each comes as a `Box<dyn Task>`.
+/// Where one type of task is asked for, and there are several, a `Box<dyn Task>` is the one type.
 impl<T: Task + ?Sized> Task for Box<T> {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         (**self).resume(cx)
@@ -130,6 +132,7 @@ impl<T: Task + ?Sized> Task for Box<T> {
 // instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[must_use = "a wait has no effect unless `resume` returns it, or it is said with `Context::or`"]
 pub enum Wait {
     /// Resume me when this descriptor can be received from: the seed's `yield 'recv', sock`. A listener can be received
     /// from when a connection is in its queue. A hang-up or an error resumes, too: the call that follows finds out.
@@ -192,9 +195,9 @@ impl Side {
     }
 }
 
-/// Why something cannot be waited for. Handed to [`Task::wait_failed`]. Made an [`io::Error`], of the kind
-/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) or [`NotFound`](io::ErrorKind::NotFound), it is what
-/// [`get_ref`](io::Error::get_ref) returns.
+/// Why something cannot be waited for. Handed to [`Task::wait_failed`]. As an [`io::Error`] it is of the kind
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) or [`NotFound`](io::ErrorKind::NotFound), and
+/// [`get_ref`](io::Error::get_ref) returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {

@@ -1,18 +1,18 @@
 //! A wait map: which task waits on a descriptor. The seed's `recv_wait` and `send_wait`, one of these each.
 //!
-//! The seed uses a dict. Descriptors are small integers that the kernel hands out lowest first, so this is a vector
-//! indexed by descriptor: a look-up is an addition, nothing is hashed, and nothing is allocated once it has grown to the
-//! highest number in use.
+//! The seed uses a dict. But descriptors are small integers, of which the kernel always hands out the lowest that is free. So
+//! this is a vector indexed by descriptor: a look-up is an addition, nothing is hashed, and nothing is allocated once the vector
+//! has grown to the highest number in use.
 
 use crate::task::TaskId;
 use std::os::fd::RawFd;
 
-/// An entry under which nobody is filed. No slot has the number that would be left of it without its two highest bits: memory ends
-/// long before there are so many tasks.
+/// The entry of a descriptor that no task waits on. It cannot be mistaken for a task's: without its two highest bits it would be
+/// the number of the last of a billion slots, and memory ends long before there are so many tasks.
 const NOBODY: u32 = u32::MAX;
 
-/// The bits of an entry that are the number of the task's slot. An entry with no other bit is a task that waits for this
-/// descriptor and for no other.
+/// The bits of an entry that are the number of the task's slot. If no other bit is set, the task waits for this descriptor and
+/// for no other.
 const SLOT: u32 = FIRED - 1;
 
 /// The task has been resumed, or is about to be, for this very wait, and may renew it.
@@ -26,15 +26,15 @@ pub(crate) type Identity = (u64, u64);
 
 /// From the number of a descriptor to the task that waits on it.
 ///
-/// Almost every task waits for the same again. So a task that is resumed stays in its entry, which is only marked as [`FIRED`],
-/// and waiting for the same again takes the mark off. This is called *renewing*. It touches nothing else: the poller has gone on
-/// watching. To all other tasks an entry with the mark is free.
+/// Almost every task waits for the same again. So a task that is resumed keeps its entry, which is only marked as [`FIRED`]. If
+/// the task waits for the same again, the mark is taken off, which is called *renewing* the wait. Nothing else has to be done,
+/// because the poller has gone on watching. For all other tasks an entry with the mark is free.
 #[derive(Default)]
 pub(crate) struct WaitMap {
     /// The slot of the task that waits, with [`FIRED`] and [`SEVERAL`], or [`NOBODY`]; by descriptor.
     entries: Vec<u32>,
-    /// By descriptor: whose wait was last checked against the kernel, and which file the number named then. `None` if the last
-    /// wait was for a descriptor that the scheduler owns. No longer than the highest number that was ever checked.
+    /// By descriptor: the task for which it was last asked which file the number names, and the answer. `None` if the last wait
+    /// was for a descriptor that the scheduler owns. The vector ends with the highest number that was ever asked about.
     checked: Vec<Option<(TaskId, Identity)>>,
     /// How many entries are not [`NOBODY`].
     len: usize,
@@ -52,8 +52,7 @@ impl WaitMap {
         self.entries.get(fd as usize).filter(|entry| **entry & FIRED == 0).map(|entry| entry & SLOT)
     }
 
-    /// The task that waits on `fd` is to be resumed for that: it does not wait any more, and may renew its wait. Returns its
-    /// slot.
+    /// Marks the entry of `fd`, because the task that waits on it is about to be resumed for that. Returns the slot of the task.
     pub(crate) fn fire(&mut self, fd: RawFd) -> Option<u32> {
         let slot = self.get(fd)?;
         self.entries[fd as usize] |= FIRED;
@@ -73,8 +72,8 @@ impl WaitMap {
         }
     }
 
-    /// Files the task in `slot` under `fd` again, if what it was last resumed for is just that, and nothing else has
-    /// become of the entry since.
+    /// Files the task in `slot` under `fd` again, if that was the only descriptor it waited for, it has been resumed for it, and
+    /// the entry has not changed since. Returns whether that was so.
     #[inline]
     pub(crate) fn renew(&mut self, fd: RawFd, slot: u32) -> bool {
         match self.entries.get_mut(fd as usize) {
@@ -101,7 +100,7 @@ impl WaitMap {
         self.entries.get(fd as usize).is_some_and(|entry| entry & !SEVERAL == slot | FIRED)
     }
 
-    /// Takes out whoever is filed under `fd`; returns the slot of the task if it waits.
+    /// Frees the entry of `fd`. Returns the slot of the task that waited there, if one did.
     pub(crate) fn take(&mut self, fd: RawFd) -> Option<u32> {
         let waiter = self.get(fd);
         self.remove(fd);
@@ -121,7 +120,8 @@ impl WaitMap {
         self.get(fd).is_none() && (owned || self.checked(fd).is_some_and(|(by, _)| by == task))
     }
 
-    /// The file that the waiter of `fd` waits for, if somebody waits and that is known by check, not by ownership.
+    /// The file that the waiter of `fd` means. `None` if nobody waits, or if the scheduler owns the descriptor, because then
+    /// nobody has asked which file it is.
     pub(crate) fn checked_identity(&self, fd: RawFd) -> Option<Identity> {
         self.get(fd)?;
         self.checked(fd).map(|(_, identity)| identity)
@@ -137,7 +137,7 @@ impl WaitMap {
         self.entries[index] = if is_only { slot } else { slot | SEVERAL };
     }
 
-    /// Remembers whose wait for `fd` was checked, and which file it was found to be; `None` for an owned descriptor.
+    /// Remembers for which task it was asked which file `fd` names, and the answer; `None` for an owned descriptor.
     pub(crate) fn set_checked(&mut self, fd: RawFd, checked: Option<(TaskId, Identity)>) {
         let index = fd as usize;
         if self.checked.len() <= index {

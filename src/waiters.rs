@@ -1,7 +1,7 @@
 //! Where the tasks are that wait for a descriptor, and those that can run: the seed's `recv_wait`, `send_wait` and `tasks`.
 //!
-//! A poller is handed all three, and says what fired. Almost always that concerns one task which waits for nothing else: then the
-//! task moves from its map to the deque there and then, and nothing is written down in between.
+//! A poller is handed all three, and says what fired. Almost always there is one task that waits for that, and for nothing else:
+//! then it moves from its map to the deque there and then. Whatever needs more than that goes into a list, for the scheduler.
 
 use crate::ready::ReadyDeque;
 use crate::task::Side;
@@ -40,18 +40,18 @@ impl Fired {
 /// Whom a [`Poller`](crate::poller::Poller) tells what [fired](Waiters::fire).
 #[derive(Default)]
 pub struct Waiters {
-    /// The tasks that can run. The slot of a task that ended in here is empty when its turn comes.
+    /// The tasks that can run. A task that is ended while it is in here stays in here, and its slot is empty when its turn comes.
     pub(crate) ready: ReadyDeque,
     /// Which task waits to receive from a descriptor.
     pub(crate) recv_wait: WaitMap,
     /// Which task waits to send to a descriptor.
     pub(crate) send_wait: WaitMap,
-    /// What has fired and takes more than moving one task to the deque.
+    /// What has fired and needs more than that one task be moved to the deque.
     pub(crate) unclaimed: Vec<Fired>,
 }
 
 impl Waiters {
-    /// Something has fired.
+    /// Takes note of what has fired: moves the task that waits for it to the deque, or leaves it to the scheduler.
     #[inline]
     pub fn fire(&mut self, fired: Fired) {
         let waiter = match fired {
@@ -70,9 +70,9 @@ impl Waiters {
         self.unclaimed.push(fired);
     }
 
-    /// Takes out what has fired and is not dealt with yet, in the order in which it fired: because its task waits for something
-    /// else, too, or has to be told of an error, or because there is no task. `Waiters::default()` has no tasks, so a test of a
-    /// poller finds everything here.
+    /// Takes out what has fired without moving a task to the deque, in the order in which it fired: the task waits for something
+    /// else, too, or has to be told of an error, or there is none. `Waiters::default()` has no tasks, so a test of a poller
+    /// finds everything here.
     pub fn take_unclaimed(&mut self) -> Vec<Fired> {
         std::mem::take(&mut self.unclaimed)
     }

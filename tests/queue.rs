@@ -82,7 +82,9 @@ fn a_taken_port_is_one_line_on_stderr_and_exit_1() {
     let address = server.address();
     let mut second = Server::builder().args(["--listen", &address.to_string()]).spawn();
     assert_eq!(second.wait_exit(LIMIT).code(), Some(1));
-    assert_eq!(second.stderr.all(), [format!("fdtask: cannot listen on {address}: {}", words(libc::EADDRINUSE))]);
+    let remedy = "end whoever listens there, or choose another port with --listen";
+    let line = format!("fdtask: cannot listen on {address}: {}; {remedy}", words(libc::EADDRINUSE));
+    assert_eq!(second.stderr.all(), [line]);
     assert!(second.stdout.all().is_empty(), "{:?}", second.stdout.all());
     // The first one has not noticed.
     Client::connect(address).ask(b"Hello");

@@ -186,7 +186,7 @@ fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
         }));
         scheduler.spawn(task_fn("who begins it", move |cx| {
             if let Some(mut begun) = begun.take() {
-                begun.resume(cx)?;
+                let _wait = begun.resume(cx)?;
                 cx.spawn(begun);
             }
             Ok(Wait::Done)

@@ -291,7 +291,7 @@ struct Retries(Vec<FutureTask<LocalBoxFuture<'static, io::Result<()>>>>);
 impl Task for Retries {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         if cx.timed_out() {
-            self.0.remove(0);
+            drop(self.0.remove(0));
         }
         if self.0.len() > 1 {
             cx.or(Wait::Until(cx.now()));

@@ -14,6 +14,9 @@ const WORKERS_MAX: usize = 256;
 /// More seconds than anybody waits, and few enough to be added to any instant.
 const SECONDS_MAX: u32 = u32::MAX;
 
+/// The values of `--poller`.
+const POLLERS: &str = if cfg!(target_os = "linux") { "poll or parked" } else { "poll" };
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 Usage: fdtask [OPTIONS]
@@ -21,20 +24,20 @@ Usage: fdtask [OPTIONS]
 Answers what it receives with GOT: and the same again.
 
 Options:
-  -l, --listen ADDR:PORT       Listen here; may be given several times. ADDR is a number:
-                               an IPv4 address or an [IPv6] one; with port 0 the system
-                               chooses the port [default: 0.0.0.0:25000]
-      --max-connections N      Serve N clients at a time, over all workers; more wait in
-                               the kernel's queue [default: as many as 'ulimit -n' lets in]
-      --idle-timeout SECONDS   Let go of a client with which nothing moves for so long, in
-                               either direction; 0.5 is half a second [default: never]
-      --drain-timeout SECONDS  On SIGINT or SIGTERM, wait so long for the clients to end,
-                               then cut off who is left [default: 10]
+  -l, --listen ADDR:PORT       Listen here; may be given several times. ADDR is numeric,
+                               IPv4 or [IPv6]; with port 0 the system chooses the port
+                               [default: 0.0.0.0:25000]
+      --max-connections N      Serve at most N clients at a time, over all workers; others
+                               wait in the kernel's queue [default: what 'ulimit -n' allows]
+      --idle-timeout SECONDS   Disconnect a client after so long without a byte in either
+                               direction; 0.5 is half a second [default: never]
+      --drain-timeout SECONDS  After SIGINT or SIGTERM, wait at most so long for clients to
+                               hang up, then cut off those that are left [default: 10]
   -w, --workers N              Serve on N threads, at most 256, each with a scheduler and
                                a listener of its own [default: 1]
       --poller poll|parked     How to wait: parked keeps idle clients out of the array that
-                               poll(2) is handed [default: parked, on Linux]
-  -q, --quiet                  Log nothing about single connections, nor their errors
+                               is handed to poll(2) [default: parked on Linux, else poll]
+  -q, --quiet                  Do not log single connections, nor their errors
   -h, --help                   Print this
   -V, --version                Print the version
 
@@ -44,8 +47,8 @@ Signals:
   SIGUSR1           Print the task table to standard error
 
 Exit status:
-  0  it has ended as it was told to, at the drain timeout or a second signal, too
-  1  something failed, which a line on standard error names
+  0  it ended as it was told to, even if it had to cut clients off
+  1  something failed, and a line on standard error says what
   2  wrong usage
 ";
 
@@ -109,7 +112,7 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
             "--drain-timeout" => config.drain_timeout = seconds(name, &value("seconds")?)?,
             "-w" | "--workers" => config.workers = workers(name, &value("a number")?)?,
-            "--poller" => config.poller = make_poller(&value("poll or parked")?)?,
+            "--poller" => config.poller = make_poller(&value(POLLERS)?)?,
             _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
             _ => return Err(format!("unexpected argument '{argument}'")),
         }
@@ -135,7 +138,7 @@ fn make_poller(text: &str) -> Result<MakePoller, String> {
         "poll" => Ok(|| Box::new(poller::Poll::new())),
         #[cfg(target_os = "linux")]
         "parked" => Ok(|| Box::new(poller::Parked::new())),
-        _ => Err(format!("--poller '{text}': not one of the pollers of this system")),
+        _ => Err(format!("--poller '{text}': this system has {POLLERS}")),
     }
 }
 
@@ -171,7 +174,11 @@ fn decimal_seconds(text: &str) -> Option<Duration> {
 }
 
 fn positive(name: &str, duration: Duration) -> Result<Duration, String> {
-    if duration.is_zero() { Err(format!("{name} must be longer than 0 seconds")) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err(format!("{name} must be longer than 0 seconds; leave it out for none"))
+    } else {
+        Ok(duration)
+    }
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ where
 }
 
 /// A task that is a future. Made by [`task`].
+#[must_use = "a task does nothing until it is spawned"]
 pub struct FutureTask<F> {
     future: Pin<Box<F>>,
     name: Option<Cow<'static, str>>,
@@ -139,7 +140,6 @@ const OWN_ALARMS: usize = 2;
 
 impl<F> FutureTask<F> {
     /// Gives the task a name, for logs and for the task table. Without it, it is called as its `async fn` is.
-    #[must_use]
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> FutureTask<F> {
         self.name = Some(name.into());
         self

@@ -99,8 +99,8 @@ fn ready(descriptor: &Descriptor, side: Side) -> Readiness<'_> {
 /// were given to another file.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
-/// who is not a task of `scheduler`.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
+/// outside a task of `scheduler`.
 ///
 /// ```no_run
 /// use fdtask::{Scheduler, future};
@@ -122,8 +122,8 @@ pub async fn readable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
 /// [`writable`] for a descriptor that the scheduler does not own: see [`readable_fd`].
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited by somebody
-/// who is not a task of `scheduler`.
+/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
+/// outside a task of `scheduler`.
 pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
     Readiness::new(&scheduler.0, Side::Send, fd.as_fd().as_raw_fd()).await
 }

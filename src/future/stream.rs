@@ -92,8 +92,8 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Sends on `to` all that comes from `from`, until that stream ends, and returns how many bytes that was. If `to` has no room,
-/// nothing more is received: who does not read slows down whoever sends to it, and costs one chunk of memory. While there is
-/// nothing to receive, it costs none.
+/// nothing more is received: a slow reader slows down the sender, and costs one chunk of memory. While there is nothing to
+/// receive, none is held.
 ///
 /// The end of the stream is not passed on: `to.shutdown_send()` does that. For two directions at once, give each a task of its
 /// own (`examples/socks5`): one that is always busy then does not keep the other waiting. Await both at once, and let an error of one

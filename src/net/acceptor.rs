@@ -28,10 +28,11 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// What a client or the network can do wrong between connecting and being accepted is passed over. Out of descriptors or
 /// memory, it leaves the waiting clients in the kernel's queue and looks again soon, then less and less often, but at least
-/// every [`DESCRIPTORS_RETRY`](super::DESCRIPTORS_RETRY): it, or another one that shares its [`Limit`]. A listener that is broken ends
-/// it with the error. When a drain begins it accepts what is already in the queue, and ends, as a service, too. (A port that answers
-/// while the rest drains, such as one for metrics, is a service that awaits
+/// every [`DESCRIPTORS_RETRY`](super::DESCRIPTORS_RETRY): it, or another one that shares its [`Limit`]. A listener that is broken
+/// ends it with the error. When a drain begins it accepts what is already in the queue, and then it ends, even if it was spawned
+/// as a service. (A port that answers while the rest drains, such as one for metrics, is a service that awaits
 /// [`Incoming::accept`](crate::future::Incoming::accept), and spawns services.)
+#[must_use = "nothing is accepted until this is spawned"]
 pub struct Acceptor<H> {
     listener: Descriptor,
     address: SocketAddr,
@@ -53,8 +54,8 @@ where
     T: Task + 'static,
 {
     /// Accepts from `listener`, and spawns what `handler` makes of the connection and its peer's address. `scheduler` is
-    /// the one that the task will be given to. A `handler` that makes tasks of several types returns a `Box<dyn Task>`. One
-    /// that panics ends the acceptor, for it is part of it: what may fail belongs into the task.
+    /// the one on which the acceptor will be spawned. A `handler` that makes tasks of several types returns a `Box<dyn Task>`.
+    /// One that panics ends the acceptor, because it is a part of it: what may fail belongs in the task.
     pub fn new(scheduler: &Handle, listener: Listener, handler: H) -> Acceptor<H> {
         let address = listener.address();
         Acceptor {
@@ -71,7 +72,6 @@ where
     }
 
     /// Accepts only while the limit has room. The clients beyond it wait in the kernel's queue.
-    #[must_use]
     pub fn with_limit(self, limit: Option<Limit>) -> Acceptor<H> {
         Acceptor { limit, ..self }
     }
@@ -115,7 +115,9 @@ where
         if self.next_report.is_none_or(|at| at <= cx.now()) {
             self.next_report = Some(cx.now() + REPORT_INTERVAL);
             let (address, reason) = (self.address, reason(error));
-            cx.report(&format!("cannot accept on {address}: {reason}; clients wait, retrying"));
+            let is_own_limit = error.raw_os_error() == Some(libc::EMFILE);
+            let remedy = if is_own_limit { "; a higher 'ulimit -n' lets in more" } else { "" };
+            cx.report(&format!("cannot accept on {address}: {reason}; clients wait, retrying{remedy}"));
         }
     }
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it, on whichever
 /// thread they run. An acceptor that finds no room waits, without polling its listener, until one of the connections is
-/// closed. When there are no descriptors, those who share the limit look for one together, not each for itself, which is a reason to
-/// share even one of [`usize::MAX`].
+/// closed. When no descriptor is left, the acceptors that share a limit look for one together and not each by itself, which is a
+/// reason to share even a limit of [`usize::MAX`].
 ///
-/// A connection counts until the [`Stream`](super::Stream) that the acceptor has made of it is closed, whichever task has it then.
+/// A connection counts until the [`Stream`](super::Stream) that the acceptor has made of it is closed, whichever task owns it by
+/// then.
 #[derive(Clone)]
 pub struct Limit(Arc<Inner>);
 

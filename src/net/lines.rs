@@ -11,9 +11,9 @@ const CHUNK_BYTES: usize = 4096;
 /// one may cost more than to send it.
 const LINES_PER_TURN_MAX: u32 = 64;
 
-/// Receives lines, of a bounded length: what a line protocol begins with. A peer that never ends its line costs at most twice the
-/// memory of one line and what is received at a time, 4 KiB. One that sends lines without pause does not keep the other tasks
-/// waiting: there is a wait before anything is received, and a bound on how many lines come without one.
+/// Receives lines, of a bounded length: what a line protocol begins with. A peer that never ends its line costs at most the
+/// memory of two lines and 4 KiB, which is what is received at a time. One that sends lines without pause does not keep the
+/// other tasks waiting: there is a wait before anything is received, and a bound on how many lines are returned without a wait.
 ///
 /// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv). Both receive ahead, so
 /// whatever else is to be received from the stream comes through this, too: [`recv_exact`](Lines::recv_exact),
@@ -47,7 +47,8 @@ const LINES_PER_TURN_MAX: u32 = 64;
 ///
 /// # Lines and drains
 /// A server that is to drain has to answer what has been received, here and in the kernel, and then to end the stream. That is
-/// the same loop around [`try_recv`](Lines::try_recv):
+/// the same loop around [`try_recv`](Lines::try_recv). (For an idle timeout, put a [`timeout`](crate::future::timeout) around the
+/// `readable` and around the `send_all`, because a client that does not read is idle, too.)
 /// ```
 /// use fdtask::future::{linger, next_turn, readable, send_all};
 /// use fdtask::net::{Lines, Stream};
@@ -101,14 +102,14 @@ impl Lines {
         }
     }
 
-    /// The next line, with its end, `\n`; `None` when the stream has ended. Two kinds of lines come without that end: the last
-    /// one, if nobody has ended it, and one that is too long, which comes in pieces of the greatest length.
+    /// The next line, with its end, `\n`; `None` when the stream has ended. Two kinds of lines come without a `\n`: the last one,
+    /// if the stream ends in the middle of it, and one that is too long, which comes in pieces of the greatest length.
     ///
     /// Call it again until it says `WouldBlock`, in this resume or (after [`Wait::Turn`](crate::Wait::Turn)) in the next: more
     /// lines may have come with this one, and the descriptor does not tell of them. Use the same stream each time.
     ///
-    /// It says so after each 4 KiB, even if more is there, so that a task which then waits lets the others run although its
-    /// peer never pauses. These may hold thousands of lines: if one of them is much work, return `Wait::Turn` after each.
+    /// It says `WouldBlock` after each 4 KiB, even if more is there, so that a task which then waits lets the others run although
+    /// its peer never pauses. But 4 KiB may hold thousands of lines: if one of them is much work, return `Wait::Turn` after each.
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): the next line is not complete, or not received yet; wait for
