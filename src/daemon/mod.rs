@@ -17,7 +17,9 @@ pub fn cannot(what: &str) -> impl FnOnce(io::Error) -> String {
             Some(libc::EMFILE) => "; raise the limit with 'ulimit -n'",
             Some(libc::EADDRINUSE) => "; end whoever listens there, or choose another port with --listen",
             Some(libc::EADDRNOTAVAIL) => "; choose an address of this machine, or 0.0.0.0 for all of them",
-            Some(libc::EACCES) => "; ports below 1024 need a privilege, so choose a higher one with --listen",
+            Some(libc::EACCES) if what.starts_with("listen") => {
+                "; ports below 1024 need a privilege, so choose a higher one with --listen"
+            }
             _ => "",
         };
         format!("cannot {what}: {}{remedy}", reason(&error))
@@ -37,5 +39,6 @@ mod tests {
             assert!(!line.contains('\n'), "{line}");
         }
         assert!(!line(libc::EIO).contains(';'));
+        assert!(!cannot("print")(io::Error::from_raw_os_error(libc::EACCES)).contains("ports"));
     }
 }
