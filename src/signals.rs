@@ -24,7 +24,7 @@ pub enum Signal {
     /// `SIGUSR2`: whatever the program says it is for.
     User2 = libc::SIGUSR2,
     /// `SIGCHLD`: a child of this process has ended, or several have; [`Child::try_wait`](std::process::Child::try_wait) tells
-    /// of each whether it has.
+    /// of each whether it has. If the program was started with this signal ignored, asking for it ends that.
     Child = libc::SIGCHLD,
     /// `SIGXFSZ`: a file has reached the greatest size that the process may give it. The write fails anyway; without this, the
     /// signal ends the program.

@@ -109,6 +109,26 @@ fn whatever_signal_is_asked_for_is_received() {
 }
 
 #[test]
+fn how_a_child_has_ended_is_known_even_if_the_program_was_started_with_children_ignored() {
+    let script = "trap '' CHLD; exec \"$0\" --exact --ignored a_child_has_ended";
+    let program = std::env::current_exe().expect("this program has a path");
+    let output =
+        Command::new("bash").args(["-c", script]).arg(program).output().expect("bash, as dash does not ignore them");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "the test before runs it, in a process of its own"]
+fn a_child_has_ended() {
+    let scheduler = Scheduler::new();
+    let _signals = Signals::new(&scheduler.handle(), &[fdtask::Signal::Child]).expect("a signal can be received");
+    // A kernel that ignores children keeps no status, and sends no signal either.
+    let status = Command::new("false").status().expect("how it has ended");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn a_program_that_is_started_with_signals_unblocked_is_ended_by_them() {
     let scheduler = Scheduler::new();
     let _signals = Signals::new(&scheduler.handle(), &[fdtask::Signal::Terminate]).expect("a signal can be received");

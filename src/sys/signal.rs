@@ -27,10 +27,28 @@ pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
     let set = signal_set(signals)?;
     change_mask(libc::SIG_BLOCK, &set)?;
+    if signals.contains(&libc::SIGCHLD) {
+        heed_children()?;
+    }
     // SAFETY: `set` is an initialised signal set.
     let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) })?;
     // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Any other signal that is ignored arrives all the same while it is blocked. But if `SIGCHLD` is ignored, which a program may have
+/// inherited, the kernel sends none, and keeps no exit status either.
+#[cfg(target_os = "linux")]
+fn heed_children() -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: no new action is passed, and the pointer is to writable room for the old one, which the call fills.
+    check(unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), action.as_mut_ptr()) })?;
+    // SAFETY: `sigaction` has just filled it.
+    if unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: the usual effect is no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    }
+    Ok(())
 }
 
 /// Has `command` unblock `signals` in the process that it makes. That inherits what is blocked here, such as by
