@@ -6,9 +6,11 @@ mod examples;
 #[path = "common/flood.rs"]
 mod flood;
 
-use common::{LIMIT, eventually};
+use common::{LIMIT, Signal, eventually};
 use examples::{Program, connect, converse, read_to_end};
 use flood::Flood;
+use rustix::process::{Pid, kill_process};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -118,6 +120,42 @@ fn one_who_does_not_read_delays_nobody_costs_little_and_is_told_what_was_missed(
     assert_eq!(heard + missed, LINES);
     say(&mut ann, "Welcome back");
     hear(&mut deaf, "Ann: Welcome back");
+}
+
+#[test]
+fn one_who_reads_misses_nothing_of_many_who_come_speak_and_leave_at_the_same_time() {
+    // Far more than a queue holds.
+    const GUESTS: usize = 200;
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let mut guests: Vec<_> = (0..GUESTS).map(|_| Guest(BufReader::new(connect(room.address())))).collect();
+    for guest in &mut guests {
+        assert_eq!(guest.line(), "* Your name?\n");
+    }
+    // What is done while the room is stopped is there all at once when it goes on.
+    let at_once = |act: &mut dyn FnMut()| {
+        let process = Pid::from_child(&room.child);
+        kill_process(process, Signal::STOP).expect("it runs");
+        act();
+        kill_process(process, Signal::CONT).expect("it is there");
+    };
+    at_once(&mut || guests.iter_mut().enumerate().for_each(|(number, guest)| say(guest, &format!("guest-{number}"))));
+    hear_from_all(&mut ann, GUESTS, "* guest-", " is here.");
+    at_once(&mut || guests.iter_mut().for_each(|guest| say(guest, "Hello")));
+    hear_from_all(&mut ann, GUESTS, "guest-", ": Hello");
+    at_once(&mut || guests.clear());
+    hear_from_all(&mut ann, GUESTS, "* guest-", " has left.");
+}
+
+/// Hears the same from each of so many, in whatever order.
+#[track_caller]
+fn hear_from_all(guest: &mut Guest, count: usize, start: &str, end: &str) {
+    let heard = (0..count).map(|_| {
+        let line = guest.line();
+        let number = line.trim_end().strip_prefix(start).and_then(|rest| rest.strip_suffix(end)?.parse().ok());
+        number.unwrap_or_else(|| panic!("{line}"))
+    });
+    assert_eq!(heard.collect::<BTreeSet<usize>>(), (0..count).collect());
 }
 
 #[test]
