@@ -191,6 +191,8 @@ fn a_name_that_looks_like_another_or_like_a_notice_is_none() {
         "\u{115f}",
         "\u{1160}",
         "\u{ffa0}",
+        "Ann\u{13441}",
+        "\u{13442}",
     ];
     let answer = converse(room().address(), (names.join("\n") + "\nAnn-B_2.\u{e9}\n").as_bytes());
     let lines: Vec<String> = String::from_utf8(answer).expect("text").lines().skip(1).map(str::to_owned).collect();

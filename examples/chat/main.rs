@@ -66,9 +66,10 @@ impl Typed {
     }
 }
 
-/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none.)
+/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none, and two
+/// hieroglyphs are blanks.)
 fn is_name(text: &str) -> bool {
-    let is_filler = |letter| "\u{115f}\u{1160}\u{3164}\u{ffa0}".contains(letter);
+    let is_filler = |letter| "\u{115f}\u{1160}\u{3164}\u{ffa0}\u{13441}\u{13442}".contains(letter);
     (1..=NAME_CHARS_MAX).contains(&text.chars().count())
         && text.chars().all(|letter| letter.is_alphanumeric() && !is_filler(letter) || "-_.".contains(letter))
 }
