@@ -211,17 +211,20 @@ fn one_who_tries_many_names_at_once_gets_an_answer_to_each() {
 
 #[test]
 fn one_who_sends_lines_without_pause_keeps_nobody_waiting() {
-    for is_reading in [false, true] {
+    // Also more of them than may say something in one turn.
+    for (floods, is_reading) in [(1, false), (1, true), (40, true)] {
         let room = room();
         let mut ann = enter(&room, "Ann");
-        // An empty line is no name, so this one is asked for one again and again.
-        let _flood = Flood::begin(room.address(), "\n", is_reading);
+        // An empty line is no name, so these are asked for one again and again.
+        let _floods: Vec<_> = (0..floods).map(|_| Flood::begin(room.address(), "\n", is_reading)).collect();
+        let begin = Instant::now();
         let mut bob = enter(&room, "Bob");
         hear(&mut ann, "* Bob is here.");
         for number in 0..10 {
             say(&mut bob, &format!("line {number}"));
             hear(&mut ann, &format!("Bob: line {number}"));
         }
+        assert!(begin.elapsed() < LIMIT / 4, "{floods} floods keep them waiting for {:?}", begin.elapsed());
     }
 }
 

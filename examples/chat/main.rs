@@ -10,8 +10,8 @@
 //!
 //! Each client has two tasks, which share its connection: one receives its lines (this file), the other sends it those of the
 //! others (`room.rs`), which wait in a queue. The queue is bounded. A client that does not read fills its own queue and then
-//! misses lines, and is told how many as soon as it has read those before; nobody waits for it, and it costs no more memory than its
-//! queue. To see it, stop terminal 2 with Ctrl-Z, and let `(echo bob; base64 -w 900 /dev/zero) | nc localhost 25000` run for some
+//! misses lines, and is told how many as soon as it has read those before; nobody waits for it, and it costs no more memory than
+//! its queue. To see it, stop terminal 2 with Ctrl-Z, and let `(echo bob; base64 -w 900 /dev/zero) | nc localhost 25000` run for some
 //! seconds, because the kernel has room for megabytes before; then `fg` in terminal 2.
 
 mod room;
@@ -47,8 +47,8 @@ struct Typed {
 }
 
 impl Typed {
-    /// The next line, fit to be shown on a terminal. One per turn: who reads keeps up with who types fast. Whatever comes of it, or
-    /// of its end, may be told to the others at once.
+    /// The next line, fit to be shown on a terminal. One per turn: who reads keeps up with who types fast. Whatever comes of it,
+    /// or of the end, may be told to the others at once.
     async fn next(&mut self, stream: &Stream, outbox: &Outbox) -> io::Result<Option<String>> {
         future::next_turn().await;
         let received = self.lines.recv(stream).await;
@@ -66,8 +66,8 @@ impl Typed {
     }
 }
 
-/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none, and two
-/// hieroglyphs are blanks.)
+/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none, and
+/// two hieroglyphs are blanks.)
 fn is_name(text: &str) -> bool {
     let is_filler = |letter| "\u{115f}\u{1160}\u{3164}\u{ffa0}\u{13441}\u{13442}".contains(letter);
     (1..=NAME_CHARS_MAX).contains(&text.chars().count())
