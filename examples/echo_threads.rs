@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much is received, and answered, at a time.
 const RECV_CHUNK_BYTES: usize = 1000;
@@ -23,6 +23,9 @@ const PREFIX: &[u8] = b"GOT:";
 
 /// How long to wait before trying again when there is no descriptor, or no thread, for another client.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How often that is said, at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How large a connection's stack is. Much less than the usual 2 MiB does.
 const STACK_BYTES: usize = 64 * 1024;
@@ -45,6 +48,7 @@ fn echo(mut client: TcpStream) -> io::Result<()> {
 
 /// `def tcp_server(address, handler):`
 fn serve(listener: &TcpListener) {
+    let mut next_report = Instant::now();
     loop {
         let result = listener.accept().and_then(|(client, _)| {
             // What becomes of one connection is nobody else's business.
@@ -55,7 +59,10 @@ fn serve(listener: &TcpListener) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(error) => {
-                let _ = writeln!(io::stderr(), "echo_threads: cannot serve another client: {error}");
+                if next_report <= Instant::now() {
+                    let _ = writeln!(io::stderr(), "echo_threads: cannot serve another client: {error}");
+                    next_report = Instant::now() + REPORT_INTERVAL;
+                }
                 thread::sleep(RETRY);
             }
         }

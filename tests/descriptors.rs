@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Server, Signal, assert_idle, eventually, usage_during, words};
+use common::{Client, Echo, LIMIT, Server, Signal, assert_idle, eventually, usage_during, words};
 use faults::{
     Heard, assert_recovers_within, count_heard, descriptors_below, heard, leave_room_for, served, take_answered,
     warm_up,
@@ -87,6 +87,20 @@ fn out_of_descriptors_it_logs_one_line_a_second_at_most() {
     let seconds = begin.elapsed().as_secs() as usize;
     let lines = server.stderr.all().len();
     assert!(lines <= seconds + 1, "{lines} lines in {seconds} s: {:?}", server.stderr.all());
+}
+
+#[test]
+fn out_of_descriptors_the_echo_with_threads_logs_one_line_a_second_at_most() {
+    let server = Echo::Threads.start(&[]);
+    warm_up(&server, server.address());
+    leave_room_for(&server, 0);
+    let _waiting = asked(&server);
+    let begin = Instant::now();
+    server.stderr.wait_until("it says so again", LIMIT, |lines| lines.len() >= 3);
+    let seconds = begin.elapsed().as_secs() as usize;
+    let lines = server.stderr.all();
+    assert!(lines.len() <= seconds + 2, "{} lines in {seconds} s: {lines:?}", lines.len());
+    assert!(lines.iter().all(|line| line.contains("cannot serve another client")), "{lines:?}");
 }
 
 #[test]

@@ -6,9 +6,11 @@ mod examples;
 #[path = "common/flood.rs"]
 mod flood;
 
-use common::{LIMIT, eventually};
+use common::{LIMIT, Signal, eventually};
 use examples::{Program, connect, converse, read_to_end};
 use flood::Flood;
+use rustix::process::{Pid, kill_process};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -121,6 +123,42 @@ fn one_who_does_not_read_delays_nobody_costs_little_and_is_told_what_was_missed(
 }
 
 #[test]
+fn one_who_reads_misses_nothing_of_many_who_come_speak_and_leave_at_the_same_time() {
+    // Far more than a queue holds.
+    const GUESTS: usize = 200;
+    let room = room();
+    let mut ann = enter(&room, "Ann");
+    let mut guests: Vec<_> = (0..GUESTS).map(|_| Guest(BufReader::new(connect(room.address())))).collect();
+    for guest in &mut guests {
+        assert_eq!(guest.line(), "* Your name?\n");
+    }
+    // What is done while the room is stopped is there all at once when it goes on.
+    let at_once = |act: &mut dyn FnMut()| {
+        let process = Pid::from_child(&room.child);
+        kill_process(process, Signal::STOP).expect("it runs");
+        act();
+        kill_process(process, Signal::CONT).expect("it is there");
+    };
+    at_once(&mut || guests.iter_mut().enumerate().for_each(|(number, guest)| say(guest, &format!("guest-{number}"))));
+    hear_from_all(&mut ann, GUESTS, "* guest-", " is here.");
+    at_once(&mut || guests.iter_mut().for_each(|guest| say(guest, "Hello")));
+    hear_from_all(&mut ann, GUESTS, "guest-", ": Hello");
+    at_once(&mut || guests.clear());
+    hear_from_all(&mut ann, GUESTS, "* guest-", " has left.");
+}
+
+/// Hears the same from each of so many, in whatever order.
+#[track_caller]
+fn hear_from_all(guest: &mut Guest, count: usize, start: &str, end: &str) {
+    let heard = (0..count).map(|_| {
+        let line = guest.line();
+        let number = line.trim_end().strip_prefix(start).and_then(|rest| rest.strip_suffix(end)?.parse().ok());
+        number.unwrap_or_else(|| panic!("{line}"))
+    });
+    assert_eq!(heard.collect::<BTreeSet<usize>>(), (0..count).collect());
+}
+
+#[test]
 fn a_name_is_asked_for_until_it_is_one_of_its_own() {
     let room = room();
     let mut ann = enter(&room, "Ann");
@@ -153,6 +191,8 @@ fn a_name_that_looks_like_another_or_like_a_notice_is_none() {
         "\u{115f}",
         "\u{1160}",
         "\u{ffa0}",
+        "Ann\u{13441}",
+        "\u{13442}",
     ];
     let answer = converse(room().address(), (names.join("\n") + "\nAnn-B_2.\u{e9}\n").as_bytes());
     let lines: Vec<String> = String::from_utf8(answer).expect("text").lines().skip(1).map(str::to_owned).collect();
@@ -171,17 +211,20 @@ fn one_who_tries_many_names_at_once_gets_an_answer_to_each() {
 
 #[test]
 fn one_who_sends_lines_without_pause_keeps_nobody_waiting() {
-    for is_reading in [false, true] {
+    // Also more of them than may say something in one turn.
+    for (floods, is_reading) in [(1, false), (1, true), (40, true)] {
         let room = room();
         let mut ann = enter(&room, "Ann");
-        // An empty line is no name, so this one is asked for one again and again.
-        let _flood = Flood::begin(room.address(), "\n", is_reading);
+        // An empty line is no name, so these are asked for one again and again.
+        let _floods: Vec<_> = (0..floods).map(|_| Flood::begin(room.address(), "\n", is_reading)).collect();
+        let begin = Instant::now();
         let mut bob = enter(&room, "Bob");
         hear(&mut ann, "* Bob is here.");
         for number in 0..10 {
             say(&mut bob, &format!("line {number}"));
             hear(&mut ann, &format!("Bob: line {number}"));
         }
+        assert!(begin.elapsed() < LIMIT / 4, "{floods} floods keep them waiting for {:?}", begin.elapsed());
     }
 }
 

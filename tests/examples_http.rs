@@ -263,6 +263,23 @@ fn a_request_that_is_none_gets_a_clear_answer_and_the_end() {
 }
 
 #[test]
+fn a_request_without_an_end_gets_a_clear_answer_when_its_client_will_say_no_more() {
+    let site = Site::new();
+    for request in ["GET /page.txt HTTP/1.1\r\nHost: here\r\n", "GET /page.txt HTTP/1.0\n", "GET /page.txt", "\r\nG"] {
+        assert_eq!(site.ask(request).status, 400, "{request:?}");
+    }
+    // Whoever has asked for nothing is not answered; the end of a line is nothing, also behind a request.
+    for nothing in ["", "\n", "\r\n\r\n"] {
+        assert_eq!(converse(site.server.address(), nothing.as_bytes()), b"", "{nothing:?}");
+        let answers = converse(
+            site.server.address(),
+            format!("HEAD /page.txt HTTP/1.1\r\nHost: here\r\n\r\n{nothing}").as_bytes(),
+        );
+        assert_eq!(String::from_utf8_lossy(&answers).matches("HTTP/1.1 ").count(), 1, "{nothing:?}");
+    }
+}
+
+#[test]
 fn how_long_a_request_may_be_does_not_depend_on_how_it_arrives() {
     let site = Site::new();
     let request = |len: usize| {

@@ -10,8 +10,8 @@
 //!
 //! Each client has two tasks, which share its connection: one receives its lines (this file), the other sends it those of the
 //! others (`room.rs`), which wait in a queue. The queue is bounded. A client that does not read fills its own queue and then
-//! misses lines, and is told how many as soon as it has read those before; nobody waits for it, and it costs no more memory than its
-//! queue. To see it, stop terminal 2 with Ctrl-Z, and let `(echo bob; base64 -w 900 /dev/zero) | nc localhost 25000` run for some
+//! misses lines, and is told how many as soon as it has read those before; nobody waits for it, and it costs no more memory than
+//! its queue. To see it, stop terminal 2 with Ctrl-Z, and let `(echo bob; base64 -w 900 /dev/zero) | nc localhost 25000` run for some
 //! seconds, because the kernel has room for megabytes before; then `fg` in terminal 2.
 
 mod room;
@@ -42,13 +42,18 @@ struct Typed {
     lines: Lines,
     /// The beginning of a letter at the end of a piece: it comes with the next.
     cut: Vec<u8>,
+    room: Rc<Room>,
+    scheduler: Handle,
 }
 
 impl Typed {
-    /// The next line, fit to be shown on a terminal. One per turn: who reads keeps up with who types fast.
+    /// The next line, fit to be shown on a terminal. One per turn: who reads keeps up with who types fast. Whatever comes of it,
+    /// or of the end, may be told to the others at once.
     async fn next(&mut self, stream: &Stream, outbox: &Outbox) -> io::Result<Option<String>> {
         future::next_turn().await;
-        let Some(mut piece) = self.lines.recv(stream).await? else { return Ok(None) };
+        let received = self.lines.recv(stream).await;
+        self.room.floor(&self.scheduler).await;
+        let Some(mut piece) = received? else { return Ok(None) };
         if piece.windows(3).any(|bytes| bytes == DO_TIMING_MARK) {
             outbox.post(&WONT_TIMING_MARK.into());
         }
@@ -61,29 +66,31 @@ impl Typed {
     }
 }
 
-/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none.)
+/// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none, and
+/// two hieroglyphs are blanks.)
 fn is_name(text: &str) -> bool {
-    let is_filler = |letter| "\u{115f}\u{1160}\u{3164}\u{ffa0}".contains(letter);
+    let is_filler = |letter| "\u{115f}\u{1160}\u{3164}\u{ffa0}\u{13441}\u{13442}".contains(letter);
     (1..=NAME_CHARS_MAX).contains(&text.chars().count())
         && text.chars().all(|letter| letter.is_alphanumeric() && !is_filler(letter) || "-_.".contains(letter))
 }
 
 /// Receives what a client says.
-async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Room) -> io::Result<()> {
+async fn serve(scheduler: Handle, stream: Rc<Stream>, room: Rc<Room>) -> io::Result<()> {
     let (outbox, sending) = Outbox::new(&scheduler, Rc::clone(&stream));
     // Dropping this cancels that task, so it does not outlive this one.
     let sending = future::spawn(&scheduler, sending);
-    let mut typed = Typed { lines: Lines::new(LINE_BYTES_MAX), cut: Vec::new() };
+    let lines = Lines::new(LINE_BYTES_MAX);
+    let mut typed = Typed { lines, cut: Vec::new(), room: Rc::clone(&room), scheduler: scheduler.clone() };
     let answer = |text: String| outbox.post(&text.into_bytes().into());
     answer("* Your name?\n".to_owned());
     while let Some(name) = typed.next(&stream, &outbox).await? {
         let name = name.trim().to_owned();
         if !is_name(&name) {
             answer(format!("* A name is 1 to {NAME_CHARS_MAX} letters, digits, or of '-_.'. Your name?\n"));
-        } else if room.borrow().contains_key(&name) {
+        } else if room.guests.borrow().contains_key(&name) {
             answer(format!("* {name} is somebody else. Your name?\n"));
         } else {
-            let others = room.borrow().keys().cloned().collect::<Vec<_>>().join(", ");
+            let others = room.guests.borrow().keys().cloned().collect::<Vec<_>>().join(", ");
             answer(format!("* Hello, {name}. Here are: {}.\n", if others.is_empty() { "you alone" } else { &others }));
             let guest = Guest::enter(&room, name, outbox.clone());
             while let Some(line) = typed.next(&stream, &outbox).await? {
@@ -103,7 +110,7 @@ fn run(address: SocketAddr) -> io::Result<()> {
     let listener = Listener::bind(address)?;
     // A server whose standard output nobody reads serves all the same.
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
-    let (handle, room) = (scheduler.handle(), Room::default());
+    let (handle, room) = (scheduler.handle(), Rc::new(Room::default()));
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
         future::task(serve(handle.clone(), Rc::new(client), Rc::clone(&room))).named(format!("chat {peer}"))
     });

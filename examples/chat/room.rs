@@ -2,18 +2,50 @@
 
 use fdtask::Handle;
 use fdtask::channel::{Receiver, Sender, channel};
-use fdtask::future::send_all;
+use fdtask::future::{next_turn, send_all};
 use fdtask::net::Stream;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// How many lines wait for a client that does not read.
 const QUEUE_LINES: usize = 64;
 
-/// Who is here, by name.
-pub type Room = Rc<RefCell<BTreeMap<String, Outbox>>>;
+/// How many lines all that are here may say in one turn. They are sent in the next, so those of two turns may be in a queue at a
+/// time; if these were more than it holds, a client that reads would miss some, too.
+const LINES_PER_TURN_MAX: usize = QUEUE_LINES / 4;
+
+/// Who is here, and who may speak.
+#[derive(Default)]
+pub struct Room {
+    /// By name.
+    pub guests: RefCell<BTreeMap<String, Outbox>>,
+    /// How often the floor has been asked for, and the first so many of these have it, in the turn that began then.
+    asked: Cell<usize>,
+    granted: Cell<(usize, Option<Instant>)>,
+}
+
+impl Room {
+    /// Waits until the others may be told something. Who has asked first is first, so many who never pause keep nobody waiting.
+    pub async fn floor(&self, scheduler: &Handle) {
+        let before = self.asked.replace(self.asked.get() + 1);
+        loop {
+            let now = Some(scheduler.now());
+            let (mut granted, turn) = self.granted.get();
+            if turn != now {
+                // What nobody has asked for in its turn is not granted any more.
+                granted = granted.min(before) + LINES_PER_TURN_MAX;
+                self.granted.set((granted, now));
+            }
+            if before < granted {
+                return;
+            }
+            next_turn().await;
+        }
+    }
+}
 
 /// The lines for one client. Clones share them.
 #[derive(Clone)]
@@ -52,13 +84,13 @@ async fn deliver(stream: Rc<Stream>, queue: Receiver<Rc<[u8]>>, missed: Rc<Cell<
 /// A client that has a name. When it is dropped, however that comes about, it has left.
 pub struct Guest {
     name: String,
-    room: Room,
+    room: Rc<Room>,
 }
 
 impl Guest {
     /// Enters the room, and tells the others.
-    pub fn enter(room: &Room, name: String, outbox: Outbox) -> Guest {
-        room.borrow_mut().insert(name.clone(), outbox);
+    pub fn enter(room: &Rc<Room>, name: String, outbox: Outbox) -> Guest {
+        room.guests.borrow_mut().insert(name.clone(), outbox);
         let guest = Guest { name, room: Rc::clone(room) };
         guest.tell_others(&format!("* {} is here.", guest.name));
         guest
@@ -70,7 +102,7 @@ impl Guest {
 
     fn tell_others(&self, line: &str) {
         let line: Rc<[u8]> = format!("{line}\n").into_bytes().into();
-        for (_, outbox) in self.room.borrow().iter().filter(|(name, _)| **name != self.name) {
+        for (_, outbox) in self.room.guests.borrow().iter().filter(|(name, _)| **name != self.name) {
             outbox.post(&line);
         }
     }
@@ -79,6 +111,6 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.tell_others(&format!("* {} has left.", self.name));
-        self.room.borrow_mut().remove(&self.name);
+        self.room.guests.borrow_mut().remove(&self.name);
     }
 }

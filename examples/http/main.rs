@@ -49,8 +49,11 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
     loop {
         let mut response = match timeout(&scheduler, REQUEST_TIMEOUT, next(&client, &mut input, &root)).await {
             Ok(Ok(Some(response))) => response,
-            Ok(end) => return end.map(drop),
-            Err(_) if input.is_empty() => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            // Between two requests, where some clients leave the end of a line.
+            _ if input.trim_ascii().is_empty() => return Ok(()),
+            // Its client will say no more, and has forgotten the blank line at the end, say.
+            Ok(Ok(None)) => Response::refusal("400 Bad Request"),
             Err(_) => Response::refusal("408 Request Timeout"),
         };
         response.send(&scheduler, &client).await?;
