@@ -51,10 +51,12 @@ fn crowd_out(server: &Server) -> (Vec<Client>, Vec<Client>) {
             waiting.push(client);
         }
         eventually("all are answered, or it says why not", LIMIT, || {
+            // Before the clients are looked at: whoever was accepted until then has been answered.
+            let is_full = server.stderr.count(is_report) > 0;
             let (with, without) = waiting.drain(..).partition(|client| heard(client) == Heard::Something);
             answered.extend::<Vec<_>>(with);
             waiting = without;
-            waiting.is_empty() || server.stderr.count(is_report) > 0
+            waiting.is_empty() || is_full
         });
     }
     for client in &mut answered {
