@@ -32,8 +32,8 @@ impl Request {
         // Whom to wake, if that is not the task itself.
         let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.standing {
-            // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one is
-            // resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
+            // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
+            // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
             Some((waits, index)) if Rc::ptr_eq(waits, &running) || waker.is_some() && waits.task().is_some() => {
                 waits.set_waker(*index, waker);
             }
