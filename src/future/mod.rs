@@ -323,6 +323,7 @@ mod tests {
             ("program::net::echo<alloc::vec::Vec<u8>>::{{closure}}", "echo"),
             ("program::net::echo<(u8, program::Generic<u8>)>::{{closure}}::{{closure}}", "echo"),
             ("program::net::echo<alloc::boxed::Box<dyn program::Handler(u8) -> u8>>::{{closure}}", "echo"),
+            ("program::net::echo<fn(u8) -> program::Answer>::{{closure}}", "echo"),
             ("<program::Plain as program::Serve>::serve::{{closure}}", "serve"),
             ("program::Generic<T>::handle<u8>::{{closure}}", "handle"),
             ("program::Generic<alloc::string::String>::handle::{{closure}}", "handle"),
