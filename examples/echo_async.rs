@@ -8,65 +8,58 @@
 //! terminal 1 ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
-use fdtask::net::{Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
+use fdtask::net::{self, Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
 use fdtask::{Diagnostics, Scheduler, Signal, Signals, reason};
 use std::{cell::Cell, cell::RefCell, io, io::Write, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
 
-/// What is received and answered at a time. All connections share one, because nobody needs it while he waits; a local of
-/// an `async fn` that outlives an `await` is part of each connection's memory.
-type Buffer = RefCell<[u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]>;
-
 struct Client {
     stream: Stream,
-    buffer: Rc<Buffer>,
+    /// All share one: nobody needs it while he waits, and a local that outlives an `await` is part of each connection's memory.
+    buffer: Rc<RefCell<[u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]>>,
     chunks: Cell<u64>, // that it has sent
-    unsent: RefCell<Vec<u8>>,
 }
 
-/// `def echo_handler(client, address):`
-/// Answers until the client ends the stream, or a drain begins. What is rare is in a box, not in each connection's memory.
+/// `def echo_handler(client, address):` Answers until the client ends the stream, or a drain begins. What is rare is in a box.
 async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<()> {
     if let Some(timeout) = idle_timeout {
         return Box::pin(future::race(Box::pin(echo(Rc::clone(&client), None)), client.be_idle(timeout))).await;
     }
     // yield 'recv', client
     while let Some(()) = readable(&client.stream).until_drain().await.transpose()? {
-        let Some((_, is_whole)) = client.answer()? else { return Ok(()) }; // if not data: break
-        if !is_whole {
-            Box::pin(client.send_rest()).await?; // yield 'send', client
+        let Some((received, sent)) = client.answer()? else { return Ok(()) }; // if not data: break
+        if sent < ECHO_PREFIX.len() + received {
+            Box::pin(client.catch_up(received, sent)).await?; // yield 'send', client
         }
     }
     Box::pin(client.leave()).await
 }
 
 impl Client {
-    /// Answers what has come, up to a chunk: how much that was, and if there was room for all of it. Nothing at the end.
+    /// Answers what has come, up to a chunk: how much that was, and how much of the answer has gone. Nothing at the end.
     #[inline]
-    fn answer(&self) -> io::Result<Option<(usize, bool)>> {
+    fn answer(&self) -> io::Result<Option<(usize, usize)>> {
         let buffer = &mut *self.buffer.borrow_mut();
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
             Ok(0) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some((0, true))),
-            received => received?, // data = client.recv(1000)
+            Ok(received) => received, // data = client.recv(1000)
+            Err(error) => return none_for_now(error).map(|none| Some((none, 0))),
         };
         self.chunks.set(self.chunks.get() + 1);
-        buffer[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
-        let answer = &buffer[..ECHO_PREFIX.len() + received];
-        match self.stream.send(answer) {
-            Ok(sent) if sent == answer.len() => return Ok(Some((received, true))), // client.send(b'GOT:' + data)
-            Err(e) if !matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)) => return Err(e),
-            sent => self.unsent.replace(answer[sent.unwrap_or(0)..].to_vec()), // no room, or no memory, for now
-        };
-        Ok(Some((received, false)))
+        let sent = self.stream.send(&buffer[..ECHO_PREFIX.len() + received]); // client.send(b'GOT:' + data)
+        Ok(Some((received, sent.or_else(none_for_now)?)))
     }
 
-    async fn send_rest(&self) -> io::Result<()> {
-        let rest = self.unsent.take();
-        if rest.is_empty() { Ok(()) } else { send_all(&self.stream, &rest).await }
+    /// Sends the rest of an answer, which nobody has written over yet. If nothing could be received, pauses before the next try.
+    async fn catch_up(&self, received: usize, sent: usize) -> io::Result<()> {
+        if received == 0 {
+            sleep(&self.stream.descriptor().scheduler(), net::FUTILE_PAUSE).await;
+            return Ok(());
+        }
+        let rest = self.buffer.borrow()[sent..ECHO_PREFIX.len() + received].to_vec();
+        send_all(&self.stream, &rest).await
     }
 
-    /// A drain has begun: answers what was received, ends the stream, and reads until the client does the same. To close
-    /// earlier would reset the connection if the client still sends, and destroy the answers on their way to it.
+    /// A drain has begun: answers what has come, ends the stream, and reads to its end. To close earlier may destroy answers.
     async fn leave(&self) -> io::Result<()> {
         if self.chunks.get() == 0 {
             // It has only just connected, and its question may be on its way.
@@ -74,8 +67,10 @@ impl Client {
         }
         let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
         while budget > 0 && self.stream.recv_queue_bytes() > 0 {
-            let Some((received, _)) = self.answer()? else { break };
-            self.send_rest().await?;
+            let Some((received, sent)) = self.answer()? else { break };
+            if sent < ECHO_PREFIX.len() + received {
+                self.catch_up(received, sent).await?;
+            }
             budget = budget.saturating_sub(received);
             next_turn().await;
         }
@@ -98,6 +93,12 @@ impl Client {
     }
 }
 
+/// What becomes of an error: nothing was received, or sent, if it is there only for now.
+fn none_for_now(error: io::Error) -> io::Result<usize> {
+    let passes = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM));
+    if passes { Ok(0) } else { Err(error) }
+}
+
 fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Duration) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
@@ -105,10 +106,10 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
     let signals = Signals::new(&handle, &[Signal::Interrupt, Signal::Terminate])?;
     let listener = Listener::bind(listen)?;
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
-    let buffer = Rc::new(Buffer::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
+    let buffer = Rc::new(RefCell::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
+    buffer.borrow_mut()[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
     scheduler.spawn(Acceptor::new(&handle, listener, move |stream, _| {
-        let (buffer, chunks, unsent) = (Rc::clone(&buffer), Cell::new(0), RefCell::default());
-        future::task(echo(Rc::new(Client { stream, buffer, chunks, unsent }), idle_timeout))
+        future::task(echo(Rc::new(Client { stream, buffer: Rc::clone(&buffer), chunks: Cell::new(0) }), idle_timeout))
     }));
     scheduler.spawn_service(future::task(async move {
         next_signal(&signals).await?;
@@ -124,8 +125,7 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
 fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {
     let mut options = ("0.0.0.0:25000".parse().ok()?, None, Duration::from_secs(10));
     // What is longer than a century or so is no time to wait, and may be more than a clock can show.
-    let seconds =
-        |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok().filter(|t| t.as_secs() <= u32::MAX.into());
+    let seconds = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok().filter(|t| t.as_secs() < 1 << 32);
     let args = std::env::args_os().skip(1).map(|arg| arg.into_string().ok()).collect::<Option<Vec<String>>>()?;
     for option in args.chunks(2) {
         match [option[0].as_str(), option.get(1)?] {

@@ -2,7 +2,7 @@
 
 use crate::panics::wake;
 use crate::reason::Reason;
-use crate::task::{TaskId, Wait, WaitError};
+use crate::task::{TaskId, Wait};
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
 use std::time::Instant;
@@ -24,34 +24,34 @@ struct Entry {
     waker: Option<Waker>,
 }
 
-/// Not made of a [`Want`]: it would be larger, and there may be one for each connection.
-enum State {
-    /// May be used for another wait.
-    Free,
-    Waiting(Wait),
-    /// Waits for the drain to begin, of which the scheduler tells every task.
-    WaitingForDrain,
-    /// Waits for whichever comes first.
-    WaitingUntilDrain(Wait),
-    Fulfilled(Result<(), WaitError>),
-}
+impl Entry {
+    /// What is waited for.
+    fn want(&self) -> Option<Want> {
+        if let State::Waiting(want) = self.state { Some(want) } else { None }
+    }
 
-impl State {
-    /// What the scheduler is to be asked for.
-    fn wait(&self) -> Option<Wait> {
-        match self {
-            State::Waiting(wait) | State::WaitingUntilDrain(wait) => Some(*wait),
-            State::WaitingForDrain | State::Free | State::Fulfilled(_) => None,
-        }
+    fn is_free(&self) -> bool {
+        matches!(self.state, State::Free)
     }
 }
 
-/// What a future may wait for.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Want {
-    Wait(Wait),
-    Drain,
-    UntilDrain(Wait),
+#[derive(Clone, Copy)]
+pub(super) enum State {
+    /// May be used for another wait.
+    Free,
+    Waiting(Want),
+    Fulfilled,
+    /// Cannot be waited for, for this reason.
+    Failed(Reason),
+}
+
+/// What a future waits for: whichever comes first.
+#[derive(Clone, Copy)]
+pub(super) struct Want {
+    /// What the scheduler is to be asked for.
+    pub(super) wait: Option<Wait>,
+    /// Whether it waits for the drain to begin, of which the scheduler tells every task.
+    pub(super) drain: bool,
 }
 
 impl Waits {
@@ -70,32 +70,33 @@ impl Waits {
 
     /// Calls `what` with each wait that the scheduler is to be asked for.
     pub(super) fn each(&self, mut what: impl FnMut(Wait)) {
-        self.entries.borrow().iter().filter_map(|entry| entry.state.wait()).for_each(&mut what);
+        self.entries.borrow().iter().filter_map(|entry| entry.want()?.wait).for_each(&mut what);
     }
 
     /// Fulfils the waits that the task is resumed for, and wakes their wakers. Returns whether there were any wakers.
     #[cold]
     pub(super) fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
-        self.fulfil_where(Ok(()), |state| match state {
-            State::Waiting(Wait::Until(at)) => *at <= now,
-            State::Waiting(wait) => Reason::from(*wait) == why,
-            State::WaitingForDrain => is_draining,
-            State::WaitingUntilDrain(wait) => is_draining || Reason::from(*wait) == why,
-            State::Free | State::Fulfilled(_) => false,
+        self.settle(State::Fulfilled, |want| {
+            want.drain && is_draining
+                || want.wait.is_some_and(|wait| match wait {
+                    Wait::Until(at) => at <= now,
+                    wait => Reason::from(wait) == why,
+                })
         })
     }
 
     /// Fulfils each wait for `wait` with an error, and wakes their wakers. Returns whether there were any wakers.
-    pub(super) fn fail(&self, wait: Wait, error: WaitError) -> bool {
-        self.fulfil_where(Err(error), |state| state.wait() == Some(wait))
+    pub(super) fn fail(&self, wait: Wait, why: Reason) -> bool {
+        self.settle(State::Failed(why), |want| want.wait == Some(wait))
     }
 
-    fn fulfil_where(&self, outcome: Result<(), WaitError>, is_met: impl Fn(&State) -> bool) -> bool {
+    /// Gives this outcome to each wait that is met, and wakes their wakers. Returns whether there were any wakers.
+    fn settle(&self, outcome: State, is_met: impl Fn(Want) -> bool) -> bool {
         let mut has_woken = false;
         for index in 0.. {
             let waker = match self.entries.borrow_mut().get_mut(index) {
-                Some(entry) if is_met(&entry.state) => {
-                    entry.state = State::Fulfilled(outcome);
+                Some(entry) if entry.want().is_some_and(&is_met) => {
+                    entry.state = outcome;
                     entry.waker.take()
                 }
                 Some(_) => None,
@@ -119,15 +120,10 @@ impl Waits {
     }
 
     pub(super) fn insert(&self, want: Want, waker: Option<Waker>) -> usize {
-        let state = match want {
-            Want::Wait(what) => State::Waiting(what),
-            Want::Drain => State::WaitingForDrain,
-            Want::UntilDrain(what) => State::WaitingUntilDrain(what),
-        };
         let mut entries = self.entries.borrow_mut();
-        let entry = Entry { state, waker };
+        let entry = Entry { state: State::Waiting(want), waker };
         let begin = self.first_free.get();
-        let free = entries[begin..].iter().position(|entry| matches!(entry.state, State::Free));
+        let free = entries[begin..].iter().position(Entry::is_free);
         let index = free.map_or(entries.len(), |free| begin + free);
         self.first_free.set(index + 1);
         if index < entries.len() {
@@ -142,34 +138,23 @@ impl Waits {
         index
     }
 
-    /// Withdraws the wait, and returns what had become of it.
-    pub(super) fn remove(&self, index: usize) -> Option<Result<(), WaitError>> {
-        let (state, waker) = {
-            let mut entries = self.entries.borrow_mut();
-            let entry = &mut entries[index];
-            let removed = (std::mem::replace(&mut entry.state, State::Free), entry.waker.take());
-            self.first_free.set(self.first_free.get().min(index));
-            // Each resume looks at all entries, so a burst must not leave a long list behind.
-            while entries.last().is_some_and(|entry| matches!(entry.state, State::Free)) {
-                entries.pop();
-            }
-            removed
-        };
-        // Dropping a waker may do anything, so the list is not borrowed any more.
-        drop(waker);
-        match state {
-            State::Fulfilled(outcome) => Some(outcome),
-            _ => None,
+    /// Removes the wait, and returns how it stood.
+    pub(super) fn remove(&self, index: usize) -> State {
+        let mut entries = self.entries.borrow_mut();
+        let free = Entry { state: State::Free, waker: None };
+        let removed = std::mem::replace(&mut entries[index], free);
+        self.first_free.set(self.first_free.get().min(index));
+        // Each resume looks at all entries, so a burst must not leave a long list behind.
+        while entries.last().is_some_and(Entry::is_free) {
+            entries.pop();
         }
+        // Dropping the waker may do anything, so the list is not borrowed any more.
+        drop(entries);
+        removed.state
     }
 
-    /// What the scheduler is asked for; only a wake, if it need not be asked.
-    pub(super) fn what(&self, index: usize) -> Reason {
-        self.entries.borrow()[index].state.wait().map_or(Reason::WAKE, Reason::from)
-    }
-
-    pub(super) fn is_fulfilled(&self, index: usize) -> bool {
-        matches!(self.entries.borrow()[index].state, State::Fulfilled(_))
+    pub(super) fn is_over(&self, index: usize) -> bool {
+        self.entries.borrow()[index].want().is_none()
     }
 
     pub(super) fn set_waker(&self, index: usize, waker: Option<Waker>) {
@@ -185,7 +170,7 @@ mod tests {
     #[test]
     fn a_burst_of_waits_leaves_nothing_behind_and_places_that_are_free_are_used_again() {
         let waits = Waits::default();
-        let insert = || waits.insert(Want::Wait(Wait::Turn), None);
+        let insert = || waits.insert(Want { wait: None, drain: false }, None);
         let burst: Vec<usize> = (0..1_000).map(|_| insert()).collect();
         assert!(burst.into_iter().eq(0..1_000));
         for index in [3, 500, 2] {

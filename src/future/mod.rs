@@ -70,6 +70,7 @@ pub use promise::{Promise, Promised, blocking, promise};
 pub use race::race;
 pub use readiness::{Readiness, ReadinessUntilDrain};
 pub use socket::{Incoming, Source, connect, next_signal, readable, readable_fd, writable, writable_fd};
+pub(crate) use stream::recv_with;
 pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
 pub use time::{Draining, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
@@ -293,24 +294,22 @@ impl<F> Drop for FutureTask<F> {
     }
 }
 
-/// The function whose body a future is: `echo` of `program::net::echo::{{closure}}`.
+/// The function whose body a future is: `echo` of `program::net::echo<u8>::{{closure}}`, the last name outside all brackets.
 fn function_name(path: &'static str) -> &'static str {
     let path = path.trim_end_matches("::{{closure}}");
-    let (mut depth, mut behind) = (0_usize, ' ');
-    // Its own generic arguments are at the end; those of what it belongs to are before its name.
-    let generics = path.rfind(|c| {
+    let (mut depth, mut name, mut before) = (0, 0..0, ' ');
+    for (at, c) in path.char_indices() {
         match c {
-            '>' => depth += 1,
-            '<' => depth = depth.saturating_sub(1),
-            // What was taken for a bracket was the head of an arrow.
-            '-' if behind == '>' => depth -= 1,
+            '<' => depth += 1,
+            // Not the head of an arrow.
+            '>' if before != '-' => depth -= 1,
+            ':' if depth == 0 => name.start = at + 1,
+            _ if depth == 0 => name.end = at + c.len_utf8(),
             _ => {}
         }
-        behind = c;
-        depth == 0
-    });
-    let path = if path.ends_with('>') { &path[..generics.unwrap_or(path.len())] } else { path };
-    path.rfind("::").map_or(path, |colons| &path[colons + 2..])
+        before = c;
+    }
+    &path[name]
 }
 
 #[cfg(test)]
@@ -324,6 +323,7 @@ mod tests {
             ("program::net::echo<alloc::vec::Vec<u8>>::{{closure}}", "echo"),
             ("program::net::echo<(u8, program::Generic<u8>)>::{{closure}}::{{closure}}", "echo"),
             ("program::net::echo<alloc::boxed::Box<dyn program::Handler(u8) -> u8>>::{{closure}}", "echo"),
+            ("program::net::echo<fn(u8) -> program::Answer>::{{closure}}", "echo"),
             ("<program::Plain as program::Serve>::serve::{{closure}}", "serve"),
             ("program::Generic<T>::handle<u8>::{{closure}}", "handle"),
             ("program::Generic<alloc::string::String>::handle::{{closure}}", "handle"),

@@ -5,7 +5,7 @@ use super::request::Request;
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::Mailbox;
 use crate::reason::Reason;
-use crate::task::{Side, Wait, WaitError};
+use crate::task::{Side, WaitError};
 use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -37,7 +37,7 @@ impl Future for Readiness<'_> {
         if this.take_met() {
             return Poll::Ready(Ok(()));
         }
-        this.ask(cx, Want::Wait)
+        this.ask(cx, false)
     }
 }
 
@@ -95,7 +95,7 @@ impl<'a> Readiness<'a> {
     /// stands yet.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn ask(&mut self, cx: &Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+    fn ask(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if self.standing == NOWHERE
             && futures.one.get() == FREE
@@ -105,12 +105,12 @@ impl<'a> Readiness<'a> {
             self.standing = task;
             return Poll::Pending;
         }
-        self.ask_any(cx, ask)
+        self.ask_any(cx, or_drain)
     }
 
     #[cold]
     #[inline(never)]
-    fn ask_any(&mut self, cx: &Context<'_>, ask: impl FnOnce(Wait) -> Want) -> Poll<io::Result<()>> {
+    fn ask_any(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if futures.is_running(self.standing) {
             if let Some(error) = futures.one.get().error() {
@@ -129,8 +129,8 @@ impl<'a> Readiness<'a> {
             self.withdraw();
             self.standing = LISTED;
         }
-        let Some(wait) = self.what.descriptor_wait() else { return Poll::Pending };
-        let outcome = std::task::ready!(self.request.poll(self.mailbox, cx, ask(wait)));
+        let want = Want { wait: self.what.descriptor_wait(), drain: or_drain };
+        let outcome = std::task::ready!(self.request.poll(self.mailbox, cx, want));
         self.withdraw();
         Poll::Ready(match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
@@ -144,8 +144,7 @@ impl<'a> Readiness<'a> {
     fn withdraw(&mut self) {
         let standing = std::mem::replace(&mut self.standing, NOWHERE);
         if standing == LISTED {
-            let request = std::mem::take(&mut *self.request);
-            request.give_up(self.mailbox);
+            self.request.withdraw(self.mailbox);
         } else if self.mailbox.futures.is_running(standing) {
             let one = &self.mailbox.futures.one;
             // If the task has given up this one for another that it had before, somebody else may have the place.
@@ -185,6 +184,6 @@ impl Future for ReadinessUntilDrain<'_> {
         if ready.mailbox.draining.get() {
             return Poll::Ready(None);
         }
-        ready.ask(cx, Want::UntilDrain).map(Some)
+        ready.ask(cx, true).map(Some)
     }
 }

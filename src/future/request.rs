@@ -1,6 +1,6 @@
 //! One wait of one future, in the list of the task that polls it.
 
-use super::list::{Waits, Want};
+use super::list::{State, Waits, Want};
 use crate::handle::Mailbox;
 use crate::task::WaitError;
 use std::rc::Rc;
@@ -24,25 +24,22 @@ impl Request {
         want: Want,
     ) -> Poll<Option<Result<(), WaitError>>> {
         if let Some((waits, index)) = &self.standing
-            && waits.is_fulfilled(*index)
+            && waits.is_over(*index)
         {
-            let outcome = waits.remove(*index);
-            self.standing = None;
-            return Poll::Ready(outcome);
+            return Poll::Ready(self.withdraw(mailbox));
         }
         let Some(running) = mailbox.futures.others() else { return Poll::Ready(None) };
         // Whom to wake, if that is not the task itself.
         let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.standing {
-            Some((waits, index)) if Rc::ptr_eq(waits, &running) => waits.set_waker(*index, waker),
-            // A combinator that several tasks share. The task that polled it first still waits, and when it is resumed, the
-            // combinator's waker wakes all of them. So the wait stays there: if each task that polls took it over, they would
-            // take it from each other without end.
-            Some((waits, index)) if waker.is_some() && waits.task().is_some() => waits.set_waker(*index, waker),
+            // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
+            // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
+            Some((waits, index)) if Rc::ptr_eq(waits, &running) || waker.is_some() && waits.task().is_some() => {
+                waits.set_waker(*index, waker);
+            }
             // Its first poll, or the future has been moved to another task.
             _ => {
-                self.give_up(mailbox);
-                self.withdraw();
+                self.withdraw(mailbox);
                 let index = running.insert(want, waker);
                 self.standing = Some((running, index));
             }
@@ -50,30 +47,20 @@ impl Request {
         Poll::Pending
     }
 
-    /// If the wait is in another task's list, that task is told: it is filed for the wait, and has to be filed anew without it.
-    pub(super) fn give_up(&self, mailbox: &Mailbox) {
-        if let Some((waits, index)) = &self.standing
-            && let Some(task) = waits.task()
-            && mailbox.futures.running() != Some(task)
-        {
-            mailbox.give_up(task, waits.what(*index), false);
-        }
-    }
-
+    /// The wait stands nowhere any more. Returns what had become of it. If another task is filed for it, that one is told, and
+    /// filed anew without it. Whoever owns this calls it before dropping it.
     #[cold]
     #[inline(never)]
-    fn withdraw(&mut self) {
-        if let Some((waits, index)) = self.standing.take() {
-            waits.remove(index);
-        }
-    }
-}
-
-impl Drop for Request {
-    #[inline]
-    fn drop(&mut self) {
-        if self.standing.is_some() {
-            self.withdraw();
+    pub(super) fn withdraw(&mut self, mailbox: &Mailbox) -> Option<Result<(), WaitError>> {
+        let (waits, index) = self.standing.take()?;
+        match (waits.remove(index), waits.task()) {
+            (State::Fulfilled, _) => Some(Ok(())),
+            (State::Failed(why), _) => why.error().map(Err),
+            (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {
+                mailbox.give_up(task, wait.into(), false);
+                None
+            }
+            _ => None,
         }
     }
 }

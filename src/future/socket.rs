@@ -69,8 +69,7 @@ pub fn readable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
 /// Waits until this can be sent to: the seed's `yield 'send', sock`.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
-/// outside a task of the descriptor's scheduler.
+/// Those of [`readable`].
 ///
 /// ```
 /// use fdtask::future::{self, writable};
@@ -99,8 +98,7 @@ fn ready(descriptor: &Descriptor, side: Side) -> Readiness<'_> {
 /// were given to another file.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
-/// outside a task of `scheduler`.
+/// Those of [`readable`].
 ///
 /// ```no_run
 /// use fdtask::{Scheduler, future};
@@ -122,8 +120,7 @@ pub async fn readable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
 /// [`writable`] for a descriptor that the scheduler does not own: see [`readable_fd`].
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits for the same. An error of the kind `Other`: it is awaited
-/// outside a task of `scheduler`.
+/// Those of [`readable`].
 pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
     Readiness::new(&scheduler.0, Side::Send, fd.as_fd().as_raw_fd()).await
 }

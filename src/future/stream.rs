@@ -12,6 +12,26 @@ const RECV_MORE_BYTES: usize = 4096;
 /// How much [`copy`] moves at a time.
 const COPY_CHUNK_BYTES: usize = 16 * 1024;
 
+/// Waits until something can be received, and receives it with `receive`; again, if that fails for now.
+///
+/// The buffer of a closure is no part of the future, and so of no connection's memory.
+#[expect(clippy::manual_async_fn, reason = "the future of an `async fn` holds each argument twice")]
+pub(crate) fn recv_with<T>(
+    stream: &Stream,
+    mut receive: impl FnMut() -> io::Result<T>,
+) -> impl Future<Output = io::Result<T>> {
+    async move {
+        let mut futile = Futile::default();
+        loop {
+            readable(stream).await?;
+            match receive() {
+                Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
+                result => return result,
+            }
+        }
+    }
+}
+
 /// Waits until something can be received, and receives it, up to the length of `buffer`; 0 is the end of the stream (or `buffer`
 /// is empty).
 ///
@@ -20,15 +40,8 @@ const COPY_CHUNK_BYTES: usize = 16 * 1024;
 /// # Errors
 /// What ends the connection, such as that the peer has reset it. A [`WaitError`](crate::WaitError): another task waits to receive
 /// from it.
-pub async fn recv(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut futile = Futile::default();
-    loop {
-        readable(stream).await?;
-        match stream.recv(buffer) {
-            Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
-            result => return result,
-        }
-    }
+pub fn recv(stream: &Stream, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+    recv_with(stream, || stream.recv(buffer))
 }
 
 /// Receives as much as `buffer` has room for, and not a byte more. If it is dropped before it has ended, some of that has been
@@ -52,21 +65,13 @@ pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()
 /// # Errors
 /// Those of [`recv`].
 pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    let mut futile = Futile::default();
-    loop {
-        readable(stream).await?;
-        // Not a variable of this function, so no part of the future.
-        let mut receive = || {
-            let mut chunk = [0; RECV_MORE_BYTES];
-            let received = stream.recv(&mut chunk)?;
-            bytes.extend_from_slice(&chunk[..received]);
-            Ok(received)
-        };
-        match receive() {
-            Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
-            result => return result,
-        }
-    }
+    let receive = || {
+        let mut chunk = [0; RECV_MORE_BYTES];
+        let received = stream.recv(&mut chunk)?;
+        bytes.extend_from_slice(&chunk[..received]);
+        Ok(received)
+    };
+    recv_with(stream, receive).await
 }
 
 /// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
@@ -104,26 +109,20 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 /// `to.shutdown_send()` fails, too. A [`WaitError`](crate::WaitError): another task waits to receive from `from`, or to send
 /// on `to`.
 pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
-    let (mut futile, mut copied) = (Futile::default(), 0);
+    let mut copied = 0;
     loop {
-        readable(from).await?;
-        match copy_chunk(from, to) {
-            Ok((0, _)) => return Ok(copied),
-            Ok((received, unsent)) => {
-                futile.reset();
-                copied += received as u64;
-                if !unsent.is_empty() {
-                    send_all(to, &unsent).await?;
-                }
-            }
-            Err(error) if try_again(&error) => futile.pause(from.descriptor()).await,
-            Err(error) => return Err(error),
+        let (received, unsent) = recv_with(from, || copy_chunk(from, to)).await?;
+        if received == 0 {
+            return Ok(copied);
+        }
+        copied += received as u64;
+        if !unsent.is_empty() {
+            send_all(to, &unsent).await?;
         }
     }
 }
 
-/// Moves what is there, and returns how much that was, and the part of it for which there was no room. (A buffer in here is no
-/// part of a future.)
+/// Moves what is there, and returns how much that was, and the part of it for which there was no room.
 fn copy_chunk(from: &Stream, to: &Stream) -> io::Result<(usize, Vec<u8>)> {
     let mut chunk = [0; COPY_CHUNK_BYTES];
     let received = from.recv(&mut chunk)?;
@@ -149,18 +148,13 @@ fn copy_chunk(from: &Stream, to: &Stream) -> io::Result<(usize, Vec<u8>)> {
 pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
     // What cannot be shut down is closed already, which the first look finds out.
     let _ = stream.shutdown_send();
-    let rest = async {
-        let mut futile = Futile::default();
-        loop {
-            readable(stream).await?;
-            // In a statement of its own, or else the buffer would be part of the future: of each connection's memory, twice.
-            let received = stream.recv(&mut [0; 4096]);
-            match received {
-                Ok(1..) => futile.reset(),
-                Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
-                Ok(0) | Err(_) => return Ok(()),
-            }
-        }
+    let rest = async move {
+        let receive = || match stream.recv(&mut [0; 4096]) {
+            Err(error) if !try_again(&error) => Ok(0),
+            result => result,
+        };
+        while recv_with(stream, receive).await? > 0 {}
+        Ok(())
     };
     timeout(&stream.descriptor().scheduler(), patience, rest).await.unwrap_or(Ok(()))
 }

@@ -11,9 +11,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// The panic of a future that is polled outside a task of its scheduler.
-const NOT_IN_A_TASK: &str = "awaited by somebody who is not a task of this scheduler";
-
 /// Waits for `time`, counted from the beginning of the turn in which this is called (see [`Handle::now`]). Call it in the task
 /// that awaits it.
 ///
@@ -45,34 +42,47 @@ pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
 /// # Panics
 /// If it is awaited outside a task of `scheduler`.
 pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
-    Sleep { scheduler: scheduler.clone(), at: instant, request: Request::default() }
+    Sleep { at: instant, event: Event::new(scheduler) }
 }
 
-/// Waits for an instant. Made by [`sleep`] and [`sleep_until`]. It panics if it is polled outside a task of
-/// the scheduler that it was made for.
+/// Waits for an instant. Made by [`sleep`] and [`sleep_until`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sleep {
-    scheduler: Handle,
     at: Instant,
-    request: Request,
+    event: Event,
 }
 
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Sleep { scheduler, at, request } = self.get_mut();
-        let poll = request.poll(&scheduler.0, cx, Want::Wait(Wait::Until(*at)));
-        poll.map(|outcome| {
-            outcome.expect(NOT_IN_A_TASK).expect("a deadline can always be waited for");
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let want = Want { wait: Some(Wait::Until(self.at)), drain: false };
+        self.event.poll(cx, want)
+    }
+}
+
+/// A wait that nothing can go wrong with, in a task of this scheduler.
+struct Event {
+    scheduler: Handle,
+    request: Request,
+}
+
+impl Event {
+    fn new(scheduler: &Handle) -> Event {
+        Event { scheduler: scheduler.clone(), request: Request::default() }
+    }
+
+    fn poll(&mut self, cx: &Context<'_>, want: Want) -> Poll<()> {
+        self.request.poll(&self.scheduler.0, cx, want).map(|outcome| {
+            let outcome = outcome.expect("awaited by somebody who is not a task of this scheduler");
+            outcome.expect("nothing can go wrong with it");
         })
     }
 }
 
-impl Drop for Sleep {
+impl Drop for Event {
     fn drop(&mut self) {
-        // The task that waits may be another, and would sleep until then for nobody.
-        self.request.give_up(&self.scheduler.0);
+        self.request.withdraw(&self.scheduler.0);
     }
 }
 
@@ -181,27 +191,20 @@ pub async fn next_turn() {
 /// scheduler.run();
 /// ```
 pub fn draining(scheduler: &Handle) -> Draining {
-    Draining { scheduler: scheduler.clone(), request: Request::default() }
+    Draining(Event::new(scheduler))
 }
 
-/// Waits until a drain begins. Made by [`draining`]. It panics if it is polled outside a task of the
-/// scheduler that it was made for.
+/// Waits until a drain begins. Made by [`draining`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Draining {
-    scheduler: Handle,
-    request: Request,
-}
+pub struct Draining(Event);
 
 impl Future for Draining {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Draining { scheduler, request } = self.get_mut();
-        if scheduler.0.draining.get() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.scheduler.0.draining.get() {
             return Poll::Ready(());
         }
-        request.poll(&scheduler.0, cx, Want::Drain).map(|outcome| {
-            outcome.expect(NOT_IN_A_TASK).expect("a drain can always be waited for");
-        })
+        self.0.poll(cx, Want { wait: None, drain: true })
     }
 }

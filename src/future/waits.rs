@@ -222,7 +222,7 @@ impl Own {
         if self.one == Mark::of(Reason::from(wait)) {
             self.one = Mark::of(why);
         }
-        self.others.as_ref().is_some_and(|others| others.fail(wait, error))
+        self.others.as_ref().is_some_and(|others| others.fail(wait, why))
     }
 
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.

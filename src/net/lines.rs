@@ -1,7 +1,7 @@
 //! A stream, line by line.
 
-use super::{Futile, Stream, try_again};
-use crate::future::{Source, next_turn, readable, recv_exact};
+use super::Stream;
+use crate::future::{next_turn, recv_exact, recv_with};
 use std::io;
 
 /// How much is received at a time.
@@ -140,7 +140,6 @@ impl Lines {
             self.returned_since_wait = 0;
             next_turn().await;
         }
-        let mut futile = Futile::default();
         while !self.has_ended {
             if let Some(line) = self.take() {
                 self.returned_since_wait += 1;
@@ -148,13 +147,8 @@ impl Lines {
             }
             // Always before something is received: a peer that fills the socket as fast as it is emptied would otherwise keep
             // this resume going for ever.
-            readable(stream).await?;
+            recv_with(stream, || self.receive(stream)).await?;
             self.returned_since_wait = 0;
-            match self.receive(stream) {
-                Ok(()) => futile.reset(),
-                Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
-                Err(error) => return Err(error),
-            }
         }
         Ok(self.take())
     }
@@ -181,7 +175,7 @@ impl Lines {
         self.cut(self.bytes.len().min(len_max))
     }
 
-    /// Receives what is there, up to a chunk. (Its buffer is no part of a future.)
+    /// Receives what is there, up to a chunk.
     fn receive(&mut self, stream: &Stream) -> io::Result<()> {
         let mut chunk = [0; CHUNK_BYTES];
         let received = stream.recv(&mut chunk)?;
