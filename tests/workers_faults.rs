@@ -163,6 +163,32 @@ fn a_terminal_that_cannot_be_opened_again_stalls_no_worker() {
     }
 }
 
+#[test]
+fn the_lines_of_several_workers_stay_whole_on_a_terminal_that_cannot_be_opened_again() {
+    const ROUNDS: usize = 100;
+    let (ours, theirs) = terminal();
+    rustix::fs::fchmod(&theirs, rustix::fs::Mode::empty()).expect("a terminal has a mode");
+    let args = ["--listen", "127.0.0.1:0", "--workers", "3"];
+    let mut server = Server::builder().args(args).after(faults::WITHOUT_OVERRIDE).stdout(theirs).spawn();
+    let lines = Lines::read_from(std::fs::File::from(ours));
+    let address = listening_address(&mut server);
+    for round in 1..=ROUNDS {
+        // All of them have something to say at the same moment, and no more than there is room for.
+        server.pause();
+        let clients: Vec<Client> = (0..12).map(|_| Client::connect(address)).collect();
+        drop(clients);
+        server.go_on();
+        lines.wait_until("everything is said", LIMIT, |lines| lines.len() > 36 * round);
+    }
+    let is_whole = |line: &String| {
+        matches!(line.trim_end(), "Connection closed" | "Task done")
+            || line.trim_end().rsplit_once(' ').is_some_and(|(what, address)| {
+                matches!(what, "Listening on" | "Connection from") && address.parse::<SocketAddr>().is_ok()
+            })
+    };
+    assert_eq!(lines.all().into_iter().find(|line| !is_whole(line)), None);
+}
+
 fn small_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe can be made");
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a pipe can be made smaller");

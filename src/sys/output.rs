@@ -57,7 +57,7 @@ impl Output {
                 check_len(unsafe { libc::send(self.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
             }
             OutputKind::SharedPipe => self.write_shared(bytes),
-            OutputKind::SharedTerminal => self.write_if_room(terminal_piece(bytes)),
+            OutputKind::SharedTerminal => self.write_if_room(bytes, terminal_piece),
         }
     }
 
@@ -75,23 +75,39 @@ impl Output {
                 written => return written,
             }
         }
-        self.write_if_room(bytes)
+        self.write_if_room(bytes, |bytes| bytes)
     }
 
-    /// Asks whether there is room right before writing. Another of our threads would take the room in between, so one writes at
-    /// a time; another program may. Should one sleep because of that, the others do not wait for it: to them there is no room.
-    fn write_if_room(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes piece by piece, up to the end of a line, so that lines stay whole where there is room for them; asks whether there
+    /// is right before each. Another of our threads would take the room in between, so one writes at a time; another program
+    /// may. Should one sleep because of that, the others do not wait for it: to them there is no room.
+    fn write_if_room(&self, bytes: &[u8], piece: fn(&[u8]) -> &[u8]) -> io::Result<usize> {
         // The terminal is the process's, by whichever descriptor it is written to, so it is here that its threads meet.
         static WRITER: Mutex<()> = Mutex::new(());
         let _writer = match WRITER.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             writer => writer,
         };
+        let mut written = 0;
+        loop {
+            match self.write_piece(piece(&bytes[written..])) {
+                Ok(count) if count > 0 => written += count,
+                // Whoever writes the rest is told.
+                _ if written > 0 => return Ok(written),
+                failed => return failed,
+            }
+            if written == bytes.len() || bytes[written - 1] == b'\n' {
+                return Ok(written);
+            }
+        }
+    }
+
+    fn write_piece(&self, piece: &[u8]) -> io::Result<usize> {
         let mut entry = [poll_entry(self.as_raw_fd(), POLLOUT)];
         if poll(&mut entry, 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        (&self.file).write(bytes)
+        (&self.file).write(piece)
     }
 }
 
