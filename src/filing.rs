@@ -134,17 +134,11 @@ impl Scheduler {
 
     /// Sets the deadline of the task's wait; [`NEVER`] is none.
     pub(crate) fn set_deadline(&mut self, id: TaskId, deadline: Nanos) {
-        let Some(slot) = self.core.slots.get_mut(id) else { return };
+        let core = &mut self.core;
+        let Some(slot) = core.slots.get_mut(id) else { return };
         slot.deadline = deadline;
         // The queue may keep an instant that is too early, never one that is too late.
         if deadline < slot.queued {
-            self.queue_deadline(id, deadline);
-        }
-    }
-
-    pub(crate) fn queue_deadline(&mut self, id: TaskId, deadline: Nanos) {
-        let core = &mut self.core;
-        if let Some(slot) = core.slots.get_mut(id) {
             slot.queued = deadline;
             core.timers.push(deadline, id);
             core.timers.tidy(core.slots.len(), |entry| core.slots.of_entry(entry).is_some());

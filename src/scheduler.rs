@@ -370,11 +370,9 @@ impl Scheduler {
             let id = entry.task();
             let Some(slot) = self.core.slots.of_entry(entry) else { continue };
             slot.queued = NEVER;
-            let deadline = slot.deadline;
-            if deadline <= self.core.clock {
-                self.make_ready(id, Reason::UNTIL);
-            } else if deadline != NEVER {
-                self.queue_deadline(id, deadline);
+            match slot.deadline {
+                deadline if deadline > self.core.clock => self.set_deadline(id, deadline),
+                _ => self.make_ready(id, Reason::UNTIL),
             }
         }
         // A drain may begin when its deadline is over already. The tasks, which have just been told, have one turn all the same,
