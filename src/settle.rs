@@ -71,8 +71,8 @@ impl Scheduler {
         }
     }
 
-    /// Moves the tasks whose wake was held to the deque. The poll is over, so those for which it has found something are there
-    /// already, and are left alone.
+    /// Moves the tasks whose wake was held to the deque, unless the poll has found something for them: then they are there
+    /// already. A turn begins with this, too: between what was said since the last poll and the turn there is no other.
     pub(crate) fn wake_held(&mut self) {
         while let Some(id) = self.core.held.pop_front() {
             if let Some(slot) = self.core.slots.get_mut(id) {
