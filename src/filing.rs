@@ -2,7 +2,7 @@
 
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
-use crate::reason::Reason;
+use crate::reason::{Kind, Reason};
 use crate::scheduler::Scheduler;
 use crate::slots::Aside;
 use crate::task::{End, Side, Task, TaskId, Wait};
@@ -89,7 +89,7 @@ impl Scheduler {
     /// deserve, and a task that still waits for the other side of the old file does not get the one that it does deserve.
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
-        let closed = Reason::closed(side, fd);
+        let closed = Reason::new(Kind::Closed, side, fd);
         let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
         // A task that waits for both sides means the same file on both: its own wait is not stale, whatever was found out
         // when it waited for this number before.
@@ -103,7 +103,7 @@ impl Scheduler {
         let map = self.core.waiters.map(side);
         match map.get(fd) {
             Some(waiter) if waiter == id.slot() => return Ok(()),
-            Some(_) => return Err(Reason::busy(side, fd)),
+            Some(_) => return Err(Reason::new(Kind::Busy, side, fd)),
             None => {}
         }
         map.file(fd, id.slot(), is_only);
@@ -127,7 +127,7 @@ impl Scheduler {
         if let Some(index) = self.core.waiters.map(side).take(fd) {
             self.poller.unwatch(fd, side);
             if let Some(id) = self.core.slots.id_at(index) {
-                self.move_to_ready(id, Reason::closed(side, fd));
+                self.move_to_ready(id, Reason::new(Kind::Closed, side, fd));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
 use crate::ready::OTHERWISE;
-use crate::reason::Reason;
+use crate::reason::{Kind, Reason};
 use crate::state::{Core, MANY};
 use crate::task::{End, Task, TaskId, Wait};
 use crate::timers::NEVER;
@@ -350,7 +350,7 @@ impl Scheduler {
         // an earlier poll, after which a turn was stopped. It may renew this wait, so the poller goes on watching.
         let waiter = self.core.waiters.map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
-            self.move_to_ready(id, Reason::ready(side, fd));
+            self.move_to_ready(id, Reason::new(Kind::Ready, side, fd));
         }
     }
 

@@ -4,7 +4,7 @@ use super::list::Want;
 use super::request::Request;
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::Mailbox;
-use crate::reason::Reason;
+use crate::reason::{Kind, Reason};
 use crate::task::{Side, Wait, WaitError};
 use std::future::Future;
 use std::io;
@@ -44,7 +44,12 @@ impl Future for Readiness<'_> {
 impl<'a> Readiness<'a> {
     #[inline]
     pub(super) fn new(mailbox: &'a Mailbox, side: Side, fd: RawFd) -> Readiness<'a> {
-        Readiness { mailbox, what: Reason::ready(side, fd), standing: NOWHERE, request: ManuallyDrop::default() }
+        Readiness {
+            mailbox,
+            what: Reason::new(Kind::Ready, side, fd),
+            standing: NOWHERE,
+            request: ManuallyDrop::default(),
+        }
     }
 
     /// The same, but only until a drain begins (see [`Handle::drain`](crate::Handle::drain)), and not at all if one has begun: `None`.
