@@ -40,9 +40,8 @@ pub(crate) struct Mailbox {
     pub(crate) orphaned: Cell<bool>,
     /// The descriptors whose closing the scheduler owns.
     pub(crate) owned: RefCell<FdSet>,
+    /// The deadline of the drain that has been asked for and is not over, if there is one.
     pub(crate) drain_by: Cell<Option<Instant>>,
-    /// A drain has been asked for, and is not over.
-    pub(crate) draining: Cell<bool>,
     /// The time, as it was when this turn began. `None` only while the scheduler is being made.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) stopped: Cell<bool>,
@@ -104,6 +103,10 @@ impl Mailbox {
 
     pub(crate) fn note(&self, what: u8) {
         self.notes.set(self.notes.get() | what);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain_by.get().is_some()
     }
 
     /// Takes `what` off the notes; returns whether any of it was there.
@@ -206,7 +209,6 @@ impl Handle {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));
             mailbox.drain_by.set(Some(sooner));
-            mailbox.draining.set(true);
         });
     }
 

@@ -47,7 +47,7 @@ impl Scheduler {
             while let Some(id) = mailbox.woken.next() {
                 self.wake(id);
             }
-            if let Some(by) = mailbox.drain_by.take() {
+            if let Some(by) = mailbox.drain_by.get() {
                 self.begin_drain(by);
             }
         }
@@ -167,9 +167,9 @@ impl Scheduler {
     }
 
     fn begin_drain(&mut self, by: Instant) {
-        let before = self.core.timers.drain_by();
-        self.core.timers.set_drain_by(before.min(self.core.epoch.nanos(by)));
-        if before != NEVER {
+        let has_begun = self.core.timers.drain_by() != NEVER;
+        self.core.timers.set_drain_by(self.core.epoch.nanos(by));
+        if has_begun {
             return;
         }
         self.has_just_told = true;
@@ -188,7 +188,7 @@ impl Scheduler {
         self.cancel_each(|slot| !slot.is_service);
         // What is spawned from now on is no part of the drain.
         self.core.timers.set_drain_by(NEVER);
-        self.core.mailbox.draining.set(false);
+        self.core.mailbox.drain_by.set(None);
     }
 
     fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {

@@ -187,7 +187,7 @@ impl Future for ReadinessUntilDrain<'_> {
             return Poll::Ready(Some(Ok(())));
         }
         // The task is resumed when a drain begins, as every future's is.
-        if ready.mailbox.draining.get() {
+        if ready.mailbox.is_draining() {
             return Poll::Ready(None);
         }
         ready.ask(cx, Want::UntilDrain).map(Some)

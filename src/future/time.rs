@@ -197,7 +197,7 @@ impl Future for Draining {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Draining { scheduler, request } = self.get_mut();
-        if scheduler.0.draining.get() {
+        if scheduler.0.is_draining() {
             return Poll::Ready(());
         }
         request.poll(&scheduler.0, cx, Want::Drain).map(|outcome| {
