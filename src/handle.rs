@@ -53,10 +53,8 @@ pub(crate) struct Mailbox {
     pub(crate) given_up: Tray<(TaskId, Reason, bool)>,
     pub(crate) cancelled: Tray<TaskId>,
     pub(crate) spawned: Tray<Spawned>,
-    /// The way into this scheduler from other threads, made when somebody first needs it, …
+    /// The way into this scheduler from other threads, made when somebody first needs it.
     pub(crate) remote: OnceCell<Remote>,
-    /// … and whether what comes that way is received.
-    pub(crate) has_receiver: Cell<bool>,
     /// What futures leave here for the tasks that poll them.
     pub(crate) futures: Futures,
 }

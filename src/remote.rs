@@ -277,9 +277,10 @@ impl Drop for Receiver {
         queue.bell = None;
         drop(queue);
         // The service has been cancelled, by somebody who cancels every task there is, say. The scheduler goes on, and must not
-        // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back.
-        let (remote, handle) = (self.remote.clone(), scheduler.clone());
-        scheduler.0.do_after_closing(move || handle.0.has_receiver.set(remote.connect(&handle).is_ok()));
+        // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back. If
+        // none is left all the same, the next one who has to be heard tries again.
+        let handle = scheduler.clone();
+        scheduler.0.do_after_closing(move || drop(handle.remote()));
     }
 }
 
