@@ -4,7 +4,6 @@ use crate::panics::catch;
 use crate::ready::OTHERWISE;
 use crate::reason::{Kind, Reason};
 use crate::scheduler::Scheduler;
-use crate::slots::Aside;
 use crate::task::{End, Side, Task, TaskId, Wait};
 use crate::timers::{NEVER, Nanos};
 use crate::wait_map::Identity;
@@ -56,9 +55,7 @@ impl Scheduler {
             let wait = self.core.or[index];
             let Some((fd, side)) = wait.descriptor() else { return Err(Reason::TURN) };
             self.file_descriptor(id, side, fd, false)?;
-            if let Some(aside) = self.core.slots.aside_mut(id) {
-                aside.also.get_or_insert_default().push(wait);
-            }
+            self.core.slots.push_also(id, wait);
         }
         Ok(())
     }
@@ -184,7 +181,7 @@ impl Scheduler {
         if let Some((fd, side)) = first.descriptor() {
             self.withdraw_descriptor(id, side, fd);
         }
-        while let Some((fd, side)) = self.core.slots.aside_mut(id).and_then(Aside::pop) {
+        while let Some((fd, side)) = self.core.slots.pop_also(id) {
             self.withdraw_descriptor(id, side, fd);
         }
     }
@@ -200,7 +197,7 @@ impl Scheduler {
     /// Frees a task's slot, tells the observer, and drops it.
     pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
         let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
-        let by = self.core.slots.aside(id).and_then(|aside| aside.spawned_by);
+        let by = self.core.slots.spawned_by(id);
         self.lapse(id, why);
         self.core.slots.remove(id, is_in_deque);
         self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));

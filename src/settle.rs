@@ -60,7 +60,7 @@ impl Scheduler {
         if !self.core.is_waiting(id) {
             return;
         }
-        let has_others = self.core.slots.aside(id).is_some_and(|aside| !aside.also().is_empty());
+        let has_others = !self.core.slots.also(id).is_empty();
         if let Some(slot) = self.core.slots.get_mut(id)
             && (has_others || slot.reason != Reason::WAKE || slot.deadline != NEVER)
             && mem::replace(&mut slot.was_woken, true)
