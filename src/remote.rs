@@ -23,9 +23,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Something to be done on the scheduler's thread.
-type Call = Box<dyn FnOnce(&mut Context<'_>) + Send>;
-
 /// A way to talk to a scheduler from any thread: [`Handle`] for those that are elsewhere.
 ///
 /// What is said takes effect soon after the scheduler's next poll, in the order in which one thread says it. Saying it to a
@@ -96,7 +93,7 @@ enum Message {
     Cancel(TaskId),
     Drain(Instant),
     Stop,
-    Call(Call),
+    Call(Box<dyn FnOnce(&mut Context<'_>) + Send>),
 }
 
 impl Message {
