@@ -139,7 +139,7 @@ impl Context<'_> {
 
     /// Whether a drain has begun: finish what was begun, and begin nothing new.
     pub fn is_draining(&self) -> bool {
-        self.core.mailbox.draining.get()
+        self.core.mailbox.is_draining()
     }
 
     /// [`Handle::stop`].

@@ -2,9 +2,8 @@
 
 use crate::panics::catch;
 use crate::ready::OTHERWISE;
-use crate::reason::Reason;
+use crate::reason::{Kind, Reason};
 use crate::scheduler::Scheduler;
-use crate::slots::Aside;
 use crate::task::{End, Side, Task, TaskId, Wait};
 use crate::timers::{NEVER, Nanos};
 use crate::wait_map::Identity;
@@ -56,9 +55,7 @@ impl Scheduler {
             let wait = self.core.or[index];
             let Some((fd, side)) = wait.descriptor() else { return Err(Reason::TURN) };
             self.file_descriptor(id, side, fd, false)?;
-            if let Some(aside) = self.core.slots.aside_mut(id) {
-                aside.also.get_or_insert_default().push(wait);
-            }
+            self.core.slots.push_also(id, wait);
         }
         Ok(())
     }
@@ -89,7 +86,7 @@ impl Scheduler {
     /// deserve, and a task that still waits for the other side of the old file does not get the one that it does deserve.
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
-        let closed = Reason::closed(side, fd);
+        let closed = Reason::new(Kind::Closed, side, fd);
         let identity = if fd < 0 { None } else { self.poller.identity(fd).ok() }.ok_or(closed)?;
         // A task that waits for both sides means the same file on both: its own wait is not stale, whatever was found out
         // when it waited for this number before.
@@ -103,7 +100,7 @@ impl Scheduler {
         let map = self.core.waiters.map(side);
         match map.get(fd) {
             Some(waiter) if waiter == id.slot() => return Ok(()),
-            Some(_) => return Err(Reason::busy(side, fd)),
+            Some(_) => return Err(Reason::new(Kind::Busy, side, fd)),
             None => {}
         }
         map.file(fd, id.slot(), is_only);
@@ -127,24 +124,18 @@ impl Scheduler {
         if let Some(index) = self.core.waiters.map(side).take(fd) {
             self.poller.unwatch(fd, side);
             if let Some(id) = self.core.slots.id_at(index) {
-                self.move_to_ready(id, Reason::closed(side, fd));
+                self.move_to_ready(id, Reason::new(Kind::Closed, side, fd));
             }
         }
     }
 
     /// Sets the deadline of the task's wait; [`NEVER`] is none.
     pub(crate) fn set_deadline(&mut self, id: TaskId, deadline: Nanos) {
-        let Some(slot) = self.core.slots.get_mut(id) else { return };
+        let core = &mut self.core;
+        let Some(slot) = core.slots.get_mut(id) else { return };
         slot.deadline = deadline;
         // The queue may keep an instant that is too early, never one that is too late.
         if deadline < slot.queued {
-            self.queue_deadline(id, deadline);
-        }
-    }
-
-    pub(crate) fn queue_deadline(&mut self, id: TaskId, deadline: Nanos) {
-        let core = &mut self.core;
-        if let Some(slot) = core.slots.get_mut(id) {
             slot.queued = deadline;
             core.timers.push(deadline, id);
             core.timers.tidy(core.slots.len(), |entry| core.slots.of_entry(entry).is_some());
@@ -190,7 +181,7 @@ impl Scheduler {
         if let Some((fd, side)) = first.descriptor() {
             self.withdraw_descriptor(id, side, fd);
         }
-        while let Some((fd, side)) = self.core.slots.aside_mut(id).and_then(Aside::pop) {
+        while let Some((fd, side)) = self.core.slots.pop_also(id) {
             self.withdraw_descriptor(id, side, fd);
         }
     }
@@ -206,7 +197,7 @@ impl Scheduler {
     /// Frees a task's slot, tells the observer, and drops it.
     pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
         let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
-        let by = self.core.slots.aside(id).and_then(|aside| aside.spawned_by);
+        let by = self.core.slots.spawned_by(id);
         self.lapse(id, why);
         self.core.slots.remove(id, is_in_deque);
         self.core.tell(|observer| observer.ended(id, by, task.as_ref(), &end));

@@ -40,9 +40,8 @@ pub(crate) struct Mailbox {
     pub(crate) orphaned: Cell<bool>,
     /// The descriptors whose closing the scheduler owns.
     pub(crate) owned: RefCell<FdSet>,
+    /// The deadline of the drain that has been asked for and is not over, if there is one.
     pub(crate) drain_by: Cell<Option<Instant>>,
-    /// A drain has been asked for, and is not over.
-    pub(crate) draining: Cell<bool>,
     /// The time, as it was when this turn began. `None` only while the scheduler is being made.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) stopped: Cell<bool>,
@@ -54,10 +53,8 @@ pub(crate) struct Mailbox {
     pub(crate) given_up: Tray<(TaskId, Reason, bool)>,
     pub(crate) cancelled: Tray<TaskId>,
     pub(crate) spawned: Tray<Spawned>,
-    /// The way into this scheduler from other threads, made when somebody first needs it, …
+    /// The way into this scheduler from other threads, made when somebody first needs it.
     pub(crate) remote: OnceCell<Remote>,
-    /// … and whether what comes that way is received.
-    pub(crate) has_receiver: Cell<bool>,
     /// What futures leave here for the tasks that poll them.
     pub(crate) futures: Futures,
 }
@@ -104,6 +101,10 @@ impl Mailbox {
 
     pub(crate) fn note(&self, what: u8) {
         self.notes.set(self.notes.get() | what);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain_by.get().is_some()
     }
 
     /// Takes `what` off the notes; returns whether any of it was there.
@@ -206,7 +207,6 @@ impl Handle {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));
             mailbox.drain_by.set(Some(sooner));
-            mailbox.draining.set(true);
         });
     }
 

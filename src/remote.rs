@@ -23,9 +23,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Something to be done on the scheduler's thread.
-type Call = Box<dyn FnOnce(&mut Context<'_>) + Send>;
-
 /// A way to talk to a scheduler from any thread: [`Handle`] for those that are elsewhere.
 ///
 /// What is said takes effect soon after the scheduler's next poll, in the order in which one thread says it. Saying it to a
@@ -96,7 +93,7 @@ enum Message {
     Cancel(TaskId),
     Drain(Instant),
     Stop,
-    Call(Call),
+    Call(Box<dyn FnOnce(&mut Context<'_>) + Send>),
 }
 
 impl Message {
@@ -277,9 +274,10 @@ impl Drop for Receiver {
         queue.bell = None;
         drop(queue);
         // The service has been cancelled, by somebody who cancels every task there is, say. The scheduler goes on, and must not
-        // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back.
-        let (remote, handle) = (self.remote.clone(), scheduler.clone());
-        scheduler.0.do_after_closing(move || handle.0.has_receiver.set(remote.connect(&handle).is_ok()));
+        // be deaf, so there will be another service. It may need the very descriptors that this one is about to give back. If
+        // none is left all the same, the next one who has to be heard tries again.
+        let handle = scheduler.clone();
+        scheduler.0.do_after_closing(move || drop(handle.remote()));
     }
 }
 

@@ -10,18 +10,14 @@ use crate::observer::Observer;
 use crate::panics::catch;
 use crate::poller::{self, Fired, Patience, Poller};
 use crate::ready::OTHERWISE;
-use crate::reason::Reason;
-use crate::state::Core;
+use crate::reason::{Kind, Reason};
+use crate::state::{Core, MANY};
 use crate::task::{End, Task, TaskId, Wait};
 use crate::timers::NEVER;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-
-/// With more tasks than this, what a task needs is no longer in any cache when its turn comes. So the processor is told to fetch
-/// it while the task before it runs.
-const MANY: usize = 500;
 
 /// Runs tasks, on the thread that calls [`run`](Scheduler::run).
 pub struct Scheduler {
@@ -31,6 +27,8 @@ pub struct Scheduler {
     running: Option<Box<dyn Task>>,
     /// The last of the random numbers by which [`wake_unclaimed`](Scheduler::wake_unclaimed) is fair.
     random: u64,
+    /// The turn before this one of the same run has ended with a poll.
+    has_polled: bool,
     /// A drain is over, so the next turn is the last, whatever has been spawned since.
     is_overdue: bool,
     /// A drain has begun, and the tasks, which have been told, have not had their turn yet.
@@ -47,7 +45,7 @@ impl Scheduler {
     /// A scheduler without tasks, on a poller of the caller's choice.
     pub fn with_poller(poller: Box<dyn Poller>) -> Scheduler {
         let core = Core::new(poller.now());
-        Scheduler { core, poller, running: None, random: 0, is_overdue: false, has_just_told: false }
+        Scheduler { core, poller, running: None, random: 0, has_polled: false, is_overdue: false, has_just_told: false }
     }
 
     /// Tells `observer` what happens from now on, instead of the one before.
@@ -97,54 +95,53 @@ impl Scheduler {
     fn take_turns(&mut self, only_one: bool) -> bool {
         // The clock has stood still since the last poll, and no deadline is to be counted from back then.
         self.core.set_now(self.poller.now());
-        let (mut has_polled, mut has_looked) = (true, false);
+        self.has_polled = false;
         loop {
-            self.settle();
-            self.wake_held();
-            let is_last = mem::take(&mut self.is_overdue);
-            if self.core.mailbox.stopped.replace(false) {
-                return false;
-            }
-            self.run_ready();
-            let is_stopped = self.core.mailbox.stopped.get();
-            // A turn that is stopped polls, too, without sleeping: otherwise a program that stops each of its runs would keep the
-            // other tasks from ever hearing that what they wait for has fired. A run that has polled before has told them once, so
-            // it leaves this out if nobody is ready.
-            if is_last || is_stopped && has_looked && self.core.waiters.ready.is_empty() {
-                self.core.mailbox.stopped.set(false);
-                return false;
-            }
-            if !is_stopped && self.is_finished() {
-                if self.core.timers.drain_by() == NEVER {
-                    return false;
-                }
-                // Nothing can happen any more before the drain's deadline, so the drain is over now.
-                self.end_drain();
-                continue;
-            }
-            // 3. Sleep until something fires or the next deadline; if something is ready, or this turn is stopped, only look.
-            has_polled = self.poll(has_polled && !only_one && !is_stopped);
-            if !has_polled {
-                continue;
-            }
-            has_looked = true;
-            // 4. Most tasks whose descriptor has fired are in the deque already: the poller has told `Waiters`, which moves them.
-            // The rest follow here, and so do those whose deadline has passed.
-            if !self.core.waiters.unclaimed.is_empty() {
-                self.wake_unclaimed();
-            }
-            if self.core.timers.soonest() <= self.core.clock {
-                self.wake_due();
-            }
-            if is_stopped {
-                self.core.mailbox.stopped.set(false);
-                return false;
-            }
-            if only_one {
-                self.wake_held();
-                return true;
+            let is_more = self.take_turn();
+            if only_one || !is_more {
+                return is_more;
             }
         }
+    }
+
+    /// Takes a turn; returns whether there may be another.
+    fn take_turn(&mut self) -> bool {
+        self.settle();
+        self.wake_held();
+        let is_last = mem::take(&mut self.is_overdue);
+        if self.core.mailbox.stopped.replace(false) {
+            return false;
+        }
+        // 1. Resume each task that is ready, once. 2. File each by the reason it gives.
+        self.run_ready();
+        if is_last {
+            self.core.mailbox.stopped.set(false);
+            return false;
+        }
+        if !self.core.mailbox.stopped.get() && self.is_finished() {
+            // If a drain goes on, nothing can happen any more before its deadline, so it is over now.
+            return self.end_drain();
+        }
+        // 3. Sleep until something fires or the next deadline; if something is ready, or this turn is stopped, only look.
+        let patience = self.patience();
+        self.has_polled = patience.is_some();
+        if let Some(patience) = patience
+            && let Err(error) = self.poller.wait(patience, &mut self.core.waiters)
+        {
+            self.core.tell(|observer| observer.poll_failed(&error));
+        }
+        // Another turn begins, even if nobody has polled, and this one may have taken long.
+        self.core.set_now(self.poller.now());
+        // 4. Most tasks whose descriptor has fired are in the deque already: the poller has told `Waiters`, which moves them.
+        // The rest follow here, and so do those whose deadline has passed, and those whose wake was held.
+        if !self.core.waiters.unclaimed.is_empty() {
+            self.wake_unclaimed();
+        }
+        if self.has_polled && self.core.timers.soonest() <= self.core.clock {
+            self.wake_due();
+        }
+        self.wake_held();
+        !self.core.mailbox.stopped.replace(false)
     }
 
     /// Step 1: run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.
@@ -298,31 +295,24 @@ impl Scheduler {
         self.settle();
     }
 
-    /// Step 3: sleep in the poller, as long as there is nothing else to do and nobody has said that the scheduler is to stop.
-    ///
-    /// If only new tasks are ready, and `may_leave` is true, the poll is left to the next turn: the new tasks run first, and then
-    /// one poll tells of what they wait for, too. The caller does not allow that twice in a row, or else a task that spawns its
-    /// successor each time would keep everybody else waiting. Returns whether it has polled.
-    fn poll(&mut self, may_leave: bool) -> bool {
-        let mut patience = Patience::Look;
-        if self.core.waiters.ready.is_empty() && self.core.held.is_empty() && !self.core.mailbox.stopped.get() {
-            if !self.core.timers.is_empty() {
-                self.discard_stale_deadlines();
-            }
-            patience = match self.core.timers.soonest() {
-                NEVER => Patience::Forever,
-                at => Patience::Until(self.core.epoch.instant(at)),
-            };
-        } else if may_leave && self.core.are_new() {
-            // Another turn begins all the same, and the one before may have taken long.
-            self.core.set_now(self.poller.now());
-            return false;
+    /// How long the poll of step 3 may sleep. `None` if it is left out: because only new tasks are ready, which run first, and
+    /// then one poll tells of what they wait for, too; or because somebody has said that the scheduler is to stop. Never twice
+    /// in a row, or a task that spawns its successor each time would keep everybody else waiting. And not in the first turn of
+    /// a run, or somebody who stops each run would.
+    fn patience(&mut self) -> Option<Patience> {
+        let core = &self.core;
+        let is_stopped = core.mailbox.stopped.get();
+        if is_stopped || !core.waiters.ready.is_empty() || !core.held.is_empty() {
+            let is_left_out = self.has_polled && (is_stopped || core.are_new());
+            return if is_left_out { None } else { Some(Patience::Look) };
         }
-        if let Err(error) = self.poller.wait(patience, &mut self.core.waiters) {
-            self.core.tell(|observer| observer.poll_failed(&error));
+        if !core.timers.is_empty() {
+            self.discard_stale_deadlines();
         }
-        self.core.set_now(self.poller.now());
-        true
+        Some(match self.core.timers.soonest() {
+            NEVER => Patience::Forever,
+            at => Patience::Until(self.core.epoch.instant(at)),
+        })
     }
 
     /// Wakes the tasks for which something has fired that is still in [`Waiters::unclaimed`](crate::waiters::Waiters).
@@ -360,7 +350,7 @@ impl Scheduler {
         // an earlier poll, after which a turn was stopped. It may renew this wait, so the poller goes on watching.
         let waiter = self.core.waiters.map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
-            self.move_to_ready(id, Reason::ready(side, fd));
+            self.move_to_ready(id, Reason::new(Kind::Ready, side, fd));
         }
     }
 
@@ -370,11 +360,9 @@ impl Scheduler {
             let id = entry.task();
             let Some(slot) = self.core.slots.of_entry(entry) else { continue };
             slot.queued = NEVER;
-            let deadline = slot.deadline;
-            if deadline <= self.core.clock {
-                self.make_ready(id, Reason::UNTIL);
-            } else if deadline != NEVER {
-                self.queue_deadline(id, deadline);
+            match slot.deadline {
+                deadline if deadline > self.core.clock => self.set_deadline(id, deadline),
+                _ => self.make_ready(id, Reason::UNTIL),
             }
         }
         // A drain may begin when its deadline is over already. The tasks, which have just been told, have one turn all the same,
@@ -385,10 +373,13 @@ impl Scheduler {
         }
     }
 
-    /// Ends whoever is left when a drain is over. What they spawn as they are dropped has one turn.
-    fn end_drain(&mut self) {
-        self.cancel_all();
-        self.is_overdue = true;
+    /// Ends whoever is left of a drain, if one has begun; returns whether. What they spawn as they are dropped has one turn.
+    fn end_drain(&mut self) -> bool {
+        self.is_overdue = self.core.timers.drain_by() != NEVER;
+        if self.is_overdue {
+            self.cancel_all();
+        }
+        self.is_overdue
     }
 
     /// Whether no task is left but services, or nothing can ever be resumed again.

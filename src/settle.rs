@@ -47,7 +47,7 @@ impl Scheduler {
             while let Some(id) = mailbox.woken.next() {
                 self.wake(id);
             }
-            if let Some(by) = mailbox.drain_by.take() {
+            if let Some(by) = mailbox.drain_by.get() {
                 self.begin_drain(by);
             }
         }
@@ -60,7 +60,7 @@ impl Scheduler {
         if !self.core.is_waiting(id) {
             return;
         }
-        let has_others = self.core.slots.aside(id).is_some_and(|aside| !aside.also().is_empty());
+        let has_others = !self.core.slots.also(id).is_empty();
         if let Some(slot) = self.core.slots.get_mut(id)
             && (has_others || slot.reason != Reason::WAKE || slot.deadline != NEVER)
             && mem::replace(&mut slot.was_woken, true)
@@ -71,8 +71,8 @@ impl Scheduler {
         }
     }
 
-    /// Moves the tasks whose wake was held to the deque. The poll is over, so those for which it has found something are there
-    /// already, and are left alone.
+    /// Moves the tasks whose wake was held to the deque, unless the poll has found something for them: then they are there
+    /// already. A turn begins with this, too: between what was said since the last poll and the turn there is no other.
     pub(crate) fn wake_held(&mut self) {
         while let Some(id) = self.core.held.pop_front() {
             if let Some(slot) = self.core.slots.get_mut(id) {
@@ -167,9 +167,9 @@ impl Scheduler {
     }
 
     fn begin_drain(&mut self, by: Instant) {
-        let before = self.core.timers.drain_by();
-        self.core.timers.set_drain_by(before.min(self.core.epoch.nanos(by)));
-        if before != NEVER {
+        let has_begun = self.core.timers.drain_by() != NEVER;
+        self.core.timers.set_drain_by(self.core.epoch.nanos(by));
+        if has_begun {
             return;
         }
         self.has_just_told = true;
@@ -188,7 +188,7 @@ impl Scheduler {
         self.cancel_each(|slot| !slot.is_service);
         // What is spawned from now on is no part of the drain.
         self.core.timers.set_drain_by(NEVER);
-        self.core.mailbox.draining.set(false);
+        self.core.mailbox.drain_by.set(None);
     }
 
     fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {

@@ -40,24 +40,12 @@ pub(crate) struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// What is kept of a task beside its [`Slot`], because it is seldom looked at.
-pub(crate) struct Aside {
+struct Aside {
     /// The descriptors that the task waits for beside its `reason`. Absent until it first waits for several; then kept, so that
     /// it does not allocate each time.
     #[expect(clippy::box_collection, reason = "a third of the size, for every task")]
-    pub(crate) also: Option<Box<Vec<Wait>>>,
-    pub(crate) spawned_by: Option<TaskId>,
-}
-
-impl Aside {
-    /// What the task waits for beside its `reason`.
-    pub(crate) fn also(&self) -> &[Wait] {
-        self.also.as_ref().map_or(&[], |also| also.as_slice())
-    }
-
-    /// Takes one of these out.
-    pub(crate) fn pop(&mut self) -> Option<(RawFd, Side)> {
-        self.also.as_mut()?.pop()?.descriptor()
-    }
+    also: Option<Box<Vec<Wait>>>,
+    spawned_by: Option<TaskId>,
 }
 
 #[derive(Default)]
@@ -164,16 +152,24 @@ impl Slots {
         self.get_mut(entry.task()).filter(|slot| slot.queued == entry.at)
     }
 
-    /// What is kept of a task beside its slot, unless the task has ended.
-    pub(crate) fn aside(&self, id: TaskId) -> Option<&Aside> {
-        self.get(id)?;
-        self.aside.get(id.slot() as usize)
+    /// Which task spawned this live one.
+    pub(crate) fn spawned_by(&self, id: TaskId) -> Option<TaskId> {
+        self.get(id).and_then(|_| self.aside[id.slot() as usize].spawned_by)
     }
 
-    /// What is kept of a task beside its slot, unless the task has ended.
-    pub(crate) fn aside_mut(&mut self, id: TaskId) -> Option<&mut Aside> {
-        self.get(id)?;
-        self.aside.get_mut(id.slot() as usize)
+    /// The waits for descriptors of a live task beside its `reason`.
+    pub(crate) fn also(&self, id: TaskId) -> &[Wait] {
+        self.get(id).and_then(|_| self.aside[id.slot() as usize].also.as_deref()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds one to these.
+    pub(crate) fn push_also(&mut self, id: TaskId, wait: Wait) {
+        self.aside[id.slot() as usize].also.get_or_insert_default().push(wait);
+    }
+
+    /// Takes one of these out.
+    pub(crate) fn pop_also(&mut self, id: TaskId) -> Option<(RawFd, Side)> {
+        self.aside[id.slot() as usize].also.as_mut()?.pop()?.descriptor()
     }
 
     /// The slot of this number.

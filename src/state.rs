@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 /// How much memory [`Context::scratch`] lends.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// With more tasks than this, what a task needs is no longer in any cache when its turn comes. So the processor is told to
+/// [fetch](Core::look_ahead) it while the task before it runs.
+pub(crate) const MANY: usize = 500;
+
 /// How precisely the task table tells for how long a task has waited.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 

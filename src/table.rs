@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::panics::said;
 use crate::reason::Reason;
 use crate::scheduler::Scheduler;
-use crate::slots::{Aside, Slot};
+use crate::slots::Slot;
 use crate::state::Core;
 use crate::sys;
 use crate::task::TaskId;
@@ -46,7 +46,7 @@ impl Core {
     }
 
     fn info(&self, id: TaskId, slot: &Slot) -> TaskInfo {
-        let (resumes, spawned_by) = (slot.resumes, self.slots.aside(id).and_then(|aside| aside.spawned_by));
+        let (resumes, spawned_by) = (slot.resumes, self.slots.spawned_by(id));
         let Some(task) = &slot.task else {
             let (name, state) = ("(this task)".to_owned(), "running".to_owned());
             return TaskInfo { id, name, state, since: Duration::ZERO, resumes, spawned_by };
@@ -69,7 +69,7 @@ impl Core {
         if slot.reason != Reason::UNTIL {
             let _ = write!(text, " or {}", slot.reason.wait(|| self.now));
         }
-        for wait in self.slots.aside(id).map_or(&[][..], Aside::also) {
+        for wait in self.slots.also(id) {
             let _ = write!(text, " or {wait}");
         }
         if slot.deadline != NEVER {

@@ -275,9 +275,10 @@ fn tasks_that_are_all_new_run_before_the_poller_is_asked_but_not_their_successor
     let (sim, script) = Sim::new();
     let mut scheduler = Scheduler::with_poller(Box::new(sim));
     let asked = Rc::default();
-    scheduler.spawn(generation(script, scheduler.handle(), Rc::clone(&asked)));
+    scheduler.spawn(generation(script.clone(), scheduler.handle(), Rc::clone(&asked)));
     scheduler.run();
-    assert_eq!(*asked.borrow(), [0, 0, 1, 1, 2, 2], "once for every two generations, and never more than two without");
+    assert_eq!(*asked.borrow(), [0, 1, 1, 2, 2, 3], "in the first turn, then once for every two generations");
+    assert_eq!(script.waits(), 3, "a run that is stopped, and has just polled, ends without another poll");
 }
 
 #[test]

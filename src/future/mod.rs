@@ -229,11 +229,7 @@ impl Polled {
     /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
     /// descriptor, the task has to look by itself at the instant that is returned.
     fn listen(cx: &Context<'_>) -> Option<Instant> {
-        let mailbox = &cx.core.mailbox;
-        if !mailbox.has_receiver.get() {
-            mailbox.has_receiver.set(cx.remote().is_ok());
-        }
-        if mailbox.has_receiver.get() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
+        if cx.remote().is_ok() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
     }
 }
 

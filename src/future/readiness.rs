@@ -4,7 +4,7 @@ use super::list::Want;
 use super::request::Request;
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::Mailbox;
-use crate::reason::Reason;
+use crate::reason::{Kind, Reason};
 use crate::task::{Side, WaitError};
 use std::future::Future;
 use std::io;
@@ -44,7 +44,12 @@ impl Future for Readiness<'_> {
 impl<'a> Readiness<'a> {
     #[inline]
     pub(super) fn new(mailbox: &'a Mailbox, side: Side, fd: RawFd) -> Readiness<'a> {
-        Readiness { mailbox, what: Reason::ready(side, fd), standing: NOWHERE, request: ManuallyDrop::default() }
+        Readiness {
+            mailbox,
+            what: Reason::new(Kind::Ready, side, fd),
+            standing: NOWHERE,
+            request: ManuallyDrop::default(),
+        }
     }
 
     /// The same, but only until a drain begins (see [`Handle::drain`](crate::Handle::drain)), and not at all if one has begun: `None`.
@@ -181,7 +186,7 @@ impl Future for ReadinessUntilDrain<'_> {
             return Poll::Ready(Some(Ok(())));
         }
         // The task is resumed when a drain begins, as every future's is.
-        if ready.mailbox.draining.get() {
+        if ready.mailbox.is_draining() {
             return Poll::Ready(None);
         }
         ready.ask(cx, true).map(Some)

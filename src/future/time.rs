@@ -202,7 +202,7 @@ impl Future for Draining {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0.scheduler.0.draining.get() {
+        if self.0.scheduler.0.is_draining() {
             return Poll::Ready(());
         }
         self.0.poll(cx, Want { wait: None, drain: true })

@@ -204,7 +204,7 @@ impl Own {
         if cx.take_given_up() {
             self.one = FREE;
         }
-        if self.one == Mark::of(why) && matches!(why.kind(), Kind::Recv | Kind::Send) {
+        if self.one == Mark::of(why) && why.kind() == Kind::Ready {
             self.one = self.task;
         }
         let has_failed = why.error().is_some_and(|error| self.fail(why, error));

@@ -89,8 +89,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
         assert!(!record.is_ready && !is_due, "{id} waits, although it is ready");
         assert!(!ledger.woken.borrow().contains(&id), "{id} waits, although it was woken");
         let first = slot.reason.descriptor();
-        let aside = core.slots.aside(id).expect("it is live");
-        let also = aside.also().iter().filter_map(|wait| wait.descriptor());
+        let also = core.slots.also(id).iter().filter_map(|wait| wait.descriptor());
         let waits: BTreeSet<_> = first.into_iter().chain(also).collect();
         assert_eq!(waits, record.waits, "{id} waits for what it asked for");
         for (fd, side) in waits {
