@@ -104,6 +104,7 @@ impl Task for Connection {
 /// A connection as the script sees it.
 struct Place {
     task: TaskId,
+    number: RawFd,
     order: Rc<RefCell<Order>>,
     far: Option<UnixStream>,
 }
@@ -122,19 +123,19 @@ impl Play {
         self.connections += 1;
         // Most are owned; a raw one is never parked.
         let socket = Socket::new(&self.scheduler, near, !self.connections.is_multiple_of(4));
-        let order = Rc::default();
+        let (number, order) = (socket.number(), Rc::default());
         let task = Connection {
             name: format!("connection {}", self.connections),
             socket: Some(socket),
             order: Rc::clone(&order),
             trace: self.trace.clone(),
         };
-        Place { task: self.scheduler.spawn(task), order, far: Some(far) }
+        Place { task: self.scheduler.spawn(task), number, order, far: Some(far) }
     }
 
     fn step(&mut self) {
         let index = self.random.below(PLACES);
-        let what = self.random.below(16);
+        let what = self.random.below(17);
         let place = &mut self.places[index];
         match what {
             0..=5 => {
@@ -163,6 +164,17 @@ impl Play {
                 self.scheduler.handle().cancel(place.task);
                 self.idle(2);
                 self.places[index] = self.open();
+            }
+            14 => {
+                // Another task waits for room on the descriptor that this one receives from.
+                let (trace, number) = (self.trace.clone(), place.number);
+                self.scheduler.spawn(task_fn("sender", move |cx| {
+                    if cx.why() != Wait::Send(number) {
+                        return Ok(Wait::Send(number));
+                    }
+                    trace.add(format!("there is room in place {index}"));
+                    Ok(Wait::Done)
+                }));
             }
             _ => {
                 let turns = self.random.below(150);
