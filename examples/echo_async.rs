@@ -8,7 +8,7 @@
 //! terminal 1 ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
 
 use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
-use fdtask::net::{self, Acceptor, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES, Stream};
+use fdtask::net::{self, Acceptor, ECHO_PREFIX, Futile, Listener, RECV_CHUNK_BYTES, Stream, try_again};
 use fdtask::{Diagnostics, Scheduler, Signal, Signals, reason};
 use std::{cell::Cell, cell::RefCell, io, io::Write, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
 
@@ -17,6 +17,7 @@ struct Client {
     /// All share one: nobody needs it while he waits, and a local that outlives an `await` is part of each connection's memory.
     buffer: Rc<RefCell<[u8; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]>>,
     chunks: Cell<u64>, // that it has sent
+    futile: Cell<Futile>,
 }
 
 /// `def echo_handler(client, address):` Answers until the client ends the stream, or a drain begins. What is rare is in a box.
@@ -41,18 +42,21 @@ impl Client {
         let buffer = &mut *self.buffer.borrow_mut();
         let received = match self.stream.recv(&mut buffer[ECHO_PREFIX.len()..]) {
             Ok(0) => return Ok(None),
-            Ok(received) => received, // data = client.recv(1000)
-            Err(error) => return none_for_now(error).map(|none| Some((none, 0))),
+            Err(error) if try_again(&error) => return Ok(Some((0, 0))),
+            received => received?, // data = client.recv(1000)
         };
         self.chunks.set(self.chunks.get() + 1);
+        self.futile.take();
         let sent = self.stream.send(&buffer[..ECHO_PREFIX.len() + received]); // client.send(b'GOT:' + data)
-        Ok(Some((received, sent.or_else(none_for_now)?)))
+        Ok(Some((received, sent.or_else(|error| if try_again(&error) { Ok(0) } else { Err(error) })?)))
     }
 
-    /// Sends the rest of an answer, which nobody has written over yet. If nothing could be received, pauses before the next try.
+    /// Sends the rest of an answer, which nobody has written over yet. If nothing could be received, pauses, but not at first.
     async fn catch_up(&self, received: usize, sent: usize) -> io::Result<()> {
         if received == 0 {
-            sleep(&self.stream.descriptor().scheduler(), net::FUTILE_PAUSE).await;
+            let mut futile = self.futile.take();
+            futile.pause(&self.stream).await;
+            self.futile.set(futile);
             return Ok(());
         }
         let rest = self.buffer.borrow()[sent..ECHO_PREFIX.len() + received].to_vec();
@@ -63,9 +67,10 @@ impl Client {
     async fn leave(&self) -> io::Result<()> {
         if self.chunks.get() == 0 {
             // It has only just connected, and its question may be on its way.
-            let _ = future::timeout(&self.stream.descriptor().scheduler(), DRAIN_GRACE, readable(&self.stream)).await;
+            let _ =
+                future::timeout(&self.stream.descriptor().scheduler(), net::DRAIN_GRACE, readable(&self.stream)).await;
         }
-        let mut budget = self.stream.recv_queue_bytes() + DRAIN_BYTES_MAX;
+        let mut budget = self.stream.recv_queue_bytes() + net::DRAIN_BYTES_MAX;
         while budget > 0 && self.stream.recv_queue_bytes() > 0 {
             let Some((received, sent)) = self.answer()? else { break };
             if sent < ECHO_PREFIX.len() + received {
@@ -93,12 +98,6 @@ impl Client {
     }
 }
 
-/// What becomes of an error: nothing was received, or sent, if it is there only for now.
-fn none_for_now(error: io::Error) -> io::Result<usize> {
-    let passes = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM));
-    if passes { Ok(0) } else { Err(error) }
-}
-
 fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Duration) -> io::Result<()> {
     let mut scheduler = Scheduler::new();
     let handle = scheduler.handle();
@@ -109,7 +108,8 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
     let buffer = Rc::new(RefCell::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
     buffer.borrow_mut()[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
     scheduler.spawn(Acceptor::new(&handle, listener, move |stream, _| {
-        future::task(echo(Rc::new(Client { stream, buffer: Rc::clone(&buffer), chunks: Cell::new(0) }), idle_timeout))
+        let (buffer, chunks, futile) = (Rc::clone(&buffer), Cell::default(), Cell::default());
+        future::task(echo(Rc::new(Client { stream, buffer, chunks, futile }), idle_timeout))
     }));
     scheduler.spawn_service(future::task(async move {
         next_signal(&signals).await?;

@@ -6,8 +6,7 @@
 //! pauses between them.
 
 use crate::context::Context;
-use crate::descriptor::Descriptor;
-use crate::future::sleep;
+use crate::future::{Source, sleep};
 use crate::task::Wait;
 use std::io;
 use std::time::Duration;
@@ -18,19 +17,42 @@ pub const FUTILE_RESUMES_MAX: u8 = 8;
 /// How long a task pauses after a resume that achieves nothing, when there have been [`FUTILE_RESUMES_MAX`] in a row before it.
 pub const FUTILE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Counts the futile resumes in a row of one task, which is written by hand ([`wait`](Futile::wait)) or a future
-/// ([`pause`](Futile::pause)).
+/// Counts the resumes in a row in which a task has achieved nothing, so that it pauses and does not spin when its descriptor keeps
+/// firing and is never ready: after [`FUTILE_RESUMES_MAX`] of them, for [`FUTILE_PAUSE`]. For a task that is written by hand there is
+/// [`wait`](Futile::wait), for a future [`pause`](Futile::pause). What this crate receives, sends and accepts does so by itself.
+///
+/// ```
+/// use fdtask::net::{Futile, Stream, try_again};
+/// use fdtask::{Context, Task, Wait};
+/// use std::{io, os::fd::AsRawFd};
+///
+/// struct Drop(Stream, Futile);
+///
+/// impl Task for Drop {
+///     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
+///         let again = Wait::Recv(self.0.as_raw_fd());
+///         match self.0.recv(cx.scratch()) {
+///             Ok(0) => return Ok(Wait::Done),
+///             Ok(_) => self.1.reset(),
+///             Err(error) if try_again(&error) => return Ok(self.1.wait(cx, again)),
+///             Err(error) => return Err(error),
+///         }
+///         Ok(again)
+///     }
+/// }
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Futile(u8);
+pub struct Futile(u8);
 
 impl Futile {
     /// Something was achieved.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.0 = 0;
     }
 
-    /// Nothing was achieved: what to wait for before trying again. `wait`, as long as it may be bad luck.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>, wait: Wait) -> Wait {
+    /// Nothing was achieved: what to wait for before trying again. `wait`, as long as it may be bad luck, and if the task was
+    /// resumed for a deadline.
+    pub fn wait(&mut self, cx: &Context<'_>, wait: Wait) -> Wait {
         if cx.timed_out() {
             // A deadline promises nothing about the descriptor, so finding it not ready means nothing.
             return wait;
@@ -39,9 +61,9 @@ impl Futile {
     }
 
     /// Nothing was achieved: pauses, unless it may be bad luck. Wait for the descriptor afterwards.
-    pub(crate) async fn pause(&mut self, descriptor: &Descriptor) {
+    pub async fn pause<S: Source + ?Sized>(&mut self, source: &S) {
         if self.is_one_too_many() {
-            sleep(&descriptor.scheduler(), FUTILE_PAUSE).await;
+            sleep(&source.descriptor().scheduler(), FUTILE_PAUSE).await;
         }
     }
 
@@ -58,8 +80,10 @@ impl Futile {
     }
 }
 
-/// Whether a call on a connection has failed for now only: it was not ready, or interrupted, or the system is short of memory.
-pub(crate) fn try_again(error: &io::Error) -> bool {
+/// Whether a call on a connection, such as [`Stream::recv`](crate::net::Stream::recv), has failed for now only: it was not ready, or
+/// interrupted, or the system is short of memory. Then wait again, and let a [`Futile`] count how often. Other errors end the
+/// connection.
+pub fn try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
         || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }

@@ -25,7 +25,7 @@ pub(crate) fn recv_with<T>(
         loop {
             readable(stream).await?;
             match receive() {
-                Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
+                Err(error) if try_again(&error) => futile.pause(stream).await,
                 result => return result,
             }
         }
@@ -89,7 +89,7 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
                 bytes = &bytes[sent..];
                 futile.reset();
             }
-            Err(error) if try_again(&error) => futile.pause(stream.descriptor()).await,
+            Err(error) if try_again(&error) => futile.pause(stream).await,
             Err(error) => return Err(error),
         }
         writable(stream).await?;

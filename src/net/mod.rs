@@ -53,7 +53,7 @@ mod memory;
 mod refusal;
 mod stream;
 
-pub use crate::futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
+pub use crate::futile::{FUTILE_PAUSE, FUTILE_RESUMES_MAX, Futile, try_again};
 pub use crate::sys::raise_descriptor_limit;
 pub use acceptor::{ACCEPTS_PER_RESUME_MAX, Acceptor};
 pub use echo::{CHUNKS_PER_RESUME_MAX, DRAIN_BYTES_MAX, DRAIN_GRACE, ECHO_PREFIX, Echo, RECV_CHUNK_BYTES};
@@ -63,7 +63,6 @@ pub use listener::Listener;
 pub use refusal::DESCRIPTORS_RETRY;
 pub use stream::Stream;
 
-pub(crate) use crate::futile::{Futile, try_again};
 pub(crate) use idle::Idle;
 pub(crate) use memory::accept_one_more;
 pub(crate) use refusal::{Pauses, Refusal};

@@ -93,7 +93,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): nothing is there; wait for it. `ENOBUFS` and `ENOMEM`: the system is short of
-    /// memory; try again later. Others end the connection.
+    /// memory; try again later. Others end the connection. [`try_again`](super::try_again) tells them apart.
     #[inline]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         sys::recv(self, buffer)
@@ -103,7 +103,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. `ENOBUFS` and `ENOMEM`: the system is short of
-    /// memory; try again later. Others end the connection; a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
+    /// memory; try again later. Others end the connection ([`try_again`](super::try_again) tells); a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
     /// [`ConnectionReset`](io::ErrorKind::ConnectionReset), never a signal.
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
