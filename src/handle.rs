@@ -193,8 +193,8 @@ impl Handle {
     }
 
     /// The time, as it was when this turn began, by the scheduler's clock. While no turn is taken it is out of date: it is then
-    /// the time at which the scheduler was made, or last began to run or polled. Before [`run`](crate::Scheduler::run), count from
-    /// [`Instant::now`].
+    /// the time at which the scheduler was made, last began to run, polled, or left a poll out. Before
+    /// [`run`](crate::Scheduler::run), count from [`Instant::now`].
     pub fn now(&self) -> Instant {
         self.0.now.get().unwrap_or_else(Instant::now)
     }

@@ -36,7 +36,7 @@ const TURNS: usize = 60;
 /// Takes one turn, and asserts that whoever was ready is resumed once, and nobody else.
 fn turn(scheduler: &mut Scheduler, ledger: &Ledger) {
     scheduler.settle();
-    scheduler.wake_held();
+    scheduler.wake_held(false);
     let live = |scheduler: &Scheduler, id: &TaskId| scheduler.core.slots.get(*id).is_some();
     let ready: Vec<TaskId> =
         scheduler.core.waiters.ready.iter().filter_map(|index| scheduler.core.slots.id_at(index)).collect();

@@ -99,6 +99,8 @@ impl Scheduler {
         loop {
             let is_more = self.take_turn();
             if only_one || !is_more {
+                // If stop is said as a drain ends, its last turn is left out, and is none of the next run's.
+                self.is_overdue &= is_more;
                 return is_more;
             }
         }
@@ -107,7 +109,7 @@ impl Scheduler {
     /// Takes a turn; returns whether there may be another.
     fn take_turn(&mut self) -> bool {
         self.settle();
-        self.wake_held();
+        self.wake_held(false);
         let is_last = mem::take(&mut self.is_overdue);
         if self.core.mailbox.stopped.replace(false) {
             return false;
@@ -140,7 +142,7 @@ impl Scheduler {
         if self.has_polled && self.core.timers.soonest() <= self.core.clock {
             self.wake_due();
         }
-        self.wake_held();
+        self.wake_held(self.has_polled);
         !self.core.mailbox.stopped.replace(false)
     }
 
@@ -295,10 +297,9 @@ impl Scheduler {
         self.settle();
     }
 
-    /// How long the poll of step 3 may sleep. `None` if it is left out: because only new tasks are ready, which run first, and
-    /// then one poll tells of what they wait for, too; or because somebody has said that the scheduler is to stop. Never twice
-    /// in a row, or a task that spawns its successor each time would keep everybody else waiting. And not in the first turn of
-    /// a run, or somebody who stops each run would.
+    /// How long the poll of step 3 may sleep. `None` if it is left out: if only new tasks are ready, as one poll then tells of
+    /// what they wait for, too, or on a stop. But never twice in a row, nor in the first turn of a run: a task that spawns its
+    /// successor each time, or somebody who stops each run, would keep everybody else waiting.
     fn patience(&mut self) -> Option<Patience> {
         let core = &self.core;
         let is_stopped = core.mailbox.stopped.get();

@@ -55,7 +55,7 @@ impl Scheduler {
 
     /// Moves a task that has been woken to the deque. That withdraws everything else that it waits for, so somebody who wakes it
     /// in each turn, after it was filed and before the poll, would keep it from ever hearing of its descriptors and its deadline.
-    /// If it has any, every other wake is therefore *held*: the task moves only after the next poll.
+    /// If it has any, no second wake in a row does that: it is *held*, and the task moves only after the next poll.
     fn wake(&mut self, id: TaskId) {
         if !self.core.is_waiting(id) {
             return;
@@ -72,11 +72,12 @@ impl Scheduler {
     }
 
     /// Moves the tasks whose wake was held to the deque, unless the poll has found something for them: then they are there
-    /// already. A turn begins with this, too: between what was said since the last poll and the turn there is no other.
-    pub(crate) fn wake_held(&mut self) {
+    /// already. Where no poll comes, because a turn begins or somebody has said stop, they do not wait for it, but their next
+    /// wake does.
+    pub(crate) fn wake_held(&mut self, has_polled: bool) {
         while let Some(id) = self.core.held.pop_front() {
             if let Some(slot) = self.core.slots.get_mut(id) {
-                slot.was_woken = false;
+                slot.was_woken = !has_polled;
             }
             self.make_ready(id, Reason::WAKE);
         }

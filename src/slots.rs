@@ -29,7 +29,7 @@ pub(crate) struct Slot {
     pub(crate) is_service: bool,
     /// The future that was the task's one wait was dropped while another task ran.
     pub(crate) has_given_up: bool,
-    /// Somebody has woken the task, and it was moved to the deque at once. See `Scheduler::wake`.
+    /// Somebody has woken the task, and it was moved to the deque without a poll before that. See `Scheduler::wake`.
     pub(crate) was_woken: bool,
     pub(crate) reason: Reason,
     /// The entry that the timers hold for this task, or [`NEVER`]. Not later than `deadline`.

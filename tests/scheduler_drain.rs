@@ -336,16 +336,20 @@ fn what_is_spawned_when_a_drain_ends_those_who_could_wait_for_nothing_else_has_i
 
 #[test]
 fn a_stop_that_is_said_when_a_drain_ends_is_of_no_effect_on_the_next_run() {
-    let mut world = World::new();
-    let handle = world.scheduler.handle();
-    let asleep = Scripted::new("asleep", &world.trace, |_, _| Ok(Wait::Wake));
-    world.scheduler.spawn(asleep.on_drop(move || handle.stop()));
-    world.scheduler.handle().drain(std::time::Instant::now() + ms(100_000));
-    world.run();
-    world.trace.take();
-    world.spawn_waits("next", []);
-    world.run();
-    assert_eq!(world.trace.take()[0], "next: ready");
+    // A drain that nobody can wait for, and one whose deadline comes.
+    for (wait, time) in [(Wait::Wake, 100_000), (Wait::Recv(3), 10)] {
+        let mut world = World::new();
+        let handle = world.scheduler.handle();
+        let worker = Scripted::new("worker", &world.trace, move |_, _| Ok(wait));
+        world.scheduler.spawn(worker.on_drop(move || handle.stop()));
+        world.scheduler.handle().drain(std::time::Instant::now() + ms(time));
+        world.run();
+        world.trace.take();
+        world.spawn_waits("next", [Wait::Turn, Wait::Turn]);
+        world.run();
+        assert_eq!(world.trace.take()[..2], ["next: ready", "next: ready"]);
+        world.assert_empty();
+    }
 }
 
 #[test]

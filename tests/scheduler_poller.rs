@@ -282,6 +282,37 @@ fn tasks_that_are_all_new_run_before_the_poller_is_asked_but_not_their_successor
 }
 
 #[test]
+fn a_poll_that_a_stop_leaves_out_keeps_nobody_from_a_descriptor_who_is_woken_in_every_turn() {
+    // Right before a stop, or between two runs of which only the other one lets the receiver run.
+    for between_runs in [false, true] {
+        let mut world = scripted::World::new();
+        let receiver = world.spawn("receiver", |_, _| Ok(Wait::Recv(7)));
+        let stopper = world.spawn("stopper", move |cx, n| {
+            (n > 0).then(|| cx.stop());
+            (!between_runs).then(|| cx.wake(receiver));
+            Ok(Wait::Wake)
+        });
+        world.script.now(Happening::Ready(7, Side::Recv));
+        for run in 0..20 {
+            let is_long = run % 2 == 0 || !between_runs;
+            (!is_long).then(|| world.scheduler.handle().wake(receiver));
+            world.spawn("waker", move |cx, _| {
+                if is_long {
+                    cx.wake(receiver);
+                    cx.wake(stopper);
+                } else {
+                    cx.stop();
+                }
+                Ok(Wait::Done)
+            });
+            world.scheduler.run();
+        }
+        let heard = world.trace.take().iter().filter(|line| *line == "receiver: recv fd 7").count();
+        assert!(heard > 5, "{heard} times, woken between runs: {between_runs}");
+    }
+}
+
+#[test]
 fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked() {
     let (sim, script) = Sim::new();
     let mut scheduler = Scheduler::with_poller(Box::new(sim));

@@ -115,8 +115,8 @@ impl Stream {
     /// may destroy what was sent last. In a future, [`linger`](crate::future::linger) does so.
     ///
     /// # Errors
-    /// What `shutdown(2)` says: most likely [`NotConnected`](io::ErrorKind::NotConnected), because the peer has reset the connection.
-    /// Then there is nothing left to end: drop it.
+    /// What `shutdown(2)` says: most likely [`NotConnected`](io::ErrorKind::NotConnected), because the peer has reset the
+    /// connection. Then there is nothing left to end; what it had said before can still be received.
     pub fn shutdown_send(&self) -> io::Result<()> {
         sys::shutdown_send(self.as_fd())
     }
