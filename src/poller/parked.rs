@@ -111,7 +111,7 @@ pub struct Parked {
     /// The instance may hold a registration that cannot be removed, or does not say what has fired, so it is to be thrown away.
     is_tainted: bool,
     /// The last look at the parked descriptors found many that had fired.
-    looks_first: bool,
+    found_many: bool,
     failures: Failures,
 }
 
@@ -128,7 +128,7 @@ impl Parked {
             waits: 0,
             hand: 0,
             is_tainted: false,
-            looks_first: false,
+            found_many: false,
             failures: Failures::default(),
         }
     }
@@ -237,12 +237,6 @@ impl Parked {
         true
     }
 
-    /// Whether to ask the instance first, without sleeping: nothing else is to be polled, and it was busy the last time, so
-    /// `poll` would most likely say no more than that the instance is ready.
-    fn is_looking_first(&self) -> bool {
-        self.looks_first && self.registered > 0 && self.array.len() == 0
-    }
-
     /// Says what fired among the parked; returns how many did.
     fn look_at_parked(&mut self, waiters: &mut Waiters) -> usize {
         let mut fired = 0;
@@ -349,14 +343,16 @@ impl Poller for Parked {
         if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
             self.tidy();
         }
-        if self.is_looking_first() && self.look_at_parked(waiters) > 0 {
+        // If the instance was busy the last time, and nothing else is to be polled, `poll` would most likely say no more than that
+        // the instance is ready.
+        if self.found_many && self.registered > 0 && self.array.len() == 0 && self.look_at_parked(waiters) > 0 {
             return Ok(());
         }
         let timeout_ms = patience.timeout_ms(Instant::now);
         let count = self.failures.judge(self.array.poll(timeout_ms))?;
         let waits = self.waits;
         let look = self.array.collect(count, waiters, |last_fired| *last_fired = waits);
-        self.looks_first = look && self.look_at_parked(waiters) >= LOOK_FIRST_FIRED;
+        self.found_many = look && self.look_at_parked(waiters) >= LOOK_FIRST_FIRED;
         Ok(())
     }
 }
