@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// While so many bytes of lines wait to be written, no other line is taken.
 pub const LOG_QUEUE_BYTES: usize = 64 * 1024;
@@ -90,6 +90,11 @@ impl Log {
         if let (true, Some(writer)) = (was_empty, queue.writer) {
             queue.handle.wake(writer);
         }
+    }
+
+    /// The time, by the clock of its scheduler.
+    pub(crate) fn now(&self) -> Instant {
+        self.0.borrow().handle.now()
     }
 
     /// How many lines have been dropped and not yet been reported in the log.
