@@ -5,6 +5,7 @@ use crate::log::Log;
 use crate::observer::{Observer, reason};
 use crate::panics::said;
 use crate::task::{End, Task, TaskId};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -31,7 +32,6 @@ const POLL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// ```
 #[must_use = "it is told nothing until `Scheduler::observe` has it"]
 pub struct Diagnostics {
-    scheduler: Handle,
     program: &'static str,
     log: Log,
     next_poll_report: Option<Instant>,
@@ -42,7 +42,12 @@ impl Diagnostics {
     pub fn new(scheduler: &Handle, program: &'static str, fd: OwnedFd) -> Diagnostics {
         let (log, writer) = Log::new(scheduler.clone(), "diagnostics", fd);
         scheduler.spawn_service(writer);
-        Diagnostics { scheduler: scheduler.clone(), program, log, next_poll_report: None }
+        Diagnostics::to_log(program, log)
+    }
+
+    /// The same in a log that is there already, so that the program can [flush](Log::flush) it, or add lines of its own.
+    pub fn to_log(program: &'static str, log: Log) -> Diagnostics {
+        Diagnostics { program, log, next_poll_report: None }
     }
 
     /// The same on standard error.
@@ -53,34 +58,35 @@ impl Diagnostics {
         Ok(Diagnostics::new(scheduler, program, io::stderr().as_fd().try_clone_to_owned()?))
     }
 
-    fn line(&self, what: &str) {
+    #[cold]
+    fn line(&self, what: fmt::Arguments<'_>) {
         self.log.line(&format!("{}: {what}", self.program));
     }
 }
 
 impl Observer for Diagnostics {
     fn reported(&mut self, _id: TaskId, message: &str) {
-        self.line(message);
+        self.line(format_args!("{message}"));
     }
 
     fn ended(&mut self, _id: TaskId, _by: Option<TaskId>, task: &dyn Task, end: &End) {
         let name = || said(|| task.name().into_owned());
         match end {
             End::Done | End::Cancelled => {}
-            End::Failed(error) => self.line(&format!("{}: {}", name(), said(|| reason(error)))),
-            End::Panicked(message) => self.line(&format!("{} panicked: {message}", name())),
+            End::Failed(error) => self.line(format_args!("{}: {}", name(), said(|| reason(error)))),
+            End::Panicked(message) => self.line(format_args!("{} panicked: {message}", name())),
         }
     }
 
     fn drop_panicked(&mut self, id: TaskId, message: &str) {
-        self.line(&format!("task {id} panicked while it was dropped: {message}"));
+        self.line(format_args!("task {id} panicked while it was dropped: {message}"));
     }
 
     fn poll_failed(&mut self, error: &io::Error) {
-        let now = self.scheduler.now();
+        let now = self.log.now();
         if self.next_poll_report.is_none_or(|next| now >= next) {
             self.next_poll_report = Some(now + POLL_REPORT_INTERVAL);
-            self.line(&format!("cannot poll: {}; retrying", reason(error)));
+            self.line(format_args!("cannot poll: {}; retrying", reason(error)));
         }
     }
 }

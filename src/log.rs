@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// While so many bytes of lines wait to be written, no other line is taken.
 pub const LOG_QUEUE_BYTES: usize = 64 * 1024;
@@ -92,6 +92,11 @@ impl Log {
         }
     }
 
+    /// The time, by the clock of its scheduler.
+    pub(crate) fn now(&self) -> Instant {
+        self.0.borrow().handle.now()
+    }
+
     /// How many lines have been dropped and not yet been reported in the log.
     pub fn dropped_lines(&self) -> u64 {
         self.0.borrow().dropped_lines
@@ -163,18 +168,15 @@ impl Queue {
         }
     }
 
-    /// It cannot be written: drops what is queued. A notice does not count as a line, but the lines that it tells of are still
-    /// missing.
-    fn fail(&mut self) {
+    /// It cannot be written: drops what is queued, and returns how long to pause. A notice does not count as a line, but the
+    /// lines that it tells of are still missing.
+    fn fail(&mut self) -> Duration {
         self.has_failed = true;
         let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let notices = u64::from(self.noticed_lines > 0);
         self.dropped_lines += lines - notices + std::mem::take(&mut self.noticed_lines);
         self.bytes.clear();
-    }
-
-    /// How long to wait after an error.
-    fn next_pause(&mut self) -> Duration {
+        self.wake_flushing();
         let next = (self.pause * 2).min(ERROR_PAUSE_MAX);
         std::mem::replace(&mut self.pause, next)
     }
@@ -231,9 +233,7 @@ impl Task for LogWriter {
             // that no error.)
             failed => {
                 let is_news = !queue.has_failed;
-                queue.fail();
-                queue.wake_flushing();
-                let pause = queue.next_pause();
+                let pause = queue.fail();
                 // Whoever is told may log it, here too.
                 drop(queue);
                 if is_news {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 /// Runs `what`, which is not our own code. If it panics, returns the panic's message as an `Err`.
@@ -18,6 +19,11 @@ pub(crate) fn said(by: impl FnOnce() -> String) -> String {
 /// Wakes with somebody else's waker. If that panics, it is no fault of whoever wakes, nor of the others who are to be woken.
 pub(crate) fn wake(waker: Waker) {
     let _ = catch(|| waker.wake());
+}
+
+/// Locks something that is never left half-done, so a panic under the lock has done it no harm.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cold]

@@ -12,7 +12,7 @@
 use crate::context::Context;
 use crate::descriptor::Descriptor;
 use crate::handle::Handle;
-use crate::panics::catch;
+use crate::panics::{catch, lock};
 use crate::scheduler::Scheduler;
 use crate::sys;
 use crate::task::{Task, TaskId, Wait, task_fn};
@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// A way to talk to a scheduler from any thread: [`Handle`] for those that are elsewhere.
@@ -140,20 +140,15 @@ impl Remote {
 
     /// Whether the scheduler is gone.
     pub fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        lock(&self.0).is_closed
     }
 
     pub(crate) fn unconnected() -> Remote {
         Remote(Arc::default())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that can panic is done under the lock, and nothing that anybody else has written.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn post(&self, message: Message) {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.0);
         if queue.is_closed {
             // What a message holds may do anything when it is dropped, such as saying something here.
             drop(queue);
@@ -161,19 +156,22 @@ impl Remote {
             return;
         }
         // A task that is woken over and over while the scheduler is busy is woken once.
-        let is_said = match (&message, queue.messages.last()) {
-            (Message::Wake(task), Some(Message::Wake(last))) => task == last,
-            _ => false,
-        };
-        if !is_said {
+        let last = queue.messages.last();
+        if !matches!((&message, last), (Message::Wake(task), Some(Message::Wake(last))) if task == last) {
             queue.messages.push(message);
         }
-        queue.ring();
+        if !queue.has_rung
+            && let Some(bell) = &queue.bell
+        {
+            // It has been heard since it was last rung, so there is room. Should the system refuse all the same, the messages
+            // stay in the queue, and the next one that is posted rings for all.
+            queue.has_rung = sys::ring(bell).is_ok();
+        }
     }
 
     /// The scheduler is gone: nothing that has been said, or will be, has an effect any more.
     pub(crate) fn close(&self) {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.0);
         queue.is_closed = true;
         queue.bell = None;
         let messages = std::mem::take(&mut queue.messages);
@@ -186,7 +184,7 @@ impl Remote {
 
     /// Spawns the service that receives the messages, unless there is one.
     pub(crate) fn connect(&self, scheduler: &Handle) -> io::Result<()> {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.0);
         if queue.bell.is_some() || queue.is_closed {
             return Ok(());
         }
@@ -196,16 +194,6 @@ impl Remote {
         drop(queue);
         scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt(listener) });
         Ok(())
-    }
-}
-
-impl Queue {
-    /// Tells the service to look, unless it has been told.
-    fn ring(&mut self) {
-        let Some(bell) = self.bell.as_ref().filter(|_| !self.has_rung) else { return };
-        // It has been heard since it was last rung, so there is room. Should the system refuse all the same, the messages stay in
-        // the queue, and the next one that is posted rings for all.
-        self.has_rung = sys::ring(bell).is_ok();
     }
 }
 
@@ -225,7 +213,7 @@ impl Receiver {
     /// Takes the messages that are there. The bell is silenced under the same lock, so it has been rung exactly when there are
     /// messages, but for those that were there before it: they are taken when this is resumed for the first time.
     fn take(&self) -> io::Result<Vec<Message>> {
-        let mut queue = self.remote.lock();
+        let mut queue = lock(&self.remote.0);
         if queue.has_rung {
             match sys::silence(self.listener.as_fd()) {
                 Ok(()) => queue.has_rung = false,
@@ -269,7 +257,7 @@ impl Drop for Receiver {
         if scheduler.is_closed() {
             return self.remote.close();
         }
-        let mut queue = self.remote.lock();
+        let mut queue = lock(&self.remote.0);
         queue.has_rung = false;
         queue.bell = None;
         drop(queue);

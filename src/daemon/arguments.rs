@@ -108,10 +108,10 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
             "-V" | "--version" => return Ok(Request::Version),
             "-q" | "--quiet" => config.quiet = true,
             "-l" | "--listen" => config.listen.push(address(&value("ADDR:PORT")?)?),
-            "--max-connections" => config.max_connections = Some(count(name, &value("a number")?)?),
+            "--max-connections" => config.max_connections = Some(count(name, &value("a number")?, usize::MAX)?),
             "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
             "--drain-timeout" => config.drain_timeout = seconds(name, &value("seconds")?)?,
-            "-w" | "--workers" => config.workers = workers(name, &value("a number")?)?,
+            "-w" | "--workers" => config.workers = count(name, &value("a number")?, WORKERS_MAX)?,
             "--poller" => config.poller = make_poller(&value(POLLERS)?)?,
             _ if name.starts_with('-') => return Err(format!("unknown option '{argument}'")),
             _ => return Err(format!("unexpected argument '{argument}'")),
@@ -126,13 +126,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-fn workers(name: &str, text: &str) -> Result<usize, String> {
-    match count(name, text)? {
-        workers if workers <= WORKERS_MAX => Ok(workers),
-        _ => Err(format!("{name} '{text}': at most {WORKERS_MAX}")),
-    }
-}
-
 fn make_poller(text: &str) -> Result<MakePoller, String> {
     match text {
         "poll" => Ok(|| Box::new(poller::Poll::new())),
@@ -142,8 +135,9 @@ fn make_poller(text: &str) -> Result<MakePoller, String> {
     }
 }
 
-fn count(name: &str, text: &str) -> Result<usize, String> {
+fn count(name: &str, text: &str, max: usize) -> Result<usize, String> {
     match text.parse() {
+        Ok(count) if count > max => Err(format!("{name} '{text}': at most {max}")),
         // The language takes a sign before a number, but a count has none.
         Ok(count) if count > 0 && !text.starts_with('+') => Ok(count),
         _ => Err(format!("{name} '{text}': not a number of at least 1")),

@@ -1,7 +1,8 @@
 //! How the daemon is told to end, and to show its tasks: signals.
 
 use super::fleet::{Fleet, lock};
-use super::manager::{self, Manager, READY, STOPPING};
+use super::manager::{Manager, READY, STOPPING};
+use fdtask::net::try_again;
 use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -95,7 +96,7 @@ impl Control {
         let Some(news) = self.news.take() else { return };
         let Err(error) = self.manager.tell(news) else { return };
         cx.report(&format!("cannot tell the service manager: {}", reason(&error)));
-        if manager::is_for_now(&error) {
+        if try_again(&error) {
             self.news = Some(news);
             cx.or(Wait::Until(cx.now() + MANAGER_RETRY));
         }

@@ -41,16 +41,11 @@ impl Manager {
     /// Tells it this, if there is one.
     ///
     /// # Errors
-    /// It could not be told. [`is_for_now`] says whether to try again.
+    /// It could not be told.
     pub fn tell(&self, news: &str) -> io::Result<()> {
         match &self.0 {
             Some((socket, address)) => socket.send_to_addr(news.as_bytes(), address).map(drop),
             None => Ok(()),
         }
     }
-}
-
-/// Whether the manager could not be told for now only: it has no time, or the system no memory for what it is told.
-pub fn is_for_now(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -5,7 +5,7 @@ use super::cannot;
 use super::fleet::Fleet;
 use super::journal::Journal;
 use fdtask::net::{Acceptor, Echo, Limit, Listener};
-use fdtask::{Log, Scheduler, TaskId};
+use fdtask::{Diagnostics, Log, Scheduler, TaskId};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ impl Worker {
     pub fn run(mut self, config: &Config, fleet: &Fleet, control: Option<TaskId>) {
         self.scheduler.observe(Journal {
             out: self.out.clone(),
-            diagnostics: self.diagnostics.clone(),
+            diagnostics: Diagnostics::to_log("fdtask", self.diagnostics.clone()),
             quiet: config.quiet,
             control,
             acceptors: self.acceptors,

@@ -1,10 +1,10 @@
 //! A value that another thread delivers, awaited.
 
 use super::JoinError;
-use crate::panics::wake;
+use crate::panics::{lock, wake};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -83,7 +83,7 @@ impl<T: Send> Promise<T> {
     }
 
     fn settle(&self, outcome: Result<T, JoinError>) {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(&self.slot);
         slot.outcome.get_or_insert(outcome);
         let waker = slot.waker.take();
         drop(slot);
@@ -120,7 +120,7 @@ impl<T> Future for Promised<T> {
         let Promised { slot, has_yielded } = self.get_mut();
         assert!(!*has_yielded, "a Promised was polled again after it had yielded the value");
         let waker = cx.waker().clone();
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(slot);
         if let Some(outcome) = slot.outcome.take() {
             *has_yielded = true;
             return Poll::Ready(outcome);
@@ -134,7 +134,7 @@ impl<T> Future for Promised<T> {
 
 impl<T> Drop for Promised<T> {
     fn drop(&mut self) {
-        let waker = self.slot.lock().unwrap_or_else(PoisonError::into_inner).waker.take();
+        let waker = lock(&self.slot).waker.take();
         // Dropping it may do anything, so the slot is not locked any more.
         drop(waker);
     }

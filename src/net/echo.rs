@@ -211,10 +211,7 @@ impl Echo {
         let Some(beside) = &mut self.beside else { return self.receive(cx) };
         match self.stream.send(&beside.unsent[beside.sent..]) {
             Ok(sent) => beside.sent += sent,
-            Err(error) if try_again(&error) => {
-                let wait = self.futile.wait(cx, Wait::Send(self.stream.as_raw_fd()));
-                return Ok(self.with_deadline(cx, wait));
-            }
+            Err(error) if try_again(&error) => return Ok(self.again(cx, Wait::Send(self.stream.as_raw_fd()))),
             Err(error) => return Err(error),
         }
         if beside.sent == beside.unsent.len() {
@@ -228,10 +225,7 @@ impl Echo {
     fn linger(&mut self, cx: &mut Context<'_>) -> Wait {
         match self.stream.recv(cx.scratch()) {
             Ok(received) if received > 0 => self.progress(cx),
-            Err(error) if try_again(&error) => {
-                let wait = self.futile.wait(cx, Wait::Recv(self.stream.as_raw_fd()));
-                self.with_deadline(cx, wait)
-            }
+            Err(error) if try_again(&error) => self.again(cx, Wait::Recv(self.stream.as_raw_fd())),
             Ok(_) | Err(_) => Wait::Done,
         }
     }
@@ -255,14 +249,19 @@ impl Echo {
                 return Ok(Wait::Recv(self.stream.as_raw_fd()));
             }
         };
-        let wait = self.futile.wait(cx, wait);
-        Ok(self.with_deadline(cx, wait))
+        Ok(self.again(cx, wait))
     }
 
     fn end_stream(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         self.stream.shutdown_send()?;
         self.phase = Phase::Lingering;
         Ok(self.linger(cx))
+    }
+
+    /// Nothing has moved: waits once more, or pauses.
+    fn again(&mut self, cx: &mut Context<'_>, wait: Wait) -> Wait {
+        let wait = self.futile.wait(cx, wait);
+        self.with_deadline(cx, wait)
     }
 
     /// Something has moved: what to wait for next.

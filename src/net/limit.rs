@@ -1,10 +1,11 @@
 //! How many connections may be open at a time.
 
 use super::lookout::Rotation;
+use crate::panics::lock;
 use crate::remote::Remote;
 use crate::task::TaskId;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it, on whichever
 /// thread they run. An acceptor that finds no room waits, without polling its listener, until one of the connections is
@@ -62,14 +63,10 @@ impl Limit {
     /// Room for one more connection, if there is any; otherwise `task` is woken when there is.
     pub(crate) fn permit(&self, scheduler: &Remote, task: TaskId) -> Option<Permit> {
         self.take().or_else(|| {
-            self.waiting().push((scheduler.clone(), task));
+            lock(&self.0.waiting).push((scheduler.clone(), task));
             // A connection that was closed before we stood in the list has told nobody.
             self.take()
         })
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<(Remote, TaskId)>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,7 +74,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let limit = &self.0;
         limit.0.open.fetch_sub(1, Ordering::SeqCst);
-        let waiting = std::mem::take(&mut *limit.waiting());
+        let waiting = std::mem::take(&mut *lock(&limit.0.waiting));
         for (scheduler, task) in waiting {
             scheduler.wake(task);
         }
@@ -130,7 +127,7 @@ mod tests {
                     }
                     // Whoever closes takes it off the list right after that, and wakes whoever is on it.
                     let mut looks = 0;
-                    while !limit.waiting().is_empty() {
+                    while !lock(&limit.0.waiting).is_empty() {
                         looks += 1;
                         if looks == LOOKS_MAX {
                             // The other thread must end, or the failure would not be seen.
@@ -140,7 +137,7 @@ mod tests {
                         thread::yield_now();
                     }
                 }
-                limit.waiting().clear();
+                lock(&limit.0.waiting).clear();
                 round.store(2 * number, Ordering::SeqCst);
             }
         });

@@ -7,10 +7,11 @@
 
 use super::Pauses;
 use crate::context::Context;
+use crate::panics::lock;
 use crate::remote::Remote;
 use crate::task::TaskId;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// What those who look one after the other share.
@@ -38,12 +39,6 @@ impl Round {
     }
 }
 
-impl Rotation {
-    fn round(&self) -> MutexGuard<'_, Round> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// An acceptor that is out of descriptors. When this is dropped, because it has found one or because it does not look any more, all
 /// the others look at once: there may be another, and nobody is to wait for the look that it will not take.
 pub(crate) struct Lookout {
@@ -65,7 +60,7 @@ impl Lookout {
 
     /// There is no descriptor: when to look again.
     pub(crate) fn next(&mut self, cx: &Context<'_>) -> Instant {
-        let mut round = self.rotation.round();
+        let mut round = lock(&self.rotation.0);
         let is_new = self.round.replace(round.number) != Some(round.number);
         if is_new {
             round.lookouts.extend(self.scheduler.clone().map(|scheduler| (scheduler, cx.id())));
@@ -80,7 +75,7 @@ impl Lookout {
 
 impl Drop for Lookout {
     fn drop(&mut self) {
-        let mut round = self.rotation.round();
+        let mut round = lock(&self.rotation.0);
         let number = round.number + 1;
         let ended = mem::replace(&mut *round, Round { number, ..Round::default() });
         drop(round);

@@ -103,8 +103,8 @@ impl Stream {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is no room; wait for it. `ENOBUFS` and `ENOMEM`: the system is short of
-    /// memory; try again later. Others end the connection ([`try_again`](super::try_again) tells); a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
-    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset), never a signal.
+    /// memory; try again later. Others end the connection; a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
+    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset), never a signal. [`try_again`](super::try_again) tells them apart.
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         sys::send(self, bytes)

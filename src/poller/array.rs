@@ -74,22 +74,16 @@ impl<T> Array<T> {
         self.entries.len() - 1
     }
 
-    /// The descriptor of the entry at `index`, not counting the first, and what is kept beside it.
+    /// The entry at `index`, not counting the first, and what is kept beside it.
     #[cfg(target_os = "linux")]
-    pub(super) fn at(&mut self, index: usize) -> Option<(RawFd, &mut T)> {
-        Some((self.entries.get(1 + index)?.fd, self.beside.get_mut(1 + index)?))
+    pub(super) fn at(&mut self, index: usize) -> Option<(pollfd, &mut T)> {
+        Some((*self.entries.get(1 + index)?, self.beside.get_mut(1 + index)?))
     }
 
     /// Puts `fd` into the first entry, or nothing.
     #[cfg(target_os = "linux")]
     pub(super) fn set_first(&mut self, fd: Option<RawFd>) {
         self.entries[0] = fd.map_or(NO_FIRST, |fd| poll_entry(fd, POLLIN));
-    }
-
-    /// The bits of `fd` that are watched.
-    #[cfg(target_os = "linux")]
-    pub(super) fn events(&self, fd: RawFd) -> i16 {
-        self.position(fd).map_or(0, |position| self.entries[position].events)
     }
 
     /// Watches the sides in `bits`, with `beside` if that makes a new entry; returns whether it does.

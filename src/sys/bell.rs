@@ -34,14 +34,12 @@ pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Rings the bell.
 pub(crate) fn ring(bell: &OwnedFd) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of one live array, which the kernel only reads.
-    check_len(unsafe { libc::write(bell.as_raw_fd(), RING.as_ptr().cast(), RING.len()) })?;
-    Ok(())
+    check_len(unsafe { libc::write(bell.as_raw_fd(), RING.as_ptr().cast(), RING.len()) }).map(drop)
 }
 
 /// Silences the bell until it is rung again.
 pub(crate) fn silence(bell: impl AsFd) -> io::Result<()> {
     let mut rung = [0; RING.len()];
     // SAFETY: the pointer and the length are those of one exclusively borrowed array.
-    check_len(unsafe { libc::read(bell.as_fd().as_raw_fd(), rung.as_mut_ptr().cast(), rung.len()) })?;
-    Ok(())
+    check_len(unsafe { libc::read(bell.as_fd().as_raw_fd(), rung.as_mut_ptr().cast(), rung.len()) }).map(drop)
 }

@@ -51,8 +51,7 @@ impl Epoll {
         let mut event = libc::epoll_event { events: events as u32, u64: fd as u64 };
         // SAFETY: `event` is a live `epoll_event` for the length of the call. A number that is not open is answered with
         // EBADF by the kernel.
-        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, ptr::from_mut(&mut event)) })?;
-        Ok(())
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, ptr::from_mut(&mut event)) }).map(drop)
     }
 
     /// Writes the events that are there now into `events`, without sleeping, and returns how many they are.

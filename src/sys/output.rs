@@ -1,7 +1,7 @@
 //! Writing to a descriptor that is shared with other programs, such as standard output, without ever sleeping in it.
 
 use super::process::file_status;
-use super::{POLLOUT, check, check_len, poll, poll_entry};
+use super::{POLLOUT, check, poll, poll_entry, send};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -51,11 +51,7 @@ impl Output {
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.kind {
             OutputKind::Plain => (&self.file).write(bytes),
-            OutputKind::Socket => {
-                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-                // SAFETY: the pointer and the length are those of one borrowed slice, which the kernel only reads.
-                check_len(unsafe { libc::send(self.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
-            }
+            OutputKind::Socket => send(self, bytes),
             OutputKind::SharedPipe => self.write_shared(bytes),
             OutputKind::SharedTerminal => self.write_if_room(bytes, terminal_piece),
         }
@@ -69,7 +65,7 @@ impl Output {
             // SAFETY: `part` describes one borrowed slice, which the kernel only reads; -1 is the position that the file
             // has, where it has one.
             let written =
-                check_len(unsafe { libc::pwritev2(self.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
+                super::check_len(unsafe { libc::pwritev2(self.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
             match written {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {}
                 written => return written,

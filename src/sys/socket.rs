@@ -7,13 +7,20 @@
 
 use super::{POLLIN, check, check_len, poll, poll_entry};
 use std::io;
-use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::{self, ManuallyDrop};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-/// Apple's older systems pass over it; Rust's runtime ignores `SIGPIPE` at start, which has the same effect.
-const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+/// Apple's older systems pass over `MSG_NOSIGNAL`; Rust's runtime ignores `SIGPIPE` at start, which has the same effect. All
+/// sockets that are made here are non-blocking anyway, but one that is shared with other programs may not be, so each call says it.
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+
+/// A borrowed socket as the standard library knows it, for the calls that it has a wrapper for, whatever kind of socket it is.
+fn as_std(fd: BorrowedFd<'_>) -> ManuallyDrop<TcpStream> {
+    // SAFETY: it is open, because it is borrowed, and whoever owns it goes on doing so, because this is never dropped.
+    ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd.as_raw_fd()) })
+}
 
 /// Receives what is there, up to the length of `buffer`. 0 is the end of the stream.
 #[inline]
@@ -32,9 +39,7 @@ pub(crate) fn send(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// Says that nothing more will be sent (`SHUT_WR`): the peer reads what is in flight and then the end of the stream.
 pub(crate) fn shutdown_send(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no pointer is passed.
-    check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })?;
-    Ok(())
+    as_std(fd).shutdown(Shutdown::Write)
 }
 
 /// How many received bytes the kernel holds that nobody has read yet.
@@ -48,9 +53,9 @@ pub(crate) fn send_queue_bytes(fd: BorrowedFd<'_>) -> usize {
     return queue_bytes(fd, libc::TIOCOUTQ);
     #[cfg(target_os = "freebsd")]
     return queue_bytes(fd, libc::FIONWRITE);
-    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    #[cfg(target_vendor = "apple")]
     return socket_option(fd, libc::SOL_SOCKET, libc::SO_NWRITE).map_or(0, |count| count as usize);
-    #[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos", target_os = "ios")))]
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd", target_vendor = "apple")))]
     {
         let _ = fd;
         0
@@ -132,14 +137,13 @@ pub(crate) fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
 /// that very port as the socket's own, and TCP then connects the two: it would receive what it sends, and nobody could listen on
 /// the port meanwhile.
 pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let is_itself = || match (bound_address(fd), address(fd, libc::getpeername)) {
-        (Ok(own), Ok(peer)) => own.port() != 0 && (own.ip(), own.port()) == (peer.ip(), peer.port()),
-        _ => false,
-    };
-    match socket_option(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
-        0 if is_itself() => Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)),
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
+    let socket = as_std(fd);
+    match (socket.take_error()?, socket.local_addr(), socket.peer_addr()) {
+        (Some(error), ..) => Err(error),
+        (None, Ok(own), Ok(peer)) if (own.ip(), own.port()) == (peer.ip(), peer.port()) => {
+            Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -162,27 +166,19 @@ pub(super) fn socket_option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::
 /// it, because `getpeername` fails for a peer that has already reset the connection.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut address = RawAddress::empty();
-    let fd = accept_raw(listener.as_raw_fd(), &mut address)?;
+    let (place, len) = (address.as_mut_ptr(), &raw mut address.len);
+    #[cfg(not(target_vendor = "apple"))]
+    // SAFETY: the storage and its length are live and writable, and the length says how large the storage is.
+    let fd =
+        check(unsafe { libc::accept4(listener.as_raw_fd(), place, len, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) })?;
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: the same.
+    let fd = check(unsafe { libc::accept(listener.as_raw_fd(), place, len) })?;
     // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    #[cfg(target_vendor = "apple")]
     set_nonblocking_cloexec(&socket)?;
     Ok((socket, address.decode()))
-}
-
-#[cfg(not(any(target_os = "macos", target_os = "ios")))]
-fn accept_raw(listener: RawFd, address: &mut RawAddress) -> io::Result<RawFd> {
-    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    let len = ptr::from_mut(&mut address.len);
-    // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
-    check(unsafe { libc::accept4(listener, address.as_mut_ptr(), len, flags) })
-}
-
-#[cfg(any(target_os = "macos", target_os = "ios"))]
-fn accept_raw(listener: RawFd, address: &mut RawAddress) -> io::Result<RawFd> {
-    let len = ptr::from_mut(&mut address.len);
-    // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
-    check(unsafe { libc::accept(listener, address.as_mut_ptr(), len) })
 }
 
 /// Whether nobody waits to be accepted. A system that refuses to tell has not said so.
@@ -192,56 +188,40 @@ pub(crate) fn is_queue_empty(listener: BorrowedFd<'_>) -> bool {
 
 /// The address that a socket is bound to: after port 0, the port that the system chose.
 pub(crate) fn bound_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    address(fd, libc::getsockname)
-}
-
-/// `getsockname`, or `getpeername`.
-type AskAddress = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
-
-fn address(fd: BorrowedFd<'_>, ask: AskAddress) -> io::Result<SocketAddr> {
-    let mut address = RawAddress::empty();
-    let len = ptr::from_mut(&mut address.len);
-    // SAFETY: the storage and its length are live and writable, and `len` says how large the storage is.
-    check(unsafe { ask(fd.as_raw_fd(), address.as_mut_ptr(), len) })?;
-    Ok(address.decode())
+    as_std(fd).local_addr()
 }
 
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    #[cfg(not(any(target_os = "macos", target_os = "ios")))]
+    #[cfg(not(target_vendor = "apple"))]
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    #[cfg(target_vendor = "apple")]
     let kind = libc::SOCK_STREAM;
     // SAFETY: no pointer is passed; the call only makes a descriptor.
     let fd = check(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: the kernel has just returned `fd` to us and nobody else knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    #[cfg(target_vendor = "apple")]
     set_nonblocking_cloexec(&socket)?;
     Ok(socket)
 }
 
 /// Makes calls on this descriptor, and on all that share its open file, fail with `EWOULDBLOCK` where they would sleep.
 pub(crate) fn set_nonblocking(socket: &OwnedFd) -> io::Result<()> {
-    let mut on: libc::c_int = 1;
-    // SAFETY: the request reads one `int` through the pointer, which is to a live `int`.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, ptr::from_mut(&mut on)) })?;
-    Ok(())
+    as_std(socket.as_fd()).set_nonblocking(true)
 }
 
 /// Makes a descriptor what all that are made here are: non-blocking, and closed on exec.
 pub(super) fn set_nonblocking_cloexec(socket: &OwnedFd) -> io::Result<()> {
     set_nonblocking(socket)?;
     // SAFETY: no pointer is passed.
-    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    Ok(())
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
 fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the pointer is to a live `int` of `len` bytes.
-    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), len) })?;
-    Ok(())
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), len) }).map(drop)
 }
 
 /// A `sockaddr` of any family, and its length.
@@ -265,8 +245,8 @@ impl RawAddress {
         ptr::from_mut(&mut self.storage).cast()
     }
 
-    /// The address as Rust spells it. A family other than IPv4 and IPv6 has no port and no IP address to show (a Unix
-    /// socket's peer is nameless anyway), so it reads as `0.0.0.0:0`.
+    /// The address as Rust spells it. Where the kernel has given none, as Apple's may for a peer that is gone already, it reads
+    /// as `0.0.0.0:0`.
     fn decode(&self) -> SocketAddr {
         match libc::c_int::from(self.storage.ss_family) {
             libc::AF_INET => {
