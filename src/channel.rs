@@ -127,8 +127,8 @@ impl<T> Sender<T> {
     /// Sends a value as soon as there is room. If it is dropped before, the value is dropped, unsent.
     ///
     /// Those who send at once in one task take turns only if whatever awaits them polls them as they are woken, as
-    /// `FuturesUnordered` does. A `join!` polls them in the same order each time, so the first leaves no room for the others if it
-    /// never pauses: give each a task of its own.
+    /// `FuturesUnordered` does. A `join!` polls them in the same order each time, so the first leaves no room for the others if
+    /// it never pauses: give each a task of its own.
     ///
     /// # Errors
     /// Nobody receives any more. The value is given back.

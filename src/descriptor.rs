@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 /// An open descriptor that is closed by way of the scheduler.
 ///
-/// Dropping it does not close it there and then. The scheduler closes it once the running task has returned, or when its next turn
-/// begins if none runs, after giving an error to whoever still waits on it, and taking it out of the poller. (A scheduler that is
-/// gone has nothing left to do: then it is closed at once.) So a number is never reused while an old wait for it
-/// is still filed, which is where event loops lose wake-ups. And because the scheduler knows how long the descriptor lives,
-/// the poller may park it when it is idle; a descriptor that is only waited on by number is never parked.
+/// Dropping it does not close it there and then. The scheduler closes it once the running task has returned, or when its next
+/// turn begins if none runs, after giving an error to whoever still waits on it, and taking it out of the poller. (A scheduler
+/// that is gone has nothing left to do: then it is closed at once.) So a number is never reused while an old wait for it is
+/// still filed, which is where event loops lose wake-ups. And because the scheduler knows how long the descriptor lives, the
+/// poller may park it when it is idle; a descriptor that is only waited on by number is never parked.
 ///
 /// The types of the standard library want a descriptor of their own to act on, which can be a duplicate:
 /// ```

@@ -17,9 +17,10 @@ pub const FUTILE_RESUMES_MAX: u8 = 8;
 /// How long a task pauses after a resume that achieves nothing, when there have been [`FUTILE_RESUMES_MAX`] in a row before it.
 pub const FUTILE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Counts the resumes in a row in which a task has achieved nothing, so that it pauses and does not spin when its descriptor keeps
-/// firing and is never ready: after [`FUTILE_RESUMES_MAX`] of them, for [`FUTILE_PAUSE`]. For a task that is written by hand there is
-/// [`wait`](Futile::wait), for a future [`pause`](Futile::pause). What this crate receives, sends and accepts does so by itself.
+/// Counts the resumes in a row in which a task has achieved nothing, so that it pauses and does not spin when its descriptor
+/// keeps firing and is never ready: after [`FUTILE_RESUMES_MAX`] of them, for [`FUTILE_PAUSE`]. For a task that is written by
+/// hand there is [`wait`](Futile::wait), for a future [`pause`](Futile::pause). What this crate receives, sends and accepts
+/// does so by itself.
 ///
 /// ```
 /// use fdtask::net::{Futile, Stream, try_again};
@@ -69,8 +70,8 @@ impl Futile {
 
     /// Counts one more futile resume.
     ///
-    /// It is not written as a comparison that is kept, added and returned: optimising compilers up to 1.97 at least then forget to
-    /// count (rust-lang/rust#158206), and whoever is to pause spins.
+    /// It is not written as a comparison that is kept, added and returned: optimising compilers up to 1.97 at least then forget
+    /// to count (rust-lang/rust#158206), and whoever is to pause spins.
     fn is_one_too_many(&mut self) -> bool {
         if self.0 == FUTILE_RESUMES_MAX {
             return true;
@@ -80,9 +81,9 @@ impl Futile {
     }
 }
 
-/// Whether a call on a connection, such as [`Stream::recv`](crate::net::Stream::recv), has failed for now only: it was not ready, or
-/// interrupted, or the system is short of memory. Then wait again, and let a [`Futile`] count how often. Other errors end the
-/// connection.
+/// Whether a call on a connection, such as [`Stream::recv`](crate::net::Stream::recv), has failed for now only: it was not
+/// ready, or interrupted, or the system is short of memory. Then wait again, and let a [`Futile`] count how often. Other errors
+/// end the connection.
 pub fn try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
         || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))

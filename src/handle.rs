@@ -160,9 +160,9 @@ impl Mailbox {
 pub struct Handle(pub(crate) Rc<Mailbox>);
 
 impl Handle {
-    /// Resumes a task that waits, whatever it waits for, in the next turn. The reason is [`Wait::Wake`](crate::Wait::Wake), or what
-    /// it waits for, if that has come before. A task that is ready anyway is resumed once, not twice; a task that wakes itself is
-    /// resumed in the next turn.
+    /// Resumes a task that waits, whatever it waits for, in the next turn. The reason is [`Wait::Wake`](crate::Wait::Wake), or
+    /// what it waits for, if that has come before. A task that is ready anyway is resumed once, not twice; a task that wakes
+    /// itself is resumed in the next turn.
     pub fn wake(&self, task: TaskId) {
         self.0.post(|mailbox| mailbox.woken.put(task));
     }
@@ -186,8 +186,8 @@ impl Handle {
         self.0.spawn(Box::new(task), true, None);
     }
 
-    /// Whether the scheduler is gone, or is being dropped with all its tasks: nothing that is spawned will ever run. A `Drop` that
-    /// spawns a successor has to ask, or it is called for the successor, and so on without end.
+    /// Whether the scheduler is gone, or is being dropped with all its tasks: nothing that is spawned will ever run. A `Drop`
+    /// that spawns a successor has to ask, or it is called for the successor, and so on without end.
     pub fn is_closed(&self) -> bool {
         self.0.ending.get()
     }
@@ -201,8 +201,9 @@ impl Handle {
 
     /// Begins to drain: every task is told (see [`Task::drain`]), and `run` returns when all have
     /// ended, at the latest at `by`; whoever is left then is cancelled. Saying it again can only make the
-    /// deadline earlier. Whoever has been told has a turn to do something about it, even if `by` is over by then. Services are told,
-    /// too, and have that turn even if no other task is left; they are not waited for any longer than that, and not cancelled.
+    /// deadline earlier. Whoever has been told has a turn to do something about it, even if `by` is over by then. Services are
+    /// told, too, and have that turn even if no other task is left; they are not waited for any longer than that, and not
+    /// cancelled.
     pub fn drain(&self, by: Instant) {
         self.0.post(|mailbox| {
             let sooner = mailbox.drain_by.get().map_or(by, |before| before.min(by));

@@ -159,8 +159,8 @@ pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
 #[cfg(doctest)]
 struct Readme;
 
-/// What has no effect unless something more is done with it is warned of, so that it is not forgotten: a wait, a task, signals, the
-/// task that writes a log.
+/// What has no effect unless something more is done with it is warned of, so that it is not forgotten: a wait, a task, signals,
+/// the task that writes a log.
 /// ```compile_fail
 /// #![deny(unused_must_use)]
 /// fn resume(changed: &fdtask::Notify, cx: &mut fdtask::Context<'_>) {

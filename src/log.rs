@@ -73,9 +73,9 @@ impl Log {
         (log, writer)
     }
 
-    /// Logs a line (the end of line is added), or several. While [`LOG_QUEUE_BYTES`] or more are queued, or no memory is left, what
-    /// is logged is dropped and counted, and so is what follows until the queue is empty: what is missing is missing in one piece. A
-    /// long text, such as a task table, is taken whole or not at all.
+    /// Logs a line (the end of line is added), or several. While [`LOG_QUEUE_BYTES`] or more are queued, or no memory is left,
+    /// what is logged is dropped and counted, and so is what follows until the queue is empty: what is missing is missing in
+    /// one piece. A long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
         let mut queue = self.0.borrow_mut();
         queue.cut_pause_short();

@@ -37,7 +37,8 @@ pub trait Observer {
     fn poll_failed(&mut self, error: &io::Error) {}
 }
 
-/// The system's reason in its own words, for a person: the text of `error` without the ` (os error 104)` that Rust adds to its end.
+/// The system's reason in its own words, for a person: the text of `error` without the ` (os error 104)` that Rust adds to its
+/// end.
 pub fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
     if let Some(begin) = text.rfind(" (os error ")

@@ -28,8 +28,8 @@ use std::time::Instant;
 /// What is said takes effect soon after the scheduler's next poll, in the order in which one thread says it. Saying it to a
 /// scheduler that is gone has no effect; a closure for [`call`](Remote::call) is then dropped.
 ///
-/// It does not keep the scheduler running: [`run`](Scheduler::run) returns when no task is left but services, whatever another thread
-/// may be about to say. What is to wait for other threads is a task that [waits](Wait::Wake).
+/// It does not keep the scheduler running: [`run`](Scheduler::run) returns when no task is left but services, whatever another
+/// thread may be about to say. What is to wait for other threads is a task that [waits](Wait::Wake).
 ///
 /// # How to run something that blocks
 /// On a thread of its own, which says when it is done. This task does not hold up any other while a name is looked up:

@@ -320,8 +320,8 @@ impl Scheduler {
     ///
     /// A task that waits for several things is resumed for the first of them in this list. So the list is read from a random
     /// place, in a random direction: something that always fires then does not hide the others for ever. (A counter in place of
-    /// the random numbers would not do: tasks that take turns at waiting could each meet the same count every time.) The two sides
-    /// of one descriptor are neighbours in the list and stay together, so which of them comes first does not depend on the rest.
+    /// the random numbers would not do: tasks that take turns at waiting could each meet the same count every time.) The two
+    /// sides of one descriptor are neighbours in the list and stay together, so which is first does not depend on the rest.
     #[cold]
     fn wake_unclaimed(&mut self) {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -347,8 +347,8 @@ impl Scheduler {
             // This wait cannot be renewed: whoever waits for the number again is filed anew, and then the number is checked.
             return self.evict(side, fd);
         }
-        // Perhaps nobody waits any more: the task is in the deque already, for something else that fired in the same poll, or since
-        // an earlier poll, after which a turn was stopped. It may renew this wait, so the poller goes on watching.
+        // Perhaps nobody waits any more: the task is in the deque already, for something else that fired in the same poll, or
+        // since an earlier poll, after which a turn was stopped. It may renew this wait, so the poller goes on watching.
         let waiter = self.core.waiters.map(side).fire(fd);
         if let Some(id) = waiter.and_then(|slot| self.core.slots.id_at(slot)) {
             self.move_to_ready(id, Reason::new(Kind::Ready, side, fd));

@@ -89,8 +89,8 @@ impl Scheduler {
 }
 
 impl Context<'_> {
-    /// The live tasks, in the order in which they were spawned. The one that asks is in there as `(this task)`. None of them, if the
-    /// memory that is left is too little to tell of all.
+    /// The live tasks, in the order in which they were spawned. The one that asks is in there as `(this task)`. None of them,
+    /// if the memory that is left is too little to tell of all.
     pub fn tasks(&self) -> Vec<TaskInfo> {
         self.core.tasks()
     }
@@ -102,8 +102,8 @@ impl Context<'_> {
 /// - `RESUMES`: how often it has been resumed.
 /// - `SINCE`: for how long it has [been waiting](TaskInfo::since).
 /// - `TASK`: its [`name`](crate::Task::name); `(this task)` is the one that asks.
-/// - `WAITS FOR`: its [wait](crate::Wait), with its [`progress`](crate::Task::progress) behind it; `ready` if it waits for its turn
-///   only, `wake` for another task or thread, `until +0.1 s` for an instant that is so far away.
+/// - `WAITS FOR`: its [wait](crate::Wait), with its [`progress`](crate::Task::progress) behind it; `ready` if it waits for its
+///   turn only, `wake` for another task or thread, `until +0.1 s` for an instant that is so far away.
 ///
 /// ```
 /// use fdtask::{Scheduler, TaskTable, Wait, task_fn};

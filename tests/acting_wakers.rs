@@ -1,4 +1,5 @@
-//! Wakers that do something there and then, when they are woken or dropped: what woke or dropped them is in the middle of nothing.
+//! Wakers that do something there and then, when they are woken or dropped: what woke or dropped them is in the middle of
+//! nothing.
 
 use fdtask::channel::{TryRecvError, channel};
 use fdtask::{Notify, Scheduler};

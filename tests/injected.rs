@@ -31,8 +31,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// a poll each. A spin is thousands.
 const QUIET_CALLS_MAX: usize = 250;
 
-/// How often it is looked at for [`QUIET`]. A server that spins does so each time. One whose calls are interrupted makes some 200 in
-/// that time, and more where a busy machine holds strace up in between, so that they are not taken for one row of them.
+/// How often it is looked at for [`QUIET`]. A server that spins does so each time. One whose calls are interrupted makes some
+/// 200 in that time, and more where a busy machine holds strace up in between, so that they are not taken for one row of them.
 const LOOKS_MAX: usize = 5;
 
 /// How soon everything is as before once the failures end. The bars are 250 ms to 1 s; this allows for a busy machine.

@@ -1,5 +1,5 @@
-//! Out of memory (`ENOMEM`): those who are connected are served, those who wait stay in the kernel's queue, and nobody's memory is
-//! the end of the server, which in Rust a failed allocation is.
+//! Out of memory (`ENOMEM`): those who are connected are served, those who wait stay in the kernel's queue, and nobody's memory
+//! is the end of the server, which in Rust a failed allocation is.
 
 mod common;
 #[path = "common/faults.rs"]

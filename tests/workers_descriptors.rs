@@ -23,8 +23,8 @@ fn full_server(args: &[&str]) -> (Server, Vec<Client>, Vec<Client>) {
     let server = Server::builder().args(["-w", "6", "-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).args(args).spawn();
     let addresses = server.addresses(2);
     let mut clients = served(server.address(), CROWD);
-    // Workers that accept at the same moment may pass over a number. The limit is one of numbers, and each client that leaves is to
-    // make room under it.
+    // Workers that accept at the same moment may pass over a number. The limit is one of numbers, and each client that leaves
+    // is to make room under it.
     while has_gap(&server) {
         clients.extend(served(server.address(), 1));
     }

@@ -52,7 +52,8 @@ fn core_set(cores: &[usize]) -> libc::cpu_set_t {
 }
 
 /// Makes `command` run on `cores` (anywhere if there are none), in a process group of its own, so that [`end_group`] ends what it
-/// has started, too; and makes the kernel end it should this process die in a way that leaves no time to do so, SIGKILL above all.
+/// has started, too; and makes the kernel end it should this process die in a way that leaves no time to do so, SIGKILL above
+/// all.
 pub fn contain(command: &mut Command, cores: &[usize]) {
     let set = (!cores.is_empty()).then(|| core_set(cores));
     let parent = std::process::id();

@@ -42,8 +42,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long nothing may move once one end will send no more, unless the last argument says otherwise.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Connects to the target, leaves the rest to a [`Tunnel`], and outlives it, so that the client, which is what the limit counts, is
-/// let go last.
+/// Connects to the target, leaves the rest to a [`Tunnel`], and outlives it, so that the client, which is what the limit
+/// counts, is let go last.
 async fn forward(
     scheduler: Handle,
     client: Rc<Stream>,

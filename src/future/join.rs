@@ -93,8 +93,8 @@ impl<T> Drop for RunningTask<T> {
     fn drop(&mut self) {
         let shared = &self.shared;
         if shared.outcome.borrow().is_none() {
-            // A panic drops what the future holds while it is polled. (That the thread panics may be no fault of this task: it is so,
-            // too, when the scheduler is dropped because of that.)
+            // A panic drops what the future holds while it is polled. (That the thread panics may be no fault of this task: it
+            // is so, too, when the scheduler is dropped because of that.)
             let polled = shared.scheduler.0.futures.running();
             let is_polled = polled.is_some() && polled == shared.task.get();
             shared.end(Err(if is_polled { JoinError::Panicked } else { JoinError::Cancelled }));

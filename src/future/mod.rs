@@ -32,8 +32,8 @@
 //!
 //! # What can be awaited
 //! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`], [`copy`],
-//!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`], [`next_signal`]. Each of these fails
-//!   with a [`WaitError`] if another task waits for the same side of the same descriptor.
+//!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`], [`next_signal`]. Each of these
+//!   fails with a [`WaitError`] if another task waits for the same side of the same descriptor.
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
 //!   [`Readiness::until_drain`].
 //! - The first of two: [`race()`].

@@ -14,16 +14,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
-// If the task itself polls it, and has no other such wait, as almost always, it is the task's one wait (`Futures::one`), and takes
-// no list; otherwise it is a request.
+// If the task itself polls it, and has no other such wait, as almost always, it is the task's one wait (`Futures::one`), and
+// takes no list; otherwise it is a request.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Readiness<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
     /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the one wait of the task whose mark this is.
     standing: Mark,
-    /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands nowhere,
-    /// which almost every wait does by then, is one comparison.
+    /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands
+    /// nowhere, which almost every wait does by then, is one comparison.
     request: ManuallyDrop<Request>,
 }
 
@@ -52,7 +52,8 @@ impl<'a> Readiness<'a> {
         }
     }
 
-    /// The same, but only until a drain begins (see [`Handle::drain`](crate::Handle::drain)), and not at all if one has begun: `None`.
+    /// The same, but only until a drain begins (see [`Handle::drain`](crate::Handle::drain)), and not at all if one has begun:
+    /// `None`.
     ///
     /// ```
     /// use fdtask::future::{linger, readable, send_all};

@@ -101,8 +101,8 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 /// receive, none is held.
 ///
 /// The end of the stream is not passed on: `to.shutdown_send()` does that. For two directions at once, give each a task of its
-/// own (`examples/socks5`): one that is always busy then does not keep the other waiting. Await both at once, and let an error of one
-/// end the other, too: it may wait for ever for what nobody will send.
+/// own (`examples/socks5`): one that is always busy then does not keep the other waiting. Await both at once, and let an error
+/// of one end the other, too: it may wait for ever for what nobody will send.
 ///
 /// # Errors
 /// What ends one of the connections. If that is `to`, which has been reset, what it had said before can still be received; then

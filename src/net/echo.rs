@@ -18,8 +18,8 @@ pub const RECV_CHUNK_BYTES: usize = 1000;
 /// who stream. So it is fewer when more than eight tasks share the turn.
 pub const CHUNKS_PER_RESUME_MAX: usize = 8;
 
-/// How many chunks one turn receives and answers when several stream. If there are more tasks in the turn than that, each has one,
-/// like all who do not stream.
+/// How many chunks one turn receives and answers when several stream. If there are more tasks in the turn than that, each has
+/// one, like all who do not stream.
 const CHUNKS_PER_TURN: usize = 64;
 
 /// What each answer begins with.
@@ -40,10 +40,10 @@ const UNSENT_SPARE_BYTES: usize = 64 * 1024;
 
 /// An echo connection.
 ///
-/// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to it, or, of a
-/// stream, some chunks one after the other. While it waits to receive it owns no buffer; an answer that did not fit into the socket
-/// at once is kept, and nothing more is received until it is gone. So what a client sends and does not read back stays in the
-/// kernel and slows down that client alone.
+/// It does one thing per resume: it sends what is left of an answer, or it receives one chunk and sends the answer to it, or,
+/// of a stream, some chunks one after the other. While it waits to receive it owns no buffer; an answer that did not fit into
+/// the socket at once is kept, and nothing more is received until it is gone. So what a client sends and does not read back
+/// stays in the kernel and slows down that client alone.
 pub struct Echo {
     stream: Stream,
     peer: SocketAddr,

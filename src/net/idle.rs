@@ -21,9 +21,9 @@ pub(crate) struct Idle {
 /// looks counts from the second one, so the connection may live for one such step longer than the timeout, and never shorter.
 const LOOKS_PER_TIMEOUT: u64 = 4;
 
-/// The first look comes after one to two of these parts of the timeout: most queues are empty by then, and such a connection lives
-/// no longer than that beyond the timeout. All connections are first looked at on the multiples of a part, so that the process does
-/// not wake up for each when thousands fall silent one after the other.
+/// The first look comes after one to two of these parts of the timeout: most queues are empty by then, and such a connection
+/// lives no longer than that beyond the timeout. All connections are first looked at on the multiples of a part, so that the
+/// process does not wake up for each when thousands fall silent one after the other.
 const PARTS_OF_TIMEOUT: u64 = 32;
 
 impl Idle {

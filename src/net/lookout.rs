@@ -1,9 +1,9 @@
 //! Which acceptor looks next whether there is a descriptor again, and when.
 //!
 //! Nothing tells a process that a descriptor has come free elsewhere in the system, or that it may have more, so an acceptor that
-//! is out of them has to look. Those that share a limit, on whichever threads, look one after the other, so that the process wakes
-//! no more often than for one of them; whoever finds a descriptor wakes the others. Nobody waits for a certain one of them, which
-//! may be held up: then the next one looks, at its own time.
+//! is out of them has to look. Those that share a limit, on whichever threads, look one after the other, so that the process
+//! wakes no more often than for one of them; whoever finds a descriptor wakes the others. Nobody waits for a certain one of
+//! them, which may be held up: then the next one looks, at its own time.
 
 use super::Pauses;
 use crate::context::Context;
@@ -39,8 +39,8 @@ impl Round {
     }
 }
 
-/// An acceptor that is out of descriptors. When this is dropped, because it has found one or because it does not look any more, all
-/// the others look at once: there may be another, and nobody is to wait for the look that it will not take.
+/// An acceptor that is out of descriptors. When this is dropped, because it has found one or because it does not look any more,
+/// all the others look at once: there may be another, and nobody is to wait for the look that it will not take.
 pub(crate) struct Lookout {
     rotation: Rotation,
     /// How the others reach it.

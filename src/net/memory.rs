@@ -3,8 +3,8 @@
 //! A server takes memory in many small steps: for a task, for a line of its log, for a table that doubles. Rust ends the process
 //! when one of them fails. On Linux that is rare, because the system promises more memory than it has; but it happens under
 //! `ulimit -v`, with `vm.overcommit_memory` set to 2, and where addresses have 32 bits. So whoever is about to give a client
-//! something asks first whether there is more than all that together. If there is not, a client that wants to connect waits in the
-//! kernel's queue, as without a descriptor.
+//! something asks first whether there is more than all that together. If there is not, a client that wants to connect waits in
+//! the kernel's queue, as without a descriptor.
 
 use crate::descriptor::Descriptor;
 use crate::sys;

@@ -40,7 +40,8 @@
 //! # assert!(matches!(hello.try_join(), Ok(Ok(Ok(())))));
 //! # io::Result::Ok(())
 //! ```
-//! Such a task is a [service](crate::Scheduler::spawn_service) if a drain is not to wait for it; `examples/control_port` has more.
+//! Such a task is a [service](crate::Scheduler::spawn_service) if a drain is not to wait for it; `examples/control_port` has
+//! more.
 
 mod acceptor;
 mod echo;

@@ -42,8 +42,8 @@ impl Stream {
     ///
     /// # Errors
     /// It is not a socket, or cannot be made non-blocking. The descriptor is closed. (A pipe or a terminal is not received from
-    /// with `recv(2)`: [adopt](Handle::adopt) it, wait for it, and read it as a [`File`](std::fs::File), once each time that it is
-    /// ready.)
+    /// with `recv(2)`: [adopt](Handle::adopt) it, wait for it, and read it as a [`File`](std::fs::File), once each time that it
+    /// is ready.)
     ///
     /// ```
     /// use fdtask::net::Stream;

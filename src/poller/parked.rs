@@ -5,7 +5,8 @@
 //! needs to be registered first, and once it has found one ready it does not queue itself on the rest. But it walks the whole
 //! array each time, and when it must sleep it queues itself on every entry (`poll.rs` has figures): ten thousand idle ones cost
 //! milliseconds a call. epoll costs nothing for an idle descriptor and more for a busy one. So each descriptor is kept where it
-//! is cheap, and the cost of a turn follows the busy ones, whatever is open beside them. The one call that sleeps is still `poll`.
+//! is cheap, and the cost of a turn follows the busy ones, whatever is open beside them. The one call that sleeps is still
+//! `poll`.
 //!
 //! # What epoll(7) really does, and what follows
 //! - A registration belongs to the *open file*, under the number that it had. It ends when the last descriptor of the
@@ -142,8 +143,8 @@ impl Parked {
         self.lots.get_mut(fd as usize).filter(|lot| lot.registered != 0)
     }
 
-    /// Brings the registrations of [`outdated`](Parked) descriptors in line with what is watched. What is watched for another side
-    /// stays parked: a task that waits before each `send`, as the seed did, changes sides twice with each message.
+    /// Brings the registrations of [`outdated`](Parked) descriptors in line with what is watched. What is watched for another
+    /// side stays parked: a task that waits before each `send`, as the seed did, changes sides twice with each message.
     fn update_registrations(&mut self) {
         while let Some(fd) = self.outdated.pop() {
             let Some(lot) = self.parked_lot(fd).copied() else { continue };
@@ -341,8 +342,8 @@ impl Poller for Parked {
         if self.is_tainted || self.waits.is_multiple_of(TIDY_WAITS) {
             self.tidy();
         }
-        // If the instance was busy the last time, and nothing else is to be polled, `poll` would most likely say no more than that
-        // the instance is ready.
+        // If the instance was busy the last time, and nothing else is to be polled, `poll` would most likely say no more than
+        // that the instance is ready.
         if self.found_many && self.registered > 0 && self.array.len() == 0 && self.look_at_parked(waiters) > 0 {
             return Ok(());
         }

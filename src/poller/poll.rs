@@ -11,8 +11,9 @@
 //! - Closing a descriptor in another thread does not wake a `poll` that sleeps on it.
 //! - It fails with `EINVAL` when the array is longer than `RLIMIT_NOFILE`, which can be lowered under a running process,
 //!   and with `ENOMEM`. Neither lasts; the loop pauses and tries again.
-//! - The kernel walks the whole array each time: some 20 ns for each entry, more when they do not fit into the cache. When it must
-//!   sleep it also queues itself on every entry, which costs several times as much. That is what [`Parked`](super::Parked) is for.
+//! - The kernel walks the whole array each time: some 20 ns for each entry, more when they do not fit into the cache. When it
+//!   must sleep it also queues itself on every entry, which costs several times as much. That is what [`Parked`](super::Parked)
+//!   is for.
 
 use super::array::{Array, bit};
 use super::failures::Failures;

@@ -4,8 +4,8 @@ use std::io;
 use std::ptr;
 
 /// Fails with `ENOMEM` unless the process could get so many bytes now. They are mapped and given back at once, so none of them is
-/// used. (To allocate and free them would do as well, but glibc takes a large block that is freed for a sign that more like it will
-/// come, and keeps all blocks up to that size in its heap from then on, where a table that grows leaves holes.)
+/// used. (To allocate and free them would do as well, but glibc takes a large block that is freed for a sign that more like it
+/// will come, and keeps all blocks up to that size in its heap from then on, where a table that grows leaves holes.)
 pub(crate) fn ensure_memory(bytes: usize) -> io::Result<()> {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
     // SAFETY: a mapping of no file at an address that the system chooses replaces none, and nobody reads or writes it.

@@ -121,8 +121,8 @@ fn terminal_piece(bytes: &[u8]) -> &[u8] {
     &bytes[..text.max(1).min(bytes.len())]
 }
 
-/// Opens the pipe or terminal behind `file` once more for writing, if the system does that. By that name Apple's systems give us a
-/// duplicate, without the flags: it is not our own, and whoever writes to it sleeps.
+/// Opens the pipe or terminal behind `file` once more for writing, if the system does that. By that name Apple's systems give
+/// us a duplicate, without the flags: it is not our own, and whoever writes to it sleeps.
 fn open_own_description(file: &File) -> Option<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let path = format!("/dev/fd/{}", file.as_raw_fd());

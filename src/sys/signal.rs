@@ -36,8 +36,8 @@ pub(crate) fn signal_source(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Any other signal that is ignored arrives all the same while it is blocked. But if `SIGCHLD` is ignored, which a program may have
-/// inherited, the kernel sends none, and keeps no exit status either.
+/// Any other signal that is ignored arrives all the same while it is blocked. But if `SIGCHLD` is ignored, which a program may
+/// have inherited, the kernel sends none, and keeps no exit status either.
 #[cfg(target_os = "linux")]
 fn heed_children() -> io::Result<()> {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();

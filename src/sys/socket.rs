@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 /// Apple's older systems pass over `MSG_NOSIGNAL`; Rust's runtime ignores `SIGPIPE` at start, which has the same effect. All
-/// sockets that are made here are non-blocking anyway, but one that is shared with other programs may not be, so each call says it.
+/// sockets that are made here are non-blocking anyway, but one that is shared with other programs may not be, so each call says
+/// it.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// A borrowed socket as the standard library knows it, for the calls that it has a wrapper for, whatever kind of socket it is.
