@@ -31,6 +31,7 @@ const POLL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// # io::Result::Ok(())
 /// ```
 #[must_use = "it is told nothing until `Scheduler::observe` has it"]
+#[derive(Clone)]
 pub struct Diagnostics {
     program: &'static str,
     log: Log,

@@ -50,12 +50,47 @@ impl Observer for Journal {
 
     fn poll_failed(&mut self, error: &io::Error) {
         if self.fleet.may_report(&reason(error)) {
-            self.diagnostics.poll_failed(error);
+            // How often is up to the fleet alone: what the clone remembers of it is forgotten.
+            self.diagnostics.clone().poll_failed(error);
         }
         // For as long as this lasts no descriptor says that a signal has come, or a message, and yet both must end the daemon.
         if let Some(control) = self.control {
             self.scheduler.wake(control);
         }
         self.fleet.tell_again(&self.scheduler, self.control.is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fdtask::Scheduler;
+    use std::io::Read;
+
+    #[test]
+    fn another_reason_why_nobody_can_poll_is_said_at_once() {
+        let mut scheduler = Scheduler::new();
+        let (mut said, fd) = io::pipe().expect("a pipe");
+        let (log, writer) = Log::new(scheduler.handle(), "log", fd.into());
+        scheduler.spawn_service(writer);
+        let mut journal = Journal {
+            out: log.clone(),
+            diagnostics: Diagnostics::to_log("fdtask", log.clone()),
+            quiet: false,
+            acceptors: Vec::new(),
+            control: None,
+            fleet: Fleet::default(),
+            scheduler: scheduler.handle(),
+            drain_timeout: Duration::ZERO,
+        };
+        for errno in [libc::EINVAL, libc::EINVAL, libc::ENOMEM] {
+            journal.poll_failed(&io::Error::from_raw_os_error(errno));
+        }
+        scheduler.spawn(log.flush(Duration::from_secs(10)));
+        scheduler.run();
+        drop((scheduler, journal, log));
+        let mut text = String::new();
+        said.read_to_string(&mut text).expect("the lines");
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 }

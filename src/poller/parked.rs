@@ -110,7 +110,7 @@ pub struct Parked {
     hand: usize,
     /// The instance may hold a registration that cannot be removed, or does not say what has fired, so it is to be thrown away.
     is_tainted: bool,
-    /// The last look at the parked descriptors found many that had fired.
+    /// The last look at the parked descriptors that followed a `poll` found many that had fired.
     found_many: bool,
     failures: Failures,
 }

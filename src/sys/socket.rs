@@ -18,6 +18,7 @@ use std::ptr;
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// A borrowed socket as the standard library knows it, for the calls that it has a wrapper for, whatever kind of socket it is.
+/// (It may be a pipe, too, if it is only made non-blocking.)
 fn as_std(fd: BorrowedFd<'_>) -> ManuallyDrop<TcpStream> {
     // SAFETY: it is open, because it is borrowed, and whoever owns it goes on doing so, because this is never dropped.
     ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd.as_raw_fd()) })
