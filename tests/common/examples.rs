@@ -170,8 +170,10 @@ pub fn read_until(stream: &mut impl Read, end: &str) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(end.as_bytes()) {
         let mut byte = [0];
-        match stream.read(&mut byte) {
-            Ok(1) => bytes.push(byte[0]),
+        // Unlike `read`, this goes on after an interruption, which a machine that is stopped and continued is to a socket with a
+        // timeout.
+        match stream.read_exact(&mut byte) {
+            Ok(()) => bytes.push(byte[0]),
             other => panic!("{other:?} instead of {end:?} after {:?}", String::from_utf8_lossy(&bytes)),
         }
     }
