@@ -152,6 +152,7 @@ fn a_second_signal_ends_every_worker_at_once() {
     server.wait_exit(Duration::from_secs(5));
     let said = server.stdout.count(|line| line.starts_with("Connection closed"));
     assert_eq!(said, 40, "each worker says whom it has cut off");
+    server.stderr.wait_for_line(LIMIT, |line| line == "fdtask: cut off 40 clients, which had not hung up");
 }
 
 #[test]
@@ -185,8 +186,10 @@ fn the_drain_timeout_ends_every_worker() {
     for client in &mut clients {
         client.ask(b"here");
     }
+    clients.truncate(1);
     server.signal(Signal::INT);
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
+    server.stderr.wait_for_line(LIMIT, |line| line == "fdtask: cut off 1 client, which had not hung up");
 }
 
 #[test]

@@ -21,6 +21,8 @@ struct Shared {
     stop: bool,
     /// One of them cannot go on.
     is_broken: bool,
+    /// How many connections have been ended although the client had not hung up.
+    cut_off: usize,
     /// What trouble has been reported lately, and when.
     reports: Vec<(String, Instant)>,
 }
@@ -113,6 +115,16 @@ impl Fleet {
             reports.push((what, now));
         }
         is_new
+    }
+
+    /// Counts a connection that is ended although the client has not hung up.
+    pub fn add_cut_off(&self) {
+        self.shared().cut_off += 1;
+    }
+
+    /// How many of these there have been.
+    pub fn cut_off(&self) -> usize {
+        self.shared().cut_off
     }
 
     /// Notes that a worker cannot go on.

@@ -28,6 +28,9 @@ impl Observer for Journal {
 
     fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {
         let is_connection = by.is_some_and(|by| self.acceptors.contains(&by));
+        if is_connection && matches!(end, End::Cancelled) {
+            self.fleet.add_cut_off();
+        }
         match end {
             End::Done | End::Cancelled if is_connection && !self.quiet => {
                 self.out.line("Connection closed");

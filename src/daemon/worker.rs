@@ -74,14 +74,21 @@ impl Worker {
             drain_timeout: config.drain_timeout,
         });
         self.scheduler.run();
-        let begin = Instant::now();
+        let by = Instant::now() + FLUSH_TIMEOUT;
         self.scheduler.cancel_all();
-        // What it took to cut off thousands of clients is a part of this time, but never more than three quarters of it.
-        let patience = FLUSH_TIMEOUT.saturating_sub(begin.elapsed()).max(FLUSH_TIMEOUT / 4);
-        if control.is_some() && fleet.has_others() {
+        if control.is_some() {
             // They write their last lines, too, and their threads end with the process. If they cannot be heard, nobody waits.
-            let _ = fleet.wait_for_others(&mut self.scheduler, Some(Instant::now() + patience));
+            if fleet.has_others() && fleet.wait_for_others(&mut self.scheduler, Some(by - FLUSH_TIMEOUT / 4)).is_ok() {
+                self.scheduler.run();
+            }
+            match fleet.cut_off() {
+                0 => {}
+                1 => self.diagnostics.line("fdtask: cut off 1 client, which had not hung up"),
+                clients => self.diagnostics.line(&format!("fdtask: cut off {clients} clients, which had not hung up")),
+            }
         }
+        // To cut off thousands of clients takes a part of the time, but never more than three quarters of it.
+        let patience = by.saturating_duration_since(Instant::now()).max(FLUSH_TIMEOUT / 4);
         self.scheduler.spawn(self.out.flush(patience));
         self.scheduler.spawn(self.diagnostics.flush(patience));
         self.scheduler.run();
