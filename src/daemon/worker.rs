@@ -74,11 +74,12 @@ impl Worker {
             drain_timeout: config.drain_timeout,
         });
         self.scheduler.run();
-        let by = Instant::now() + FLUSH_TIMEOUT;
+        let begin = Instant::now();
+        let (others_by, by) = (begin + FLUSH_TIMEOUT * 3 / 4, begin + FLUSH_TIMEOUT);
         self.scheduler.cancel_all();
         if control.is_some() {
             // They write their last lines, too, and their threads end with the process. If they cannot be heard, nobody waits.
-            if fleet.has_others() && fleet.wait_for_others(&mut self.scheduler, Some(by - FLUSH_TIMEOUT / 4)).is_ok() {
+            if fleet.has_others() && fleet.wait_for_others(&mut self.scheduler, Some(others_by)).is_ok() {
                 self.scheduler.run();
             }
             match fleet.cut_off() {
