@@ -55,7 +55,8 @@ impl Context<'_> {
         self.entry & !OTHERWISE
     }
 
-    /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.
+    /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired. If there
+    /// were several deadlines, [`now`](Context::now) tells which: a [`Futile`](crate::net::Futile) may have set one.
     pub fn timed_out(&self) -> bool {
         self.reason() == Reason::UNTIL
     }
