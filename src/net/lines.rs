@@ -50,7 +50,8 @@ const LINES_PER_TURN_MAX: u32 = 64;
 /// A server that is to drain has to answer what has been received, here and in the kernel, and then to end the stream. That is
 /// the same loop around [`try_recv`](Lines::try_recv). (For an idle timeout, put a [`timeout`](crate::future::timeout) around
 /// the `readable`, and say [`send_all_while_taken`](crate::future::send_all_while_taken) instead of `send_all`: a client that
-/// does not read is idle, too, and one that reads slowly is not.)
+/// does not read is idle, too, and one that reads slowly is not. A client that sends without pause holds up the drain until its
+/// deadline, unless there is a bound on what is still answered, such as [`DRAIN_BYTES_MAX`](super::DRAIN_BYTES_MAX).)
 /// ```
 /// use fdtask::future::{linger, next_turn, readable, send_all};
 /// use fdtask::net::{Lines, Stream};
