@@ -55,7 +55,8 @@ impl Context<'_> {
         self.entry & !OTHERWISE
     }
 
-    /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired.
+    /// Whether the task is resumed because its deadline has passed, and nothing that it waited for beside it fired. If there
+    /// were several deadlines, [`now`](Context::now) tells which: a [`Futile`](crate::net::Futile) may have set one.
     pub fn timed_out(&self) -> bool {
         self.reason() == Reason::UNTIL
     }
@@ -63,7 +64,8 @@ impl Context<'_> {
     /// Waits for this, too, beside what `resume` is about to return. The first of them to come resumes the task, once, and the
     /// others are withdrawn. A deadline on a wait is `cx.or(Wait::Until(at))`; of several deadlines the soonest counts.
     ///
-    /// It holds for the one wait that follows. [`Wait::Done`] here has no effect.
+    /// It holds for the one wait that follows. [`Wait::Done`] here has no effect. (When a deadline beside [`Wait::Send`] has
+    /// passed, look at [`Stream::send_queue_bytes`](crate::net::Stream::send_queue_bytes): the peer may have taken something.)
     ///
     /// ```
     /// use fdtask::{Context, Task, Wait};

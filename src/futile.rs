@@ -53,6 +53,9 @@ impl Futile {
 
     /// Nothing was achieved: what to wait for before trying again. `wait`, as long as it may be bad luck, and if the task was
     /// resumed for a deadline.
+    ///
+    /// Otherwise it is [`Wait::Until`] the end of the pause, so [`timed_out`](Context::timed_out) is true behind it. A task that
+    /// has a deadline of its own as well compares that with [`now`](Context::now), or gives up much too early.
     pub fn wait(&mut self, cx: &Context<'_>, wait: Wait) -> Wait {
         if cx.timed_out() {
             // A deadline promises nothing about the descriptor, so finding it not ready means nothing.

@@ -55,6 +55,10 @@ impl Signals {
     /// on Linux a thread that is there already would go on taking them in the usual way. They are not given back when this is
     /// dropped. A program that is started from now on needs [`unblock_in`](Signals::unblock_in).
     ///
+    /// Receive a signal in one place. Of two `Signals` for the same one, either may get it, and the other does not hear of it. If
+    /// several tasks want to know, such as one for each child, the task that receives tells them, by a
+    /// [`Notify`](crate::Notify).
+    ///
     /// # Errors
     /// What the system says: such as that no descriptor is left.
     pub fn new(scheduler: &Handle, signals: &[Signal]) -> io::Result<Signals> {

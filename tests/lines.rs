@@ -13,8 +13,9 @@ use futures_util::FutureExt;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -342,6 +343,30 @@ fn a_line_that_is_too_long_comes_in_pieces_while_its_end_is_still_to_come() {
         }
         assert_eq!(lines.try_recv(&stream).expect_err("no more is there").kind(), ErrorKind::WouldBlock);
     }
+}
+
+#[test]
+fn the_lines_of_a_child_come_through_a_socket_up_to_the_last() {
+    let mut scheduler = Scheduler::new();
+    let (near, far) = UnixStream::pair().expect("a pair of sockets");
+    let output = Stream::new(&scheduler.handle(), near).expect("a socket can be non-blocking");
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo one; sleep 0.05; printf 'two\nthree'"]).stdout(OwnedFd::from(far));
+    let mut child = command.spawn().expect("there is a shell");
+    drop(command);
+    let reading = future::spawn(&scheduler.handle(), async move {
+        let (mut lines, mut all) = (Lines::new(100), Vec::new());
+        while let Ok(Some(line)) = lines.recv(&output).await {
+            all.push(line);
+        }
+        all
+    });
+    scheduler.run();
+    assert!(child.wait().expect("it is ours").success());
+    assert_eq!(
+        reading.try_join().expect("it has ended").expect("it has not panicked"),
+        [&b"one\n"[..], b"two\n", b"three"]
+    );
 }
 
 #[test]

@@ -56,7 +56,7 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
             Ok(Ok(None)) => Response::refusal("400 Bad Request"),
             Err(_) => Response::refusal("408 Request Timeout"),
         };
-        response.send(&scheduler, &client).await?;
+        response.send(&client).await?;
         if response.is_last {
             return linger(&client, LINGER_TIMEOUT).await;
         }

@@ -1,16 +1,15 @@
 //! What a response looks like, whatever it answers, and how it is sent.
 
-use fdtask::future::{next_turn, send_all, timeout};
-use fdtask::{Handle, net::Stream};
+use fdtask::future::{next_turn, send_all_while_taken};
+use fdtask::net::Stream;
 use httpdate::fmt_http_date;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Take};
-use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 /// How much of a file is read, and sent, at a time.
 const CHUNK_BYTES: u64 = 64 * 1024;
-/// A client that takes nothing for so long is let go, at the next look.
+/// A client that takes nothing for so long, or a quarter more, is let go.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A status line without the version: `404 Not Found`.
@@ -37,7 +36,7 @@ impl Response {
     }
 
     /// Sends the response, and what of the file is to be sent.
-    pub async fn send(&mut self, scheduler: &Handle, client: &Stream) -> io::Result<()> {
+    pub async fn send(&mut self, client: &Stream) -> io::Result<()> {
         let mut chunk = self.head().into_bytes();
         loop {
             if let Some(file) = &mut self.file {
@@ -49,7 +48,7 @@ impl Response {
                     return Err(ErrorKind::UnexpectedEof.into());
                 }
             }
-            send_chunk(scheduler, client, &chunk).await?;
+            send_all_while_taken(client, &chunk, PROGRESS_TIMEOUT).await?;
             if self.file.as_ref().is_none_or(|file| file.limit() == 0) {
                 return Ok(());
             }
@@ -64,18 +63,5 @@ impl Response {
         let date = fmt_http_date(SystemTime::now());
         let connection = if self.is_last { "Connection: close\r\n" } else { "" };
         format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}{connection}\r\n{text}")
-    }
-}
-
-/// Sends all, as long as the client takes something of it every [`PROGRESS_TIMEOUT`]. Only the kernel's queue shows that: it is
-/// megabytes long, and a descriptor is writable again when a third of them is free, which a slow client is long about.
-async fn send_chunk(scheduler: &Handle, client: &Stream, chunk: &[u8]) -> io::Result<()> {
-    let mut sending = pin!(send_all(client, chunk));
-    let mut queued = usize::MAX;
-    loop {
-        match timeout(scheduler, PROGRESS_TIMEOUT, sending.as_mut()).await {
-            Err(_) if client.send_queue_bytes() < queued => queued = client.send_queue_bytes(),
-            sent => return sent?,
-        }
     }
 }

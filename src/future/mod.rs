@@ -31,9 +31,10 @@
 //! ```
 //!
 //! # What can be awaited
-//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`], [`copy`],
-//!   [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv), [`Incoming::accept`], [`next_signal`]. Each of these
-//!   fails with a [`WaitError`] if another task waits for the same side of the same descriptor.
+//! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`],
+//!   [`send_all_while_taken`], [`copy`], [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv),
+//!   [`Incoming::accept`], [`next_signal`]. Each of these fails with a [`WaitError`] if another task waits for the same side of
+//!   the same descriptor.
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
 //!   [`Readiness::until_drain`].
 //! - The first of two: [`race()`].
@@ -51,7 +52,9 @@
 //! # Ending
 //! A future is dropped as soon as its task ends or is cancelled, and with it everything that it owns, wherever it
 //! stopped. A scheduler that is dropped drops all of them. The futures of this module withdraw their wait when they are
-//! dropped, so the one that lost a `select!` leaves nothing behind.
+//! dropped, so the one that lost a `select!` leaves nothing behind. One that receives loses nothing, either: what it
+//! has not returned, the next one receives. Only what goes on piece by piece may have done some of it: [`recv_exact`],
+//! [`send_all`], [`send_all_while_taken`], [`copy`], [`linger`].
 
 mod alarm;
 mod join;
@@ -71,7 +74,7 @@ pub use race::race;
 pub use readiness::{Readiness, ReadinessUntilDrain};
 pub use socket::{Incoming, Source, connect, next_signal, readable, readable_fd, writable, writable_fd};
 pub(crate) use stream::recv_with;
-pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all};
+pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all, send_all_while_taken};
 pub use time::{Draining, Sleep, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 

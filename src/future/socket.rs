@@ -125,7 +125,8 @@ pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
     Readiness::new(&scheduler.0, Side::Send, fd.as_fd().as_raw_fd()).await
 }
 
-/// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout).
+/// Connects to `address`. The system gives up after some minutes; to do so earlier, see [`timeout`](super::timeout). An attempt
+/// may fail without a wait: whoever tries until it succeeds has to [`sleep`] in between, or no other task runs.
 ///
 /// # Errors
 /// Why the attempt failed: such as that the connection was refused.

@@ -1,9 +1,11 @@
 //! What a protocol does with a stream, awaited: receive, send, copy, and close without a reset.
 
 use super::socket::{Source, readable, writable};
-use super::time::timeout;
+use super::time::{TimedOut, timeout};
 use crate::net::{Futile, Stream, try_again};
 use std::io;
+use std::mem;
+use std::pin::pin;
 use std::time::Duration;
 
 /// How much [`recv_more`] receives at a time.
@@ -11,6 +13,9 @@ const RECV_MORE_BYTES: usize = 4096;
 
 /// How much [`copy`] moves at a time.
 const COPY_CHUNK_BYTES: usize = 16 * 1024;
+
+/// How many times in its patience [`send_all_while_taken`] looks whether the peer has taken something.
+const LOOKS_PER_PATIENCE: u32 = 4;
 
 /// Waits until something can be received, and receives it with `receive`; again, if that fails for now.
 ///
@@ -74,8 +79,8 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
     recv_with(stream, receive).await
 }
 
-/// Sends all of `bytes`, and waits for room whenever there is none. If it is dropped before it has ended, some of them
-/// have been sent.
+/// Sends all of `bytes`, and waits for room whenever there is none, for ever if the peer does not read: see
+/// [`send_all_while_taken`]. If it is dropped before it has ended, some of them have been sent.
 ///
 /// # Errors
 /// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), or
@@ -94,6 +99,64 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
         }
         writable(stream).await?;
     }
+}
+
+/// [`send_all`] for as long as the peer takes something: gives up when it has taken nothing for `patience`, or up to a quarter
+/// more. If it is dropped before it has ended, some of `bytes` have been sent.
+///
+/// A [`timeout`] around [`send_all`] is no such thing. It cuts off a peer that reads all the time, but slowly: the kernel's queue
+/// is megabytes long, and has no room before a good part of it is free, so nothing can be sent for seconds. This looks at
+/// [`Stream::send_queue_bytes`] meanwhile. (On a system that cannot tell, it waits for `patience` until there is room.)
+///
+/// # Errors
+/// [`TimedOut`](io::ErrorKind::TimedOut): the peer takes nothing. Others are those of [`send_all`].
+///
+/// ```
+/// use fdtask::future::{recv, send_all_while_taken, timeout};
+/// use fdtask::{Handle, net::Stream};
+/// use std::{io, time::Duration};
+///
+/// const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+///
+/// async fn echo(scheduler: Handle, client: Stream) -> io::Result<()> {
+///     let mut data = [0; 1000];
+///     loop {
+///         match timeout(&scheduler, IDLE_TIMEOUT, recv(&client, &mut data)).await?? {
+///             0 => return Ok(()),
+///             len => send_all_while_taken(&client, &data[..len], IDLE_TIMEOUT).await?,
+///         }
+///     }
+/// }
+/// ```
+pub async fn send_all_while_taken(stream: &Stream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+    let mut futile = Futile::default();
+    loop {
+        match stream.send(bytes) {
+            Ok(sent) if sent == bytes.len() => return Ok(()),
+            Ok(sent) => {
+                bytes = &bytes[sent..];
+                futile.reset();
+            }
+            Err(error) if try_again(&error) => futile.pause(stream).await,
+            Err(error) => return Err(error),
+        }
+        writable_while_taken(stream, patience).await?;
+    }
+}
+
+/// Waits for room. Nobody sends meanwhile, so the queue can only become shorter, and does so when the peer takes something.
+async fn writable_while_taken(stream: &Stream, patience: Duration) -> io::Result<()> {
+    let scheduler = stream.descriptor().scheduler();
+    let mut room = pin!(writable(stream));
+    let (mut queued, mut looks) = (stream.send_queue_bytes(), 0);
+    while looks < LOOKS_PER_PATIENCE {
+        if let Ok(room) = timeout(&scheduler, patience / LOOKS_PER_PATIENCE, room.as_mut()).await {
+            return room;
+        }
+        let before = mem::replace(&mut queued, stream.send_queue_bytes());
+        looks = if queued < before { 0 } else { looks + 1 };
+    }
+    Err(TimedOut.into())
 }
 
 /// Sends on `to` all that comes from `from`, until that stream ends, and returns how many bytes that was. If `to` has no room,

@@ -22,17 +22,18 @@ const LINES_PER_TURN_MAX: u32 = 64;
 /// ```
 /// use fdtask::net::{Acceptor, Lines, Listener, Stream};
 /// use fdtask::{Scheduler, future};
-/// use std::io;
+/// use std::{io, time::Duration};
 ///
 /// /// Answers each line with how long it is.
 /// async fn measure(client: Stream) -> io::Result<()> {
 ///     let mut lines = Lines::new(1000);
 ///     while let Some(line) = lines.recv(&client).await? {
-///         let answer = match line.strip_suffix(b"\n") {
-///             Some(line) => format!("{} bytes\n", line.len()),
-///             None => "too long, or not ended\n".to_owned(),
+///         let Some(line) = line.strip_suffix(b"\n") else {
+///             // What comes next is the rest of this line, so it must not be taken for a line.
+///             future::send_all(&client, b"too long, or not ended\n").await?;
+///             return future::linger(&client, Duration::from_secs(1)).await;
 ///         };
-///         future::send_all(&client, answer.as_bytes()).await?;
+///         future::send_all(&client, format!("{} bytes\n", line.len()).as_bytes()).await?;
 ///     }
 ///     Ok(())
 /// }
@@ -47,8 +48,10 @@ const LINES_PER_TURN_MAX: u32 = 64;
 ///
 /// # Lines and drains
 /// A server that is to drain has to answer what has been received, here and in the kernel, and then to end the stream. That is
-/// the same loop around [`try_recv`](Lines::try_recv). (For an idle timeout, put a [`timeout`](crate::future::timeout) around the
-/// `readable` and around the `send_all`, because a client that does not read is idle, too.)
+/// the same loop around [`try_recv`](Lines::try_recv). (For an idle timeout, put a [`timeout`](crate::future::timeout) around
+/// the `readable`, and say [`send_all_while_taken`](crate::future::send_all_while_taken) instead of `send_all`: a client that
+/// does not read is idle, too, and one that reads slowly is not. A client that sends without pause holds up the drain until its
+/// deadline, unless there is a bound on what is still answered, such as [`DRAIN_BYTES_MAX`](super::DRAIN_BYTES_MAX).)
 /// ```
 /// use fdtask::future::{linger, next_turn, readable, send_all};
 /// use fdtask::net::{Lines, Stream};
@@ -69,6 +72,33 @@ const LINES_PER_TURN_MAX: u32 = 64;
 ///         }
 ///     }
 /// }
+/// ```
+///
+/// # The lines of a child
+/// A child's output comes through this as well if it goes to a socket, of which this side has the other end. It ends when nobody
+/// holds the child's end any more: neither the child, nor whoever has it from the child, nor the `Command`, which has to be
+/// dropped. (The child can do all with it that it can do with a pipe, but not open it once more by name, such as `/dev/stdout`.)
+/// ```
+/// use fdtask::net::{Lines, Stream};
+/// use fdtask::{Scheduler, future};
+/// use std::os::fd::OwnedFd;
+/// use std::os::unix::net::UnixStream;
+/// use std::process::Command;
+///
+/// let mut scheduler = Scheduler::new();
+/// let (near, far) = UnixStream::pair()?;
+/// let output = Stream::new(&scheduler.handle(), near)?;
+/// let mut child = Command::new("echo").arg("hello").stdout(OwnedFd::from(far)).spawn()?;
+/// scheduler.spawn(future::task(async move {
+///     let mut lines = Lines::new(1000);
+///     while let Some(line) = lines.recv(&output).await? {
+///         assert_eq!(line, b"hello\n");
+///     }
+///     Ok(())
+/// }));
+/// scheduler.run();
+/// child.wait()?;
+/// # std::io::Result::Ok(())
 /// ```
 #[derive(Debug)]
 pub struct Lines {
@@ -103,7 +133,9 @@ impl Lines {
     }
 
     /// The next line, with its end, `\n`; `None` when the stream has ended. Two kinds of lines come without a `\n`: the last one,
-    /// if the stream ends in the middle of it, and one that is too long, which comes in pieces of the greatest length.
+    /// if the stream ends in the middle of it, and one that is too long. That comes in pieces: some of the greatest length, and
+    /// then what is left, *with* its `\n`, like a line of its own. A peer chooses what that says. So end the connection at the
+    /// first piece, or pass over whatever comes up to the next `\n`.
     ///
     /// Call it again until it says `WouldBlock`, in this resume or (after [`Wait::Turn`](crate::Wait::Turn)) in the next: more
     /// lines may have come with this one, and the descriptor does not tell of them. Use the same stream each time.
