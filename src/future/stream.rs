@@ -85,7 +85,15 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
 /// # Errors
 /// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), or
 /// [`ConnectionReset`](io::ErrorKind::ConnectionReset). A [`WaitError`](crate::WaitError): another task waits to send on it.
-pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
+pub fn send_all(stream: &Stream, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
+    send_all_with(stream, bytes, || writable(stream))
+}
+
+/// [`send_all`], where `room` waits for room.
+async fn send_all_with<F>(stream: &Stream, mut bytes: &[u8], room: impl Fn() -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>>,
+{
     let mut futile = Futile::default();
     loop {
         match stream.send(bytes) {
@@ -97,7 +105,7 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
             Err(error) if try_again(&error) => futile.pause(stream).await,
             Err(error) => return Err(error),
         }
-        writable(stream).await?;
+        room().await?;
     }
 }
 
@@ -128,20 +136,8 @@ pub async fn send_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 ///     }
 /// }
 /// ```
-pub async fn send_all_while_taken(stream: &Stream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
-    let mut futile = Futile::default();
-    loop {
-        match stream.send(bytes) {
-            Ok(sent) if sent == bytes.len() => return Ok(()),
-            Ok(sent) => {
-                bytes = &bytes[sent..];
-                futile.reset();
-            }
-            Err(error) if try_again(&error) => futile.pause(stream).await,
-            Err(error) => return Err(error),
-        }
-        writable_while_taken(stream, patience).await?;
-    }
+pub fn send_all_while_taken(stream: &Stream, bytes: &[u8], patience: Duration) -> impl Future<Output = io::Result<()>> {
+    send_all_with(stream, bytes, move || writable_while_taken(stream, patience))
 }
 
 /// Waits for room. Nobody sends meanwhile, so the queue can only become shorter, and does so when the peer takes something.
