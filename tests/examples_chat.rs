@@ -236,6 +236,9 @@ fn nothing_that_one_sends_reaches_the_terminal_of_another_raw_or_is_too_long() {
     hear(&mut ann, "* B\u{f6}b is here.");
     bob.stream().write_all(b"\x1b[2J\xff\xf4 \0bell\x07 \xc3\xa9\r\n\n\n").expect("the room listens");
     hear(&mut ann, "B\u{f6}b: ?[2J\u{fffd}\u{fffd} ?bell? \u{e9}");
+    // Nothing is shown of these, and what follows may be turned around. What joins two people is needed to make a family.
+    say(&mut bob, "a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{e0041}f\u{feff}g\u{ad}h \u{1f468}\u{200d}\u{1f467}");
+    hear(&mut ann, "B\u{f6}b: a?b?c?d?e?f?g?h \u{1f468}\u{200d}\u{1f467}");
     let endless = [b'y'; 2500];
     bob.stream().write_all(&endless).expect("the room listens");
     hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(1000)));
