@@ -132,6 +132,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Err(error) = run(address, Path::new(root)) else { return ExitCode::SUCCESS };
-    let _ = writeln!(io::stderr(), "http: cannot serve {} on {address}: {}", root.display(), reason(&error));
+    let root = root.to_string_lossy();
+    let _ = writeln!(io::stderr(), "http: cannot serve {root:?} on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }
