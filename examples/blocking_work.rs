@@ -42,7 +42,7 @@ const WONT_TIMING_MARK: [u8; 3] = *b"\xff\xfc\x06";
 const JOBS_MAX: usize = 32;
 
 /// A number to work on, and whom to tell.
-type Job = (usize, Promise<usize>);
+type Job = (usize, Promise<Option<usize>>);
 
 /// The worker: does one job after the other, until nobody can send it another.
 fn work(jobs: &mpsc::Receiver<Job>) {
@@ -51,20 +51,20 @@ fn work(jobs: &mpsc::Receiver<Job>) {
     }
 }
 
-fn count_primes(limit: usize) -> usize {
-    let mut is_composite = vec![false; limit + 1];
-    (2..=limit)
-        .filter(|&number| {
-            let is_prime = !is_composite[number];
-            if is_prime {
-                // Where a `usize` has 32 bits, it has no room for many a square, which is beyond the limit.
-                (number.saturating_mul(number)..=limit)
-                    .step_by(number)
-                    .for_each(|multiple| is_composite[multiple] = true);
-            }
-            is_prime
-        })
-        .count()
+/// `None` if there is no memory for it. A `vec!` would end the program then, and all its clients with it.
+fn count_primes(limit: usize) -> Option<usize> {
+    let mut is_composite = Vec::new();
+    is_composite.try_reserve_exact(limit + 1).ok()?;
+    is_composite.resize(limit + 1, false);
+    let primes = (2..=limit).filter(|&number| {
+        let is_prime = !is_composite[number];
+        if is_prime {
+            // Where a `usize` has 32 bits, it has no room for many a square, which is beyond the limit.
+            (number.saturating_mul(number)..=limit).step_by(number).for_each(|multiple| is_composite[multiple] = true);
+        }
+        is_prime
+    });
+    Some(primes.count())
 }
 
 async fn serve(client: Stream, jobs: mpsc::SyncSender<Job>) -> io::Result<()> {
@@ -82,7 +82,10 @@ async fn serve(client: Stream, jobs: mpsc::SyncSender<Job>) -> io::Result<()> {
                 Ok(limit) if limit <= LIMIT_MAX => {
                     let (promise, promised) = future::promise();
                     match jobs.try_send((limit, promise)) {
-                        Ok(()) => format!("{} primes up to {limit}\n", promised.await?),
+                        Ok(()) => match promised.await? {
+                            Some(count) => format!("{count} primes up to {limit}\n"),
+                            None => "there is no memory for that now\n".to_owned(),
+                        },
                         Err(TrySendError::Full(_)) => format!("{JOBS_MAX} others are waiting: try again later\n"),
                         Err(error) => return Err(io::Error::other(error)),
                     }

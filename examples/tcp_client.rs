@@ -144,7 +144,7 @@ fn main() -> ExitCode {
     let _ = match talk(&host, port) {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some((name, error))) => writeln!(io::stderr(), "tcp_client: {name}: {}", reason(&error)),
-        Err(error) => writeln!(io::stderr(), "tcp_client: cannot connect to {host} port {port}: {}", reason(&error)),
+        Err(error) => writeln!(io::stderr(), "tcp_client: cannot reach {host:?} port {port}: {}", reason(&error)),
     };
     ExitCode::FAILURE
 }

@@ -6,7 +6,7 @@ mod examples;
 #[path = "common/flood.rs"]
 mod flood;
 
-use common::{LIMIT, eventually};
+use common::{LIMIT, ServerBuilder, eventually};
 use examples::{Program, connect, converse, read_to_end, read_until};
 use flood::Flood;
 use std::fs;
@@ -44,6 +44,16 @@ fn threads(server: &Program) -> Vec<char> {
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state behind the name")
     };
     ids.into_iter().map(state).collect()
+}
+
+#[test]
+fn a_number_for_which_there_is_no_memory_ends_nothing() {
+    // Less than the work takes, and enough for everything else.
+    let limited = ServerBuilder::of(common::example("blocking_work")).args(["127.0.0.1:0"]).after("ulimit -v 48000");
+    let server = limited.spawn();
+    let [mut one, mut other] = [(); 2].map(|()| connect(server.address()));
+    assert_eq!(ask(&mut one, &MUCH.to_string()), "there is no memory for that now\n");
+    assert_eq!(ask(&mut other, "100"), "25 primes up to 100\n");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod common;
 mod examples;
 #[path = "common/flood.rs"]
 mod flood;
+#[path = "common/strace.rs"]
+mod strace;
 
 use common::{LIMIT, Signal, eventually};
 use examples::{Program, connect, converse, read_to_end};
@@ -15,6 +17,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use strace::Strace;
 
 fn room() -> Program {
     Program::example("chat", &["127.0.0.1:0"])
@@ -132,19 +135,44 @@ fn one_who_reads_misses_nothing_of_many_who_come_speak_and_leave_at_the_same_tim
     for guest in &mut guests {
         assert_eq!(guest.line(), "* Your name?\n");
     }
-    // What is done while the room is stopped is there all at once when it goes on.
-    let at_once = |act: &mut dyn FnMut()| {
-        let process = Pid::from_child(&room.child);
-        kill_process(process, Signal::STOP).expect("it runs");
-        act();
-        kill_process(process, Signal::CONT).expect("it is there");
-    };
+    let at_once = |act: &mut dyn FnMut()| at_once(&room, act);
     at_once(&mut || guests.iter_mut().enumerate().for_each(|(number, guest)| say(guest, &format!("guest-{number}"))));
     hear_from_all(&mut ann, GUESTS, "* guest-", " is here.");
     at_once(&mut || guests.iter_mut().for_each(|guest| say(guest, "Hello")));
     hear_from_all(&mut ann, GUESTS, "guest-", ": Hello");
     at_once(&mut || guests.clear());
     hear_from_all(&mut ann, GUESTS, "* guest-", " has left.");
+}
+
+/// What is done while the room is stopped is there all at once when it goes on.
+#[track_caller]
+fn at_once(room: &Program, act: &mut dyn FnMut()) {
+    let process = Pid::from_child(&room.child);
+    kill_process(process, Signal::STOP).expect("it runs");
+    act();
+    kill_process(process, Signal::CONT).expect("it is there");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn what_many_say_at_once_is_sent_to_each_in_few_calls() {
+    const GUESTS: usize = 40;
+    let room = room();
+    let mut guests: Vec<_> = (0..GUESTS).map(|number| enter(&room, &format!("guest-{number}"))).collect();
+    // It only looks on.
+    let pid = room.child.id().try_into().expect("a process has such a number");
+    let strace = Strace::attach_to(pid, "sendto", "mkdir:error=EPERM");
+    at_once(&room, &mut || guests.iter_mut().for_each(|guest| say(guest, "Hello")));
+    for (number, guest) in guests.iter_mut().enumerate() {
+        for _ in number + 1..GUESTS {
+            guest.line();
+        }
+        let heard: BTreeSet<String> = (1..GUESTS).map(|_| guest.line()).collect();
+        assert_eq!(heard.len(), GUESTS - 1, "guest {number} hears each of the others once");
+    }
+    let calls = strace.calls().len();
+    // A line each would be 1,560.
+    assert!((GUESTS..GUESTS * GUESTS / 4).contains(&calls), "{calls} calls");
 }
 
 /// Hears the same from each of so many, in whatever order.
@@ -236,6 +264,9 @@ fn nothing_that_one_sends_reaches_the_terminal_of_another_raw_or_is_too_long() {
     hear(&mut ann, "* B\u{f6}b is here.");
     bob.stream().write_all(b"\x1b[2J\xff\xf4 \0bell\x07 \xc3\xa9\r\n\n\n").expect("the room listens");
     hear(&mut ann, "B\u{f6}b: ?[2J\u{fffd}\u{fffd} ?bell? \u{e9}");
+    // Nothing is shown of these, and what follows may be turned around. What joins two people is needed to make a family.
+    say(&mut bob, "a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{e0041}f\u{feff}g\u{ad}h \u{1f468}\u{200d}\u{1f467}");
+    hear(&mut ann, "B\u{f6}b: a?b?c?d?e?f?g?h \u{1f468}\u{200d}\u{1f467}");
     let endless = [b'y'; 2500];
     bob.stream().write_all(&endless).expect("the room listens");
     hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(1000)));

@@ -1,4 +1,4 @@
-//! `examples/control_port.rs`: the task table for whoever runs the server, and nothing else for anybody.
+//! `examples/control_port`: the task table for whoever runs the server, and nothing else for anybody.
 
 mod common;
 #[path = "common/examples.rs"]
@@ -111,6 +111,25 @@ fn no_more_than_sixteen_sessions_are_held_and_the_next_gets_a_free_place() {
     sessions.pop();
     next.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
     read_until(&mut next, "> ");
+}
+
+#[test]
+fn sessions_that_ask_for_the_table_without_pause_share_it() {
+    const ASKED: usize = 10;
+    let server = server();
+    let mut sessions: Vec<_> = (0..16).map(|_| connect(control(&server))).collect();
+    for session in &mut sessions {
+        session.write_all(&[&b"ps\n".repeat(ASKED)[..], b"quit\n"].concat()).expect("the server receives");
+    }
+    let texts: Vec<_> =
+        sessions.iter_mut().map(|session| String::from_utf8(read_to_end(session)).expect("text")).collect();
+    let mut tables: Vec<&str> =
+        texts.iter().flat_map(|text| text.split("> ").filter(|answer| answer.starts_with("ID "))).collect();
+    assert_eq!(tables.len(), 16 * ASKED);
+    // No two are the same that were not made at once: how often each session has been resumed is in there.
+    tables.sort_unstable();
+    tables.dedup();
+    assert!(tables.len() <= 4 * ASKED, "{} tables", tables.len());
 }
 
 #[test]

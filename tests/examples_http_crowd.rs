@@ -96,6 +96,42 @@ fn one_who_receives_slowly_costs_the_memory_of_one_chunk() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn who_comes_behind_a_crowd_of_downloads_waits_for_few_chunks_of_each() {
+    /// It accepts so many in a dozen turns.
+    const DOWNLOADS: usize = 400;
+    /// What is read of a file at a time.
+    const CHUNK_BYTES: usize = 64 * 1024;
+    /// If those who have been accepted received a chunk in each turn, the first would get a dozen, and all of them 2,900.
+    const CHUNKS_MAX: usize = 1500;
+
+    common::need_descriptors(2 * DOWNLOADS as u64 + 100);
+    let site = site();
+    fs::write(site.path().join("small"), "small").expect("a file can be written");
+    let server = server(&site, "true");
+    let address = server.address();
+    // What has been read, of files alone: sockets are received from.
+    let read_bytes = || {
+        let io = server.proc("io");
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("Linux says so");
+        line.parse::<usize>().expect("a number")
+    };
+    let ask = |path: &str| {
+        let mut client = connect(address);
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").as_bytes()).expect("it is received");
+        client
+    };
+    let before = read_bytes();
+    server.pause();
+    let _downloads: Vec<_> = (0..DOWNLOADS).map(|_| ask("/big")).collect();
+    let mut newcomer = ask("/small");
+    server.go_on();
+    read_until(&mut newcomer, "\r\n\r\nsmall");
+    let chunks = (read_bytes() - before) / CHUNK_BYTES;
+    assert!((DOWNLOADS..CHUNKS_MAX).contains(&chunks), "{chunks} chunks of the downloads went before it");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn who_asks_for_everything_at_once_is_answered_in_turn_with_the_others() {
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
     use std::mem::MaybeUninit;

@@ -86,7 +86,23 @@ fn a_server_that_is_not_there_is_one_line_and_exit_code_1() {
     let port = address.port().to_string();
     let (code, lines) = outcome("tcp_client", &["127.0.0.1", &port]);
     assert_eq!(code, 1);
-    assert_eq!(lines, [format!("tcp_client: cannot connect to 127.0.0.1 port {port}: Connection refused")]);
+    assert_eq!(lines, [format!("tcp_client: cannot reach \"127.0.0.1\" port {port}: Connection refused")]);
+}
+
+#[test]
+fn an_argument_full_of_strange_letters_is_told_back_as_one_line_that_does_nothing_to_a_terminal() {
+    let strange = "no/such\n\x1b[2J\u{202e}name";
+    let lines = [
+        ("tcp_client", [strange, "1"]),
+        ("http", ["127.0.0.1:0", strange]),
+        ("control_port", ["127.0.0.1:0", strange]),
+    ];
+    for (name, args) in lines {
+        let output = example(name).args(args).stdin(Stdio::null()).output().expect("an example can be started");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(text.starts_with(&format!("{name}: cannot ")), "{text:?}");
+        assert!(text.contains(r"no/such\n\u{1b}[2J\u{202e}name") && text.lines().count() == 1, "{text:?}");
+    }
 }
 
 #[test]

@@ -62,8 +62,19 @@ impl Typed {
         if is_cut && let Some(last) = piece.utf8_chunks().last() {
             self.cut = piece.split_off(piece.len() - last.invalid().len());
         }
-        Ok(Some(String::from_utf8_lossy(&piece).trim_end_matches(['\r', '\n']).replace(char::is_control, "?")))
+        Ok(Some(String::from_utf8_lossy(&piece).trim_end_matches(['\r', '\n']).replace(is_hidden, "?")))
     }
+}
+
+/// Whether a terminal would show nothing here, and do something: move, or turn around what others say. (A joiner and a non-joiner
+/// do no more to their neighbours than Persian needs, and many an emoji.)
+fn is_hidden(letter: char) -> bool {
+    let does_format = |letter| {
+        matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    };
+    letter.is_control() || does_format(letter)
 }
 
 /// Whether this is visible, and cannot be taken for a notice. (Four letters of Korean only fill a place where there is none, and

@@ -17,6 +17,9 @@ const QUEUE_LINES: usize = 64;
 /// time; if these were more than it holds, a client that reads would miss some, too.
 const LINES_PER_TURN_MAX: usize = QUEUE_LINES / 4;
 
+/// A client is sent the lines of one turn at once, but no further line than when there are so many bytes.
+const SEND_BYTES: usize = 4096;
+
 /// Who is here, and who may speak.
 #[derive(Default)]
 pub struct Room {
@@ -73,7 +76,13 @@ impl Outbox {
 /// Sends a client its lines, and then how many there was no room for: they were posted after all that are in the queue.
 async fn deliver(stream: Rc<Stream>, queue: Receiver<Rc<[u8]>>, missed: Rc<Cell<usize>>) -> io::Result<()> {
     while let Some(line) = queue.recv().await {
-        send_all(&stream, &line).await?;
+        let mut lines = line.to_vec();
+        while lines.len() < SEND_BYTES
+            && let Ok(line) = queue.try_recv()
+        {
+            lines.extend_from_slice(&line);
+        }
+        send_all(&stream, &lines).await?;
         if queue.is_empty() && missed.get() > 0 {
             send_all(&stream, format!("* You have missed {} lines.\n", missed.take()).as_bytes()).await?;
         }

@@ -23,7 +23,7 @@ mod response;
 
 use fdtask::future::{self, linger, recv_more, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
-use fdtask::{Diagnostics, Handle, Scheduler, reason};
+use fdtask::{Diagnostics, Handle, Scheduler, channel::Sender, reason};
 use response::Response;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers one request after the other.
-async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<()> {
+async fn serve(scheduler: Handle, chunks: Sender<()>, client: Stream, root: Rc<Path>) -> io::Result<()> {
     let mut input = Vec::new();
     loop {
         let mut response = match timeout(&scheduler, REQUEST_TIMEOUT, next(&client, &mut input, &root)).await {
@@ -56,7 +56,7 @@ async fn serve(scheduler: Handle, client: Stream, root: Rc<Path>) -> io::Result<
             Ok(Ok(None)) => Response::refusal("400 Bad Request"),
             Err(_) => Response::refusal("408 Request Timeout"),
         };
-        response.send(&client).await?;
+        response.send(&client, &chunks).await?;
         if response.is_last {
             return linger(&client, LINGER_TIMEOUT).await;
         }
@@ -115,8 +115,9 @@ fn run(address: SocketAddr, root: &Path) -> io::Result<()> {
     // A server whose standard output nobody reads serves all the same.
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let handle = scheduler.handle();
+    let chunks = response::chunks_per_turn(&handle);
     let acceptor = Acceptor::new(&scheduler.handle(), listener, move |client, peer| {
-        future::task(serve(handle.clone(), client, Rc::clone(&root))).named(format!("http {peer}"))
+        future::task(serve(handle.clone(), chunks.clone(), client, Rc::clone(&root))).named(format!("http {peer}"))
     });
     scheduler.spawn(acceptor.with_limit(Some(Limit::new(clients_max()?))));
     scheduler.run();
@@ -131,6 +132,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Err(error) = run(address, Path::new(root)) else { return ExitCode::SUCCESS };
-    let _ = writeln!(io::stderr(), "http: cannot serve {} on {address}: {}", root.display(), reason(&error));
+    let root = root.to_string_lossy();
+    let _ = writeln!(io::stderr(), "http: cannot serve {root:?} on {address}: {}", reason(&error));
     ExitCode::FAILURE
 }

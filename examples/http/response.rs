@@ -1,7 +1,8 @@
 //! What a response looks like, whatever it answers, and how it is sent.
 
-use fdtask::future::{next_turn, send_all_while_taken};
-use fdtask::net::Stream;
+use fdtask::channel::{Sender, channel};
+use fdtask::future::{self, next_turn, send_all_while_taken};
+use fdtask::{Handle, net::Stream};
 use httpdate::fmt_http_date;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Take};
@@ -9,11 +10,27 @@ use std::time::{Duration, SystemTime};
 
 /// How much of a file is read, and sent, at a time.
 const CHUNK_BYTES: u64 = 64 * 1024;
+/// How many chunks all clients together are sent in one turn, or two: the others wait for a later one. So a turn is short however
+/// many there are, and whoever has just come is accepted, and gets the first chunk of an answer, which waits for nobody.
+const CHUNKS_PER_TURN_MAX: usize = 16;
 /// A client that takes nothing for so long, or a quarter more, is let go.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A status line without the version: `404 Not Found`.
 pub type Status = &'static str;
+
+/// What has room for so many chunks, and is emptied once in a turn.
+pub fn chunks_per_turn(scheduler: &Handle) -> Sender<()> {
+    let (chunks, turn) = channel(scheduler, CHUNKS_PER_TURN_MAX);
+    scheduler.spawn_service(future::task(async move {
+        while turn.recv().await.is_some() {
+            while turn.try_recv().is_ok() {}
+            next_turn().await;
+        }
+        Ok(())
+    }));
+    chunks
+}
 
 /// What is answered.
 #[derive(Default)]
@@ -36,7 +53,7 @@ impl Response {
     }
 
     /// Sends the response, and what of the file is to be sent.
-    pub async fn send(&mut self, client: &Stream) -> io::Result<()> {
+    pub async fn send(&mut self, client: &Stream, chunks: &Sender<()>) -> io::Result<()> {
         let mut chunk = self.head().into_bytes();
         loop {
             if let Some(file) = &mut self.file {
@@ -54,6 +71,7 @@ impl Response {
             }
             chunk.clear();
             next_turn().await;
+            chunks.send(()).await?;
         }
     }
 

@@ -11,16 +11,20 @@
 //!
 //! The port is on the loopback only. A socket in the file system is for the same user only: give `./control` in place of
 //! `25001` in terminal 1, and `nc -U ./control` in terminal 3 talks to it.
+//!
+//! This file is the two ports, and `session.rs` what is said at the second one.
 
-use fdtask::future::{self, linger, next_turn, promise, send_all, timeout};
-use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Lines, Listener, Stream, raise_descriptor_limit};
-use fdtask::{Diagnostics, Handle, Scheduler, Task, TaskTable, Wait, reason, task_fn};
+mod session;
+
+use fdtask::future;
+use fdtask::net::{Acceptor, DESCRIPTORS_RETRY, Echo, Limit, Listener, Stream, raise_descriptor_limit};
+use fdtask::{Diagnostics, Scheduler, Task, Wait, reason, task_fn};
+use session::{Tables, session, tables};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
-use std::time::Duration;
 use std::{fs, os::fd::AsRawFd, rc::Rc};
 
 /// How many clients there may be at a time. Fewer, if the system does not allow so many descriptors beside those of the
@@ -29,55 +33,9 @@ const CLIENTS_MAX: usize = 4096;
 const OWN_DESCRIPTORS: usize = 16;
 /// How many sessions there may be at a time.
 const SESSIONS_MAX: usize = 16;
-/// A session ends when there has been no command for so long, or when its answer has not been taken, …
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
-/// … and so long after its last words if the other end does not close it.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a command may be.
-const COMMAND_BYTES_MAX: usize = 256;
-/// What `telnet` asks when Ctrl-C is typed; it shows nothing any more until it is answered (RFC 860).
-const DO_TIMING_MARK: [u8; 3] = *b"\xff\xfd\x06";
-const WONT_TIMING_MARK: [u8; 3] = *b"\xff\xfc\x06";
-
-/// Serves someone at the control port.
-async fn session(scheduler: Handle, stream: Stream) -> io::Result<()> {
-    // One more, for the end of the line.
-    let mut lines = Lines::new(COMMAND_BYTES_MAX + 1);
-    send_all(&stream, b"Type 'help' for help.\n> ").await?;
-    while timeout(&scheduler, COMMAND_TIMEOUT, command(&scheduler, &stream, &mut lines)).await?? {
-        next_turn().await;
-    }
-    linger(&stream, LINGER_TIMEOUT).await
-}
-
-/// Carries out one command, and returns whether there may be another.
-async fn command(scheduler: &Handle, stream: &Stream, lines: &mut Lines) -> io::Result<bool> {
-    let Some(line) = lines.recv(stream).await? else { return Ok(false) };
-    if line.windows(3).any(|bytes| bytes == DO_TIMING_MARK) {
-        send_all(stream, &WONT_TIMING_MARK).await?;
-    }
-    let is_too_long = line.len() > COMMAND_BYTES_MAX && !line.ends_with(b"\n");
-    let (answer, goes_on) = match line.trim_ascii() {
-        _ if is_too_long => (format!("A command has at most {COMMAND_BYTES_MAX} bytes. Good-bye.\n"), false),
-        b"quit" => ("Good-bye.\n".to_owned(), false),
-        b"ps" => (tasks(scheduler).await? + "> ", true),
-        b"help" => ("ps    shows the tasks\nhelp  shows this\nquit  ends this session\n> ".to_owned(), true),
-        b"" => ("> ".to_owned(), true),
-        other => (format!("Sorry, '{}' is not a command; try 'help'.\n> ", other.escape_ascii()), true),
-    };
-    send_all(stream, answer.as_bytes()).await?;
-    Ok(goes_on)
-}
-
-/// The task table. A future has no [`Context`](fdtask::Context) to ask for it, so it is taken by a call that is given one.
-async fn tasks(scheduler: &Handle) -> io::Result<String> {
-    let (table, promised) = promise();
-    scheduler.remote()?.call(move |cx| table.keep(TaskTable(&cx.tasks()).to_string()));
-    Ok(promised.await?)
-}
 
 /// What [`Acceptor`] is for TCP: accepts from a Unix socket at `path`.
-fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
+fn unix_acceptor(path: &str, tables: Tables) -> io::Result<impl Task + use<>> {
     // A program that is gone may have left its socket there. (What is no socket refuses connections, too, and is not ours.)
     if fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket())
         && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -94,7 +52,7 @@ fn unix_acceptor(path: &str) -> io::Result<impl Task + use<>> {
         let has_place = Rc::strong_count(&sessions) <= SESSIONS_MAX;
         match has_place.then(|| listener.accept().and_then(|(socket, _)| Stream::new(&cx.handle(), socket))) {
             Some(Ok(stream)) => {
-                let (session, place) = (session(cx.handle(), stream), Rc::clone(&sessions));
+                let (session, place) = (session(cx.handle(), stream, tables.clone()), Rc::clone(&sessions));
                 let session = async move { session.await.map(|()| drop(place)) };
                 cx.spawn(future::task(session).named("unix control"));
             }
@@ -117,15 +75,16 @@ fn serve(address: SocketAddr, control: &str) -> io::Result<()> {
     let room = raise_descriptor_limit(reserved + CLIENTS_MAX)?.saturating_sub(reserved);
     let acceptor = Acceptor::new(&handle, listener, Echo::new);
     scheduler.spawn(acceptor.with_limit(Some(Limit::new(room.clamp(1, CLIENTS_MAX)))));
+    let tables = tables(&handle);
     if let Ok(port) = control.parse() {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, port).into())?;
         let _ = writeln!(io::stdout(), "Controlled on {}", listener.address());
         let acceptor = Acceptor::new(&scheduler.handle(), listener, move |stream, peer| {
-            future::task(session(handle.clone(), stream)).named(format!("control {peer}"))
+            future::task(session(handle.clone(), stream, tables.clone())).named(format!("control {peer}"))
         });
         scheduler.spawn(acceptor.with_limit(Some(Limit::new(SESSIONS_MAX))));
     } else {
-        scheduler.spawn(unix_acceptor(control)?);
+        scheduler.spawn(unix_acceptor(control, tables)?);
         let _ = writeln!(io::stdout(), "Controlled on {control}");
     }
     scheduler.run();
@@ -145,6 +104,6 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Err(error) = serve(address, &control) else { return ExitCode::SUCCESS };
-    let _ = writeln!(io::stderr(), "control_port: cannot listen on {address} and {control}: {}", reason(&error));
+    let _ = writeln!(io::stderr(), "control_port: cannot listen on {address} and {control:?}: {}", reason(&error));
     ExitCode::FAILURE
 }
