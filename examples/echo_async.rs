@@ -7,7 +7,7 @@
 //! What you type in terminal 2 comes back behind `GOT:`; type nothing for 60 to 75 seconds, and you are let go. Ctrl-C in
 //! terminal 1 ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
 
-use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep};
+use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep, timeout};
 use fdtask::net::{self, Acceptor, ECHO_PREFIX, Futile, Listener, RECV_CHUNK_BYTES, Stream, try_again};
 use fdtask::{Diagnostics, Scheduler, Signal, Signals, reason};
 use std::{cell::Cell, cell::RefCell, io, io::Write, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
@@ -25,8 +25,9 @@ async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<
     if let Some(timeout) = idle_timeout {
         return Box::pin(future::race(Box::pin(echo(Rc::clone(&client), None)), client.be_idle(timeout))).await;
     }
+    let mut ready = readable(&client.stream).until_drain(); // One for all messages: to make one for each costs more.
     // yield 'recv', client
-    while let Some(()) = readable(&client.stream).until_drain().await.transpose()? {
+    while let Some(()) = (&mut ready).await.transpose()? {
         let Some((received, sent)) = client.answer()? else { return Ok(()) }; // if not data: break
         if sent < ECHO_PREFIX.len() + received {
             Box::pin(client.catch_up(received, sent)).await?; // yield 'send', client
@@ -67,8 +68,7 @@ impl Client {
     async fn leave(&self) -> io::Result<()> {
         if self.chunks.get() == 0 {
             // It has only just connected, and its question may be on its way.
-            let _ =
-                future::timeout(&self.stream.descriptor().scheduler(), net::DRAIN_GRACE, readable(&self.stream)).await;
+            let _ = timeout(&self.stream.descriptor().scheduler(), net::DRAIN_GRACE, readable(&self.stream)).await;
         }
         let mut budget = self.stream.recv_queue_bytes() + net::DRAIN_BYTES_MAX;
         while budget > 0 && self.stream.recv_queue_bytes() > 0 {

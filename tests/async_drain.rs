@@ -10,11 +10,12 @@ use fdtask::{Descriptor, Scheduler, Wait, task_fn};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use limited::within_limit;
 use promised::promised;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,34 @@ fn a_wait_until_a_drain_ends_when_one_begins_wherever_it_is_polled() {
         drain_soon(&mut scheduler);
         run_soon(&mut scheduler);
         assert_eq!(*trace.borrow(), ["alone", "raced", "unordered", "unordered"]);
+    });
+}
+
+#[test]
+fn a_wait_until_a_drain_that_a_drain_has_ended_does_not_stand_any_more() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (socket, mut far) = pair(&scheduler);
+        let handle = scheduler.handle();
+        let polls = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&polls);
+        scheduler.spawn(task(async move {
+            let mut ready = readable(&socket).until_drain();
+            assert!((&mut ready).await.is_none(), "a drain has begun");
+            // From here on it could be received from, and nobody wants to know.
+            far.write_all(b"!")?;
+            let mut pause = pin!(sleep(&handle, Duration::from_millis(50)));
+            poll_fn(|cx| {
+                counted.set(counted.get() + 1);
+                pause.as_mut().poll(cx)
+            })
+            .await;
+            drop(ready);
+            Ok(())
+        }));
+        drain_soon(&mut scheduler);
+        run_soon(&mut scheduler);
+        assert_eq!(polls.get(), 2, "it was resumed for what it does not wait for");
     });
 }
 

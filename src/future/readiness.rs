@@ -188,6 +188,8 @@ impl Future for ReadinessUntilDrain<'_> {
         }
         // The task is resumed when a drain begins, as every future's is.
         if ready.mailbox.is_draining() {
+            // Whoever keeps this and goes on is not to be resumed for it any more.
+            ready.withdraw();
             return Poll::Ready(None);
         }
         ready.ask(cx, true).map(Some)
