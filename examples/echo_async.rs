@@ -27,7 +27,7 @@ async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<
     }
     let mut ready = readable(&client.stream).until_drain(); // One for all messages: to make one for each costs more.
     // yield 'recv', client
-    while let Some(()) = (&mut ready).await.transpose()? {
+    while (&mut ready).await.transpose()?.is_some() {
         let Some((received, sent)) = client.answer()? else { return Ok(()) }; // if not data: break
         if sent < ECHO_PREFIX.len() + received {
             Box::pin(client.catch_up(received, sent)).await?; // yield 'send', client
