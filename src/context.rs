@@ -64,8 +64,12 @@ impl Context<'_> {
     /// Waits for this, too, beside what `resume` is about to return. The first of them to come resumes the task, once, and the
     /// others are withdrawn. A deadline on a wait is `cx.or(Wait::Until(at))`; of several deadlines the soonest counts.
     ///
-    /// It holds for the one wait that follows. [`Wait::Done`] here has no effect. (When a deadline beside [`Wait::Send`] has
-    /// passed, look at [`Stream::send_queue_bytes`](crate::net::Stream::send_queue_bytes): the peer may have taken something.)
+    /// It holds for the one wait that follows. [`Wait::Done`] here has no effect. [`Wait::Turn`] always comes first: beside it
+    /// nobody looks at the others, not even whether they can be waited for. To hear of them, too, return `Wait::Until(cx.now())`
+    /// instead, which is over in the next turn if none of them is.
+    ///
+    /// When a deadline beside [`Wait::Send`] has passed, look at
+    /// [`Stream::send_queue_bytes`](crate::net::Stream::send_queue_bytes): the peer may have taken something.
     ///
     /// ```
     /// use fdtask::{Context, Task, Wait};

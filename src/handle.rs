@@ -50,7 +50,7 @@ pub(crate) struct Mailbox {
     /// What is to be done only when everything in `closing` is closed.
     pub(crate) after_closing: Tray<Box<dyn FnOnce()>>,
     pub(crate) woken: Tray<TaskId>,
-    pub(crate) given_up: Tray<(TaskId, Reason, bool)>,
+    pub(crate) given_up: Tray<GivenUp>,
     pub(crate) cancelled: Tray<TaskId>,
     pub(crate) spawned: Tray<Spawned>,
     /// The way into this scheduler from other threads, made when somebody first needs it.
@@ -88,6 +88,16 @@ pub(crate) struct Spawned {
     pub(crate) tell_id: Option<TellId>,
 }
 
+/// A future through which a task waits was dropped, or polled by another task.
+pub(crate) struct GivenUp {
+    pub(crate) task: TaskId,
+    pub(crate) what: Reason,
+    /// It was the task's one wait.
+    pub(crate) is_one: bool,
+    /// Another task has polled it, and waits through it from now on.
+    pub(crate) is_taken_over: bool,
+}
+
 pub(crate) type TellId = Box<dyn FnOnce(TaskId)>;
 
 impl Mailbox {
@@ -119,10 +129,9 @@ impl Mailbox {
         self.post(|mailbox| mailbox.after_closing.put(Box::new(what)));
     }
 
-    /// A future through which this task waits for `what` was dropped, or polled by another task. `is_one` says that it was the
-    /// task's one wait.
-    pub(crate) fn give_up(&self, task: TaskId, what: Reason, is_one: bool) {
-        self.post(|mailbox| mailbox.given_up.put((task, what, is_one)));
+    /// See [`GivenUp`].
+    pub(crate) fn give_up(&self, given_up: GivenUp) {
+        self.post(|mailbox| mailbox.given_up.put(given_up));
     }
 
     pub(crate) fn spawn(&self, task: Box<dyn Task>, is_service: bool, tell_id: Option<TellId>) {

@@ -107,7 +107,7 @@ impl Notify {
 
     /// The wait for it, for a hand-written task of the same scheduler to return: the task is resumed with [`Wait::Wake`] when it
     /// happens. To wait for something else as well: `cx.or(notify.wait(cx))`. If that has come before, it is the only reason that
-    /// the task is told.
+    /// the task is told. The task is then still resumed when it happens, once, whatever it waits for by that time.
     pub fn wait(&self, cx: &Context<'_>) -> Wait {
         let waiting = &mut *self.0.waiting.borrow_mut();
         let place = waiting.of_slots.get(&cx.id().slot()).copied().unwrap_or_else(|| waiting.new_place());

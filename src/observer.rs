@@ -6,7 +6,8 @@ use std::io;
 /// Is told what happens to tasks. Every method does nothing by default.
 ///
 /// An observer runs in the middle of the scheduler's work: it should note what it is told and return. It may use a
-/// [`Handle`](crate::Handle) to wake a task that does something about it. If it panics, that is caught, and ends nobody.
+/// [`Handle`](crate::Handle) to wake a task that does something about it. If it panics while it is told something, that is
+/// caught, and ends nobody.
 #[expect(unused_variables, reason = "an observer overrides what it wants to hear")]
 pub trait Observer {
     /// A task has been spawned, by the task `by` or, without one, from outside (see

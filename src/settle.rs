@@ -1,6 +1,6 @@
 //! Carrying out what tasks have said while they ran: adopt, spawn, cancel, close, wake, drain, in this order.
 
-use crate::handle::MAIL;
+use crate::handle::{GivenUp, MAIL};
 use crate::panics::catch;
 use crate::reason::Reason;
 use crate::scheduler::Scheduler;
@@ -133,21 +133,28 @@ impl Scheduler {
         }
     }
 
-    /// Withdraws the waits of futures that were dropped while another task than theirs ran, and wakes the tasks that waited
-    /// through them. `running`, if there is one, has not been filed yet, so it is woken later.
+    /// Withdraws the waits of futures that were dropped or polled while another task than theirs ran, and wakes the tasks that
+    /// waited through those that were dropped. `running`, if there is one, has not been filed yet, so it is woken later.
+    ///
+    /// Whose future was polled by another task is not woken: if it polled the future again, it would take that back, and the
+    /// two tasks would go on like this without end.
     fn settle_given_up(&mut self, running: Option<TaskId>) {
-        while let Some((id, what, is_one)) = self.core.mailbox.given_up.next() {
-            self.give_up(id, what, is_one);
-            if running == Some(id) {
-                self.handle().wake(id);
+        while let Some(given_up) = self.core.mailbox.given_up.next() {
+            let id = self.give_up(&given_up);
+            if !given_up.is_taken_over {
+                self.wake(id);
+                if running == Some(given_up.task) {
+                    self.handle().wake(given_up.task);
+                }
             }
         }
     }
 
-    /// A future through which the task waited for `what` was dropped while another task ran. That wait is withdrawn at once,
+    /// A future through which the task waited was dropped or polled while another task ran. That wait is withdrawn at once,
     /// because somebody else may wait for the same next. The others stand for as long as they do when the task is
-    /// [woken](Scheduler::wake).
-    fn give_up(&mut self, mut id: TaskId, what: Reason, is_one: bool) {
+    /// [woken](Scheduler::wake). Returns the task.
+    fn give_up(&mut self, given_up: &GivenUp) -> TaskId {
+        let GivenUp { task: mut id, what, is_one, .. } = *given_up;
         if let Some((fd, side)) = what.descriptor()
             && self.core.waiters.get(side, fd) == Some(id.slot())
         {
@@ -156,7 +163,7 @@ impl Scheduler {
             id = self.core.slots.id_at(id.slot()).unwrap_or(id);
         }
         let is_waiting = self.core.is_waiting(id);
-        let Some(slot) = self.core.slots.get_mut(id) else { return };
+        let Some(slot) = self.core.slots.get_mut(id) else { return id };
         slot.has_given_up |= is_one;
         if is_waiting && let Some((fd, side)) = what.descriptor() {
             if slot.reason == what {
@@ -164,7 +171,7 @@ impl Scheduler {
             }
             self.withdraw_descriptor(id, side, fd);
         }
-        self.wake(id);
+        id
     }
 
     fn begin_drain(&mut self, by: Instant) {

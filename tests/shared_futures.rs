@@ -127,6 +127,30 @@ fn waits_that_are_moved_to_another_task_outlive_the_one_that_has_begun_them() {
 }
 
 #[test]
+fn a_future_that_two_tasks_poll_is_over_in_the_end_and_both_sleep_meanwhile() {
+    within_limit(|| {
+        for of_a_socket in [false, true] {
+            let mut scheduler = Scheduler::new();
+            let (handle, (near, mut far)) = (scheduler.handle(), pair(&scheduler));
+            let sleeps = sleep(&handle, Duration::from_millis(5)).map(Ok).boxed_local();
+            let future = Rc::new(RefCell::new(if of_a_socket { waits(&Rc::new(near)) } else { sleeps }));
+            let polls = Rc::new(Cell::new(0));
+            for _ in 0..2 {
+                let (handle, future, polls) = (handle.clone(), Rc::clone(&future), Rc::clone(&polls));
+                scheduler.spawn(task(poll_fn(move |cx| {
+                    polls.set(polls.get() + 1);
+                    future.borrow_mut().poll_unpin(cx).map_ok(|()| handle.stop())
+                })));
+            }
+            turns(&mut scheduler);
+            far.write_all(b"!").expect("room");
+            scheduler.run();
+            assert!(polls.get() < 8, "they take it from each other: {} polls, {of_a_socket}", polls.get());
+        }
+    });
+}
+
+#[test]
 fn a_future_that_is_handed_on_by_a_task_that_waits_for_something_else_too_may_be_awaited_or_dropped_at_once() {
     within_limit(|| {
         for (is_dropped, was_woken) in [(false, false), (false, true), (true, false), (true, true)] {

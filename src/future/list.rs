@@ -54,6 +54,13 @@ pub(super) struct Want {
     pub(super) drain: bool,
 }
 
+impl Want {
+    /// Whether it waits for an instant, and that is over.
+    pub(super) fn is_due(self, now: Instant) -> bool {
+        matches!(self.wait, Some(Wait::Until(at)) if at <= now)
+    }
+}
+
 impl Waits {
     /// The task whose waits these are. `None` once it has ended.
     pub(super) fn task(&self) -> Option<TaskId> {
@@ -77,11 +84,8 @@ impl Waits {
     #[cold]
     pub(super) fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
         self.settle(State::Fulfilled, |want| {
-            want.drain && is_draining
-                || want.wait.is_some_and(|wait| match wait {
-                    Wait::Until(at) => at <= now,
-                    wait => Reason::from(wait) == why,
-                })
+            let is_met = |wait| !matches!(wait, Wait::Until(_)) && Reason::from(wait) == why;
+            want.drain && is_draining || want.is_due(now) || want.wait.is_some_and(is_met)
         })
     }
 

@@ -3,7 +3,7 @@
 use super::list::Want;
 use super::request::Request;
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
-use crate::handle::Mailbox;
+use crate::handle::{GivenUp, Mailbox};
 use crate::reason::{Kind, Reason};
 use crate::task::{Side, WaitError};
 use std::future::Future;
@@ -121,7 +121,7 @@ impl<'a> Readiness<'a> {
         let futures = &self.mailbox.futures;
         if futures.is_running(self.standing) {
             if let Some(error) = futures.one.get().error() {
-                self.withdraw();
+                self.withdraw(false);
                 return Poll::Ready(Err(error.into()));
             }
             if futures.one.get() != Mark::of(self.what) {
@@ -133,12 +133,12 @@ impl<'a> Readiness<'a> {
             }
         }
         if self.standing != LISTED {
-            self.withdraw();
+            self.withdraw(true);
             self.standing = LISTED;
         }
         let want = Want { wait: self.what.descriptor_wait(), drain: or_drain };
         let outcome = std::task::ready!(self.request.poll(self.mailbox, cx, want));
-        self.withdraw();
+        self.withdraw(false);
         Poll::Ready(match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
             None => Err(io::Error::other("awaited by somebody who is not a task of the descriptor's scheduler")),
@@ -148,10 +148,10 @@ impl<'a> Readiness<'a> {
     /// The wait stands nowhere any more.
     #[cold]
     #[inline(never)]
-    fn withdraw(&mut self) {
+    fn withdraw(&mut self, is_taken_over: bool) {
         let standing = std::mem::replace(&mut self.standing, NOWHERE);
         if standing == LISTED {
-            self.request.withdraw(self.mailbox);
+            self.request.withdraw(self.mailbox, is_taken_over);
         } else if self.mailbox.futures.is_running(standing) {
             let one = &self.mailbox.futures.one;
             // If the task has given up this one for another that it had before, somebody else may have the place.
@@ -160,7 +160,7 @@ impl<'a> Readiness<'a> {
             }
         } else if let Some(task) = standing.task() {
             // That task waits, so its one wait is out of reach: it is told to give it up.
-            self.mailbox.give_up(task, self.what, true);
+            self.mailbox.give_up(GivenUp { task, what: self.what, is_one: true, is_taken_over });
         }
     }
 }
@@ -169,7 +169,7 @@ impl Drop for Readiness<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.standing != NOWHERE {
-            self.withdraw();
+            self.withdraw(false);
         }
     }
 }
@@ -190,7 +190,7 @@ impl Future for ReadinessUntilDrain<'_> {
         // The task is resumed when a drain begins, as every future's is.
         if ready.mailbox.is_draining() {
             // Whoever keeps this and goes on is not to be resumed for it any more.
-            ready.withdraw();
+            ready.withdraw(false);
             return Poll::Ready(None);
         }
         ready.ask(cx, true).map(Some)

@@ -1,7 +1,7 @@
 //! One wait of one future, in the list of the task that polls it.
 
 use super::list::{State, Waits, Want};
-use crate::handle::Mailbox;
+use crate::handle::{GivenUp, Mailbox};
 use crate::task::WaitError;
 use std::rc::Rc;
 use std::task::{self, Poll};
@@ -26,7 +26,7 @@ impl Request {
         if let Some((waits, index)) = &self.standing
             && waits.is_over(*index)
         {
-            return Poll::Ready(self.withdraw(mailbox));
+            return Poll::Ready(self.withdraw(mailbox, false));
         }
         let Some(running) = mailbox.futures.others() else { return Poll::Ready(None) };
         // Whom to wake, if that is not the task itself.
@@ -38,8 +38,13 @@ impl Request {
                 waits.set_waker(*index, waker);
             }
             // Its first poll, or the future has been moved to another task.
-            _ => {
-                self.withdraw(mailbox);
+            standing => {
+                let was_begun = standing.is_some();
+                self.withdraw(mailbox, true);
+                // All who poll it are resumed at its deadline. If each took it from the other, it would never be over.
+                if was_begun && mailbox.now.get().is_some_and(|now| want.is_due(now)) {
+                    return Poll::Ready(Some(Ok(())));
+                }
                 let index = running.insert(want, waker);
                 self.standing = Some((running, index));
             }
@@ -47,17 +52,17 @@ impl Request {
         Poll::Pending
     }
 
-    /// The wait stands nowhere any more. Returns what had become of it. If another task is filed for it, that one is told, and
-    /// filed anew without it. Whoever owns this calls it before dropping it.
+    /// The wait stands nowhere any more. Returns what had become of it. If another task is filed for it, that wait is withdrawn;
+    /// that task is told, unless the one that runs has taken the future over. Whoever owns this calls it before dropping it.
     #[cold]
     #[inline(never)]
-    pub(super) fn withdraw(&mut self, mailbox: &Mailbox) -> Option<Result<(), WaitError>> {
+    pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {
         let (waits, index) = self.standing.take()?;
         match (waits.remove(index), waits.task()) {
             (State::Fulfilled, _) => Some(Ok(())),
             (State::Failed(why), _) => why.error().map(Err),
             (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {
-                mailbox.give_up(task, wait.into(), false);
+                mailbox.give_up(GivenUp { task, what: wait.into(), is_one: false, is_taken_over });
                 None
             }
             _ => None,

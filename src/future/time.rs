@@ -82,7 +82,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        self.request.withdraw(&self.scheduler.0);
+        self.request.withdraw(&self.scheduler.0, false);
     }
 }
 
