@@ -88,14 +88,20 @@ impl<T> Array<T> {
 
     /// Watches the sides in `bits`, with `beside` if that makes a new entry; returns whether it does.
     pub(super) fn watch(&mut self, fd: RawFd, bits: i16, beside: T) -> bool {
-        let Some(position) = self.position(fd) else {
-            self.insert(fd, bits, beside);
-            return true;
-        };
-        let entry = &mut self.entries[position];
-        self.blank -= usize::from(entry.events == 0);
-        entry.events |= bits;
-        false
+        if let Some(position) = self.position(fd) {
+            let entry = &mut self.entries[position];
+            self.blank -= usize::from(entry.events == 0);
+            entry.events |= bits;
+            return false;
+        }
+        let index = fd as usize;
+        if self.positions.len() <= index {
+            self.positions.resize(index + 1, ABSENT);
+        }
+        self.positions[index] = self.entries.len() as u32;
+        self.entries.push(poll_entry(fd, bits));
+        self.beside.push(beside);
+        true
     }
 
     pub(super) fn unwatch(&mut self, fd: RawFd, bits: i16) {
@@ -125,15 +131,8 @@ impl<T> Array<T> {
 
     /// Takes out the entries that have no bit left. An entry without bits must not stay: `poll` would report a hang-up
     /// on it that nobody waits for, at once, every time.
-    #[inline]
-    fn sweep(&mut self) {
-        if self.blank > 0 {
-            self.sweep_blank();
-        }
-    }
-
     #[cold]
-    fn sweep_blank(&mut self) {
+    fn sweep(&mut self) {
         let mut position = 1;
         while self.blank > 0 && position < self.entries.len() {
             if self.entries[position].events == 0 {
@@ -148,7 +147,9 @@ impl<T> Array<T> {
     /// Calls `poll(2)`; returns how many entries fired, for [`collect`](Array::collect).
     #[inline]
     pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        self.sweep();
+        if self.blank > 0 {
+            self.sweep();
+        }
         let begin = usize::from(self.entries[0].fd < 0);
         if self.entries.len() == begin && timeout_ms == 0 {
             return Ok(0);
@@ -179,16 +180,6 @@ impl<T> Array<T> {
             }
         }
         has_first_fired
-    }
-
-    fn insert(&mut self, fd: RawFd, bits: i16, beside: T) {
-        let index = fd as usize;
-        if self.positions.len() <= index {
-            self.positions.resize(index + 1, ABSENT);
-        }
-        self.positions[index] = self.entries.len() as u32;
-        self.entries.push(poll_entry(fd, bits));
-        self.beside.push(beside);
     }
 
     fn position(&self, fd: RawFd) -> Option<usize> {
