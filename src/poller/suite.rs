@@ -96,6 +96,12 @@ impl Rig {
         self.poller.watch(fd.as_raw_fd(), side, life.owned);
     }
 
+    /// Watches a side that is not ready, and lets it be idle for as long as its life says.
+    fn leave_idle(&mut self, fd: &impl AsRawFd, side: Side, life: Life) {
+        self.watch(fd, side, life);
+        self.idle(life.idle_waits);
+    }
+
     fn unwatch(&mut self, fd: &impl AsRawFd, side: Side) {
         self.poller.unwatch(fd.as_raw_fd(), side);
     }

@@ -186,13 +186,11 @@ pub(super) fn a_number_may_change_between_a_socket_and_a_file(rig: &dyn Fn() -> 
             rig.idle(life.idle_waits);
             rig.poller.forget(fd);
             rustix::io::dup2(&near, &mut place).expect("dup2 onto an open descriptor");
-            rig.watch(&place, Side::Recv, life);
-            rig.idle(life.idle_waits);
+            rig.leave_idle(&place, Side::Recv, life);
             far.write_all(b"x").expect("room");
             assert_eq!(rig.take(), [recv(fd)], "{life:?}, round {round}: a socket");
             drain(&near);
-            rig.watch(&place, Side::Recv, life);
-            rig.idle(life.idle_waits);
+            rig.leave_idle(&place, Side::Recv, life);
             rig.poller.forget(fd);
             rustix::io::dup2(null(), &mut place).expect("dup2 onto an open descriptor");
         }
@@ -205,8 +203,7 @@ pub(super) fn a_listener_fires_when_a_connection_is_in_its_queue(rig: &dyn Fn() 
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         for round in 0..3 {
-            rig.watch(&listener, Side::Recv, life);
-            rig.idle(life.idle_waits);
+            rig.leave_idle(&listener, Side::Recv, life);
             let _client = std::net::TcpStream::connect(address).expect("a listener");
             assert_eq!(rig.sleep(), [recv(listener.as_raw_fd())], "{life:?}, round {round}");
             let _connection = listener.accept().expect("a connection");
