@@ -5,7 +5,8 @@
 //! same whether the scheduler owns it or not, and whether it was watched just now or has been idle for hundreds of waits,
 //! which is where a poller that parks has something to get wrong.
 
-use super::{Fired, Patience, Poller, Side, Waiters};
+use super::Fired::{self, Recv as recv, Send as send};
+use super::{Patience, Poller, Side, Waiters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -179,16 +180,6 @@ impl Rig {
         // One, and a few more for the signals that a machine may send us and for a stale entry that is cleaned up.
         assert!(waits <= 5, "{waits} waits in {QUIET:?} with nothing to do");
     }
-}
-
-/// The event of a receiving side.
-fn recv(fd: RawFd) -> Fired {
-    Fired::Recv(fd)
-}
-
-/// The event of a sending side.
-fn send(fd: RawFd) -> Fired {
-    Fired::Send(fd)
 }
 
 /// The order in which events are compared.

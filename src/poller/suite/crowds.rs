@@ -1,28 +1,28 @@
 //! Many descriptors at once, and files of every kind: rows 17 and 35 of the faults.
 
 use super::*;
+use crate::panics::lock;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// More than one `epoll_wait` returns, whatever is asked of it, if the descriptor limit allows so many.
-const CROWD_MAX: usize = 5_000;
+const TWINS_MAX: usize = 5_000;
 
-/// One crowd at a time: two of them do not fit into the descriptor limit of some systems.
-static CROWD: Mutex<()> = Mutex::new(());
+/// Two crowds do not fit into the descriptor limit of some systems.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Many numbers for the receiving end of one pipe: all of them are ready at once when a byte is in it.
-fn crowd() -> (Vec<PipeReader>, PipeWriter) {
-    let count = CROWD_MAX.min(descriptors_max() / 4);
+fn twins() -> (Vec<PipeReader>, PipeWriter) {
+    let count = TWINS_MAX.min(descriptors_max() / 4);
     let (reader, writer) = io::pipe().expect("a pipe");
-    let crowd = (0..count).map(|_| reader.try_clone().expect("a free number")).collect();
-    (crowd, writer)
+    ((0..count).map(|_| reader.try_clone().expect("a free number")).collect(), writer)
 }
 
 pub(super) fn more_ready_descriptors_than_one_call_returns_all_fire_within_two_waits(rig: &dyn Fn() -> Rig) {
-    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&ONE_AT_A_TIME);
     for life in [LIVES[0], LIVES[5]] {
-        let (mut rig, (mut crowd, mut writer)) = (rig(), crowd());
+        let (mut rig, (mut crowd, mut writer)) = (rig(), twins());
         for round in 0..3 {
             for reader in &crowd {
                 rig.watch(reader, Side::Recv, life);
@@ -45,9 +45,9 @@ pub(super) fn more_ready_descriptors_than_one_call_returns_all_fire_within_two_w
 }
 
 pub(super) fn a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle(rig: &dyn Fn() -> Rig) {
-    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&ONE_AT_A_TIME);
     let life = Life { owned: true, idle_waits: LONG_IDLE_WAITS };
-    let (mut rig, (crowd, mut writer)) = (rig(), crowd());
+    let (mut rig, (crowd, mut writer)) = (rig(), twins());
     let busy: Vec<_> = (0..8).map(|_| pair()).collect();
     for reader in &crowd {
         rig.watch(reader, Side::Recv, life);
@@ -96,7 +96,7 @@ pub(super) fn a_crowd_that_was_busy_lets_the_poller_sleep_when_it_is_quiet_again
 }
 
 pub(super) fn the_last_of_a_crowd_can_be_let_go_and_come_back(rig: &dyn Fn() -> Rig) {
-    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&ONE_AT_A_TIME);
     for life in LIVES {
         let mut rig = rig();
         let pairs: Vec<_> = (0..100).map(|_| pair()).collect();
