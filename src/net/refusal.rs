@@ -33,20 +33,14 @@ impl Refusal {
     }
 }
 
-/// The pauses during a [`Refusal::Shortage`].
+/// The pauses during a [`Refusal::Shortage`]: how long the last one was.
+#[derive(Default)]
 pub(crate) struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Pauses {
-        Pauses(DESCRIPTORS_RETRY_FIRST)
-    }
-}
 
 impl Pauses {
     /// How long to pause now.
     pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(DESCRIPTORS_RETRY);
-        pause
+        self.0 = (self.0 * 2).clamp(DESCRIPTORS_RETRY_FIRST, DESCRIPTORS_RETRY);
+        self.0
     }
 }
