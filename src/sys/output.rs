@@ -98,8 +98,7 @@ impl Output {
     }
 
     fn write_piece(&self, piece: &[u8]) -> io::Result<usize> {
-        let mut entry = [poll_entry(self.as_raw_fd(), POLLOUT)];
-        if poll(&mut entry, 0)? == 0 {
+        if poll(&mut [poll_entry(self.as_raw_fd(), POLLOUT)], 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         (&self.file).write(piece)
