@@ -1,7 +1,7 @@
 //! One suite over every implementation of the [`Poller`] contract, with real descriptors.
 //!
 //! A test is a function of the poller that it drives; the macro at the end emits it once for each implementation, as
-//! `poll::a_ready_side_fires` and `parked::a_ready_side_fires`. Most tests go through [`LIVES`]: a descriptor behaves the
+//! `poll::a_look_does_not_sleep` and `parked::a_look_does_not_sleep`. Most tests go through [`LIVES`]: a descriptor behaves the
 //! same whether the scheduler owns it or not, and whether it was watched just now or has been idle for hundreds of waits,
 //! which is where a poller that parks has something to get wrong.
 
@@ -251,7 +251,6 @@ macro_rules! over_every_poller {
 
 over_every_poller! {
     basics:
-        a_ready_side_fires_in_the_next_wait
         a_watched_side_that_is_ready_fires_in_every_wait
         a_side_that_fired_and_is_unwatched_wakes_nobody
         a_side_that_is_watched_again_fires_again

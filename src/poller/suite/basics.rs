@@ -3,15 +3,6 @@
 use super::*;
 use std::thread;
 
-pub(super) fn a_ready_side_fires_in_the_next_wait(rig: &dyn Fn() -> Rig) {
-    for life in LIVES {
-        let (mut rig, (near, mut far)) = (rig(), pair());
-        rig.leave_idle(&near, Side::Recv, life);
-        far.write_all(b"x").expect("room");
-        assert_eq!(rig.take(), [recv(near.as_raw_fd())], "{life:?}");
-    }
-}
-
 pub(super) fn a_watched_side_that_is_ready_fires_in_every_wait(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());

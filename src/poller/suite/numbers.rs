@@ -17,8 +17,7 @@ fn replace(place: &mut OwnedFd, new: &impl AsFd) {
 }
 
 pub(super) fn a_number_that_is_closed_fires_as_closed(rig: &dyn Fn() -> Rig) {
-    for idle_waits in [0, LONG_IDLE_WAITS] {
-        let life = Life { owned: false, idle_waits };
+    for life in LIVES.into_iter().filter(|life| !life.owned) {
         let (mut rig, (near, _far)) = (rig(), numbered_pair());
         let fd = near.as_raw_fd();
         rig.leave_idle(&near, Side::Recv, life);
