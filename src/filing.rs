@@ -82,8 +82,8 @@ impl Scheduler {
     /// Two cases escape this. Files without an identity of their own, such as eventfds, or TCP sockets on other systems than
     /// Linux, all look alike: there the second waiter is refused. And if a task closes a descriptor and then waits for the next
     /// file that has its number, nothing is asked, because that task has waited for the number before. So what was found out
-    /// is about the old file: a task that still waits for the other side of it gets the error that it deserves only when another
-    /// task waits for the number, too, and then the first one gets an error that it does not deserve.
+    /// is about the old file. When another task then waits for the number, too, the first one gets an error that it does not
+    /// deserve; and a third one that still waits for the other side of the old file gets its error only then.
     #[cold]
     fn file_checked(&mut self, id: TaskId, side: Side, fd: RawFd, owned: bool, is_only: bool) -> Result<(), Reason> {
         let closed = Reason::new(Kind::Closed, side, fd);

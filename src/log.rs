@@ -199,7 +199,7 @@ impl Queue {
 impl Drop for LogWriter {
     /// The last lines are often the reason why a program ends: writes as much of them as there is room for, without waiting.
     fn drop(&mut self) {
-        let Ok(mut queue) = self.log.0.try_borrow_mut() else { return };
+        let mut queue = self.log.0.borrow_mut();
         // Nobody writes what is left after this, so nobody is to wait for it.
         queue.writer = None;
         queue.wake_flushing();
@@ -265,14 +265,19 @@ mod tests {
     use crate::scheduler::Scheduler;
     use std::thread;
 
-    #[test]
-    fn whoever_has_waited_long_enough_leaves_nothing_behind() {
-        let (_reader, writer) = io::pipe().expect("a pipe");
+    /// A log with more in it than its pipe has room for.
+    fn full() -> (Scheduler, Log, io::PipeReader) {
+        let (reader, writer) = io::pipe().expect("a pipe");
         let mut scheduler = Scheduler::new();
         let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
         scheduler.spawn_service(writer);
-        // More than a pipe has room for.
         log.line(&"long ".repeat(4 * LOG_QUEUE_BYTES));
+        (scheduler, log, reader)
+    }
+
+    #[test]
+    fn whoever_has_waited_long_enough_leaves_nothing_behind() {
+        let (mut scheduler, log, _reader) = full();
         for _ in 0..3 {
             scheduler.spawn(log.flush(Duration::from_millis(1)));
         }
@@ -282,12 +287,7 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_whoever_reads_slowly() {
-        let (mut reader, writer) = io::pipe().expect("a pipe");
-        let mut scheduler = Scheduler::new();
-        let (log, writer) = Log::new(scheduler.handle(), "log", writer.into());
-        scheduler.spawn_service(writer);
-        // More than a pipe has room for.
-        log.line(&"long ".repeat(4 * LOG_QUEUE_BYTES));
+        let (mut scheduler, log, mut reader) = full();
         scheduler.spawn(log.flush(Duration::from_secs(60)));
         let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
         scheduler.run();

@@ -60,7 +60,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
 
     let own = listeners.remove(0);
     let addresses: Vec<_> = own.iter().map(Listener::address).collect();
-    // Acceptors that share a limit look for descriptors together, so several have one, though it may be out of reach.
+    // Acceptors that share a limit look for descriptors together, so several share one even if it is never reached.
     let is_alone = listeners.is_empty() && own.len() == 1;
     let limit = config.max_connections.or((!is_alone).then_some(usize::MAX)).map(Limit::new);
     first.accept_from(config, own, limit.as_ref())?;

@@ -60,7 +60,7 @@ struct Inner {
 /// Who waits for the next time. Each has a place, and may give it up.
 #[derive(Default)]
 struct Waiting {
-    /// In the order in which they came, but that places which were given up are used again.
+    /// In the order in which they came, except that a place which was given up goes to the next who comes.
     places: Vec<Option<Waiter>>,
     /// The places that were given up.
     free: Vec<usize>,

@@ -41,13 +41,11 @@ pub trait Observer {
 /// The system's reason in its own words, for a person: the text of `error` without the ` (os error 104)` that Rust adds to its
 /// end.
 pub fn reason(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    if let Some(begin) = text.rfind(" (os error ")
-        && text[begin..].bytes().position(|byte| byte == b')') == Some(text.len() - begin - 1)
-    {
-        text.truncate(begin);
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.find(')').is_some_and(|end| end + 1 == number.len()) => words.to_owned(),
+        _ => text,
     }
-    text
 }
 
 #[cfg(test)]

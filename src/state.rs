@@ -106,7 +106,7 @@ impl Core {
         slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
-    /// Whether all tasks that are ready are new, and nobody is to be ready after the poll.
+    /// Whether all tasks that are ready are new, and no wake is held until after the poll.
     #[cold]
     pub(crate) fn are_new(&self) -> bool {
         self.held.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))

@@ -2,6 +2,7 @@
 
 use fdtask::poller::{self, Poller};
 use std::ffi::OsString;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -151,19 +152,13 @@ fn seconds(name: &str, text: &str) -> Result<Duration, String> {
 /// A decimal number of seconds, whole or not. What is finer than a nanosecond is cut off.
 fn decimal_seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() && fraction.is_empty() {
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() && fraction.is_empty() || !are_digits(whole) || !are_digits(fraction) {
         return None;
     }
-    let mut seconds: u32 = 0;
-    for digit in whole.chars() {
-        seconds = seconds.checked_mul(10)?.checked_add(digit.to_digit(10)?)?;
-    }
-    let mut nanoseconds = 0;
-    let mut place = 100_000_000;
-    for digit in fraction.chars() {
-        nanoseconds += digit.to_digit(10)? * place;
-        place /= 10;
-    }
+    let seconds: u32 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let nine_digits = fraction.bytes().chain(iter::repeat(b'0')).take(9);
+    let nanoseconds = nine_digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     Some(Duration::new(seconds.into(), nanoseconds))
 }
 

@@ -51,7 +51,7 @@ struct Tables {
     parts: Arc<Mutex<Vec<Option<String>>>>,
 }
 
-/// The signals that the daemon knows. Made early: a thread that is there already would go on taking them in the usual way.
+/// The signals that the daemon knows. To be made before there is another thread: see [`Signals::new`].
 ///
 /// # Errors
 /// What the system says.

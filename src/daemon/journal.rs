@@ -53,7 +53,7 @@ impl Observer for Journal {
 
     fn poll_failed(&mut self, error: &io::Error) {
         if self.fleet.may_report(&reason(error)) {
-            // How often is up to the fleet alone: what the clone remembers of it is forgotten.
+            // It is the fleet that decides how often this is said. So a clone says it, which has not said it before.
             self.diagnostics.clone().poll_failed(error);
         }
         // For as long as this lasts no descriptor says that a signal has come, or a message, and yet both must end the daemon.

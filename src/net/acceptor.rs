@@ -1,6 +1,5 @@
 //! The seed's `tcp_server(address, handler)`: a task that makes tasks of connections.
 
-use super::limit::Permit;
 use super::lookout::Lookout;
 use super::{Futile, Limit, Listener, Refusal, Stream, accept_one_more};
 use crate::context::Context;
@@ -12,7 +11,7 @@ use crate::task::{Task, Wait};
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 /// How many connections one resume accepts at most, so that a storm of them does not keep everybody else waiting.
@@ -74,13 +73,6 @@ where
     /// Accepts only while the limit has room. The clients beyond it wait in the kernel's queue.
     pub fn with_limit(self, limit: Option<Limit>) -> Acceptor<H> {
         Acceptor { limit, ..self }
-    }
-
-    fn serve(&mut self, cx: &mut Context<'_>, socket: OwnedFd, peer: SocketAddr, permit: Option<Permit>) {
-        self.futile.reset();
-        self.lookout = None;
-        let stream = Stream::on(&cx.handle(), socket, permit);
-        cx.spawn((self.handler)(stream, peer));
     }
 
     /// What to wait for after a connection could not be accepted, if there is any sense in going on.
@@ -156,7 +148,12 @@ where
                 accept_one_more(&self.listener)
             };
             match outcome {
-                Ok((socket, peer)) => self.serve(cx, socket, peer, permit),
+                Ok((socket, peer)) => {
+                    self.futile.reset();
+                    self.lookout = None;
+                    let stream = Stream::on(&cx.handle(), socket, permit);
+                    cx.spawn((self.handler)(stream, peer));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.lookout = None;
                     self.burst = accepted.max(1);

@@ -34,8 +34,8 @@ pub const DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// no more: the race of every protocol that keeps connections.)
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
-/// What must be left of the memory for an answer that did not go out whole to be kept: less than what a new connection asks for,
-/// so that who is connected is served first.
+/// An answer that did not go out whole is kept only if so much memory is left. It is less than a new connection asks for, so
+/// that those who are connected are served before others.
 const UNSENT_SPARE_BYTES: usize = 64 * 1024;
 
 /// An echo connection.

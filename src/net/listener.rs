@@ -2,7 +2,7 @@
 
 use crate::sys;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A TCP socket that listens, non-blocking.
@@ -73,8 +73,9 @@ impl Listener {
     }
 
     fn from_fd(fd: OwnedFd) -> io::Result<Listener> {
-        let address = sys::bound_address(fd.as_fd())?;
-        Ok(Listener { fd, address })
+        let socket = TcpListener::from(fd);
+        let address = socket.local_addr()?;
+        Ok(Listener { fd: socket.into(), address })
     }
 
     /// The address that it listens on, with the port that the system chose.

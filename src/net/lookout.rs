@@ -2,8 +2,8 @@
 //!
 //! Nothing tells a process that a descriptor has come free elsewhere in the system, or that it may have more, so an acceptor that
 //! is out of them has to look. Those that share a limit, on whichever threads, look one after the other, so that the process
-//! wakes no more often than for one of them; whoever finds a descriptor wakes the others. Nobody waits for a certain one of
-//! them, which may be held up: then the next one looks, at its own time.
+//! wakes no more often than for one of them; whoever finds a descriptor wakes the others. Each has a time of its own to look
+//! at, so if one of them is held up, the next one looks all the same.
 
 use super::Pauses;
 use crate::context::Context;

@@ -7,9 +7,9 @@ use std::time::Duration;
 /// has come free elsewhere in the system.
 pub const DESCRIPTORS_RETRY: Duration = Duration::from_millis(200);
 
-/// How long the first time; then twice as long each time, until a connection has been accepted. Those who hold the descriptors
-/// may have been waiting, too, and be gone already: a few descriptors every 200 ms would keep everybody behind a queue of a
-/// thousand such clients waiting for minutes.
+/// How long the first time; then twice as long each time, until a connection has been accepted. A queue may be full of clients
+/// that have given up long ago. What such a connection takes is free again at once, and whoever stands behind a thousand of them
+/// would wait for minutes if a few were let in every 200 ms.
 const DESCRIPTORS_RETRY_FIRST: Duration = Duration::from_millis(1);
 
 /// Why a connection could not be accepted. That none is there (`EWOULDBLOCK`) counts as [`Passing`](Refusal::Passing).
@@ -33,20 +33,14 @@ impl Refusal {
     }
 }
 
-/// The pauses during a [`Refusal::Shortage`].
+/// The pauses during a [`Refusal::Shortage`]: how long the last one was.
+#[derive(Default)]
 pub(crate) struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Pauses {
-        Pauses(DESCRIPTORS_RETRY_FIRST)
-    }
-}
 
 impl Pauses {
     /// How long to pause now.
     pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(DESCRIPTORS_RETRY);
-        pause
+        self.0 = (self.0 * 2).clamp(DESCRIPTORS_RETRY_FIRST, DESCRIPTORS_RETRY);
+        self.0
     }
 }

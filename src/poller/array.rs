@@ -1,4 +1,4 @@
-//! The array handed to `poll(2)`, kept up to date between calls.
+//! The array handed to `poll(2)`, kept up to date between calls; and the call.
 //!
 //! An entry stays in the array for as long as a side of its descriptor is watched, so in the steady state nothing is
 //! touched between two calls. If an entry has lost its last bit when the next call is due, the array is walked and such
@@ -7,10 +7,12 @@
 //! The first entry is the poller's own, for a descriptor of its own that it wants to hear of in the same sleep. While that is
 //! negative, the entry is not handed to the kernel. Beside each entry the poller may keep something, a `T`.
 
-use super::{Fired, Side, Waiters};
+use super::failures::Failures;
+use super::{Fired, Patience, Side, Waiters};
 use crate::sys::{self, POLLIN, POLLNVAL, POLLOUT, poll_entry, pollfd};
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Instant;
 
 /// The position of a descriptor that has no entry: that of the first entry, which no watched descriptor has.
 const ABSENT: u32 = 0;
@@ -23,6 +25,7 @@ pub(super) struct Array<T> {
     positions: Vec<u32>,
     /// How many entries have no bit left.
     blank: usize,
+    failures: Failures,
 }
 
 /// A first entry that is not in use.
@@ -30,7 +33,8 @@ const NO_FIRST: pollfd = poll_entry(-1, POLLIN);
 
 impl<T: Default> Default for Array<T> {
     fn default() -> Array<T> {
-        Array { entries: vec![NO_FIRST], beside: vec![T::default()], positions: Vec::new(), blank: 0 }
+        let (entries, beside) = (vec![NO_FIRST], vec![T::default()]);
+        Array { entries, beside, positions: Vec::new(), blank: 0, failures: Failures::default() }
     }
 }
 
@@ -88,14 +92,20 @@ impl<T> Array<T> {
 
     /// Watches the sides in `bits`, with `beside` if that makes a new entry; returns whether it does.
     pub(super) fn watch(&mut self, fd: RawFd, bits: i16, beside: T) -> bool {
-        let Some(position) = self.position(fd) else {
-            self.insert(fd, bits, beside);
-            return true;
-        };
-        let entry = &mut self.entries[position];
-        self.blank -= usize::from(entry.events == 0);
-        entry.events |= bits;
-        false
+        if let Some(position) = self.position(fd) {
+            let entry = &mut self.entries[position];
+            self.blank -= usize::from(entry.events == 0);
+            entry.events |= bits;
+            return false;
+        }
+        let index = fd as usize;
+        if self.positions.len() <= index {
+            self.positions.resize(index + 1, ABSENT);
+        }
+        self.positions[index] = self.entries.len() as u32;
+        self.entries.push(poll_entry(fd, bits));
+        self.beside.push(beside);
+        true
     }
 
     pub(super) fn unwatch(&mut self, fd: RawFd, bits: i16) {
@@ -125,15 +135,8 @@ impl<T> Array<T> {
 
     /// Takes out the entries that have no bit left. An entry without bits must not stay: `poll` would report a hang-up
     /// on it that nobody waits for, at once, every time.
-    #[inline]
-    fn sweep(&mut self) {
-        if self.blank > 0 {
-            self.sweep_blank();
-        }
-    }
-
     #[cold]
-    fn sweep_blank(&mut self) {
+    fn sweep(&mut self) {
         let mut position = 1;
         while self.blank > 0 && position < self.entries.len() {
             if self.entries[position].events == 0 {
@@ -147,15 +150,18 @@ impl<T> Array<T> {
 
     /// Calls `poll(2)`; returns how many entries fired, for [`collect`](Array::collect).
     #[inline]
-    pub(super) fn poll(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        self.sweep();
+    pub(super) fn poll(&mut self, patience: Patience) -> io::Result<usize> {
+        let timeout_ms = patience.timeout_ms(Instant::now);
+        if self.blank > 0 {
+            self.sweep();
+        }
         let begin = usize::from(self.entries[0].fd < 0);
         if self.entries.len() == begin && timeout_ms == 0 {
             return Ok(0);
         }
         // A first entry that is not in use is kept from the kernel, which refuses an array that is longer than the process may
         // have descriptors.
-        sys::poll(&mut self.entries[begin..], timeout_ms)
+        self.failures.judge(sys::poll(&mut self.entries[begin..], timeout_ms))
     }
 
     /// Says what fired according to the last [`poll`](Array::poll), which has returned `count`; what is kept beside each entry
@@ -179,16 +185,6 @@ impl<T> Array<T> {
             }
         }
         has_first_fired
-    }
-
-    fn insert(&mut self, fd: RawFd, bits: i16, beside: T) {
-        let index = fd as usize;
-        if self.positions.len() <= index {
-            self.positions.resize(index + 1, ABSENT);
-        }
-        self.positions[index] = self.entries.len() as u32;
-        self.entries.push(poll_entry(fd, bits));
-        self.beside.push(beside);
     }
 
     fn position(&self, fd: RawFd) -> Option<usize> {
@@ -260,7 +256,7 @@ mod tests {
         array.watch(fd, POLLIN, ());
         // As the first entry and as another: the kernel leaves what it has said of both where it is.
         array.entries[0] = poll_entry(fd, POLLIN);
-        let count = array.poll(0).expect("the system can poll");
+        let count = array.poll(Patience::Look).expect("the system can poll");
         assert!(array.collect(count, &mut waiters, |()| {}));
         assert_eq!(waiters.take_unclaimed(), [Fired::Recv(fd)]);
         assert!(!array.collect(0, &mut waiters, |()| {}));

@@ -42,12 +42,10 @@
 //! client.
 
 use super::array::{self, Array, bit};
-use super::failures::Failures;
 use super::{Patience, Poller, Side, Waiters};
 use crate::sys::{Epoll, EpollEvent};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Instant;
 
 /// An entry of the array that has not fired for so many waits is parked.
 pub(super) const IDLE_WAITS: u32 = 32;
@@ -112,7 +110,6 @@ pub struct Parked {
     is_tainted: bool,
     /// The last look at the parked descriptors that followed a `poll` found many that had fired.
     found_many: bool,
-    failures: Failures,
 }
 
 impl Parked {
@@ -129,7 +126,6 @@ impl Parked {
             hand: 0,
             is_tainted: false,
             found_many: false,
-            failures: Failures::default(),
         }
     }
 
@@ -347,8 +343,7 @@ impl Poller for Parked {
         if self.found_many && self.registered > 0 && self.array.len() == 0 && self.look_at_parked(waiters) > 0 {
             return Ok(());
         }
-        let timeout_ms = patience.timeout_ms(Instant::now);
-        let count = self.failures.judge(self.array.poll(timeout_ms))?;
+        let count = self.array.poll(patience)?;
         let waits = self.waits;
         let look = self.array.collect(count, waiters, |last_fired| *last_fired = waits);
         self.found_many = look && self.look_at_parked(waiters) >= LOOK_FIRST_FIRED;

@@ -16,18 +16,13 @@
 //!   is for.
 
 use super::array::{Array, bit};
-use super::failures::Failures;
 use super::{Patience, Poller, Side, Waiters};
 use std::io;
 use std::os::fd::RawFd;
-use std::time::Instant;
 
 /// The poller that is `poll(2)` and nothing else. Where many descriptors are idle, [`Parked`](super::Parked) is cheaper.
 #[derive(Default)]
-pub struct Poll {
-    array: Array<()>,
-    failures: Failures,
-}
+pub struct Poll(Array<()>);
 
 impl Poll {
     /// A poller that watches nothing yet.
@@ -38,21 +33,20 @@ impl Poll {
 
 impl Poller for Poll {
     fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
-        self.array.watch(fd, bit(side), ());
+        self.0.watch(fd, bit(side), ());
     }
 
     fn unwatch(&mut self, fd: RawFd, side: Side) {
-        self.array.unwatch(fd, bit(side));
+        self.0.unwatch(fd, bit(side));
     }
 
     fn forget(&mut self, fd: RawFd) {
-        self.array.remove(fd);
+        self.0.remove(fd);
     }
 
     fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
-        let timeout_ms = patience.timeout_ms(Instant::now);
-        let count = self.failures.judge(self.array.poll(timeout_ms))?;
-        self.array.collect(count, waiters, |()| {});
+        let count = self.0.poll(patience)?;
+        self.0.collect(count, waiters, |()| {});
         Ok(())
     }
 }

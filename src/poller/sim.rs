@@ -19,21 +19,26 @@ use std::time::{Duration, Instant};
 const SLEEPS_MAX: usize = 100;
 
 /// A poller whose clock is virtual and whose descriptors are only numbers. See [`SimScript`].
-pub struct Sim(Rc<RefCell<State>>);
+pub struct Sim {
+    /// The instant from which the clock counts.
+    start: Instant,
+    state: Rc<RefCell<State>>,
+}
 
 /// The script of a [`Sim`]: says what happens to the numbers, and tells what the scheduler did.
 #[derive(Clone)]
 pub struct SimScript(Rc<RefCell<State>>);
 
+#[derive(Default)]
 struct State {
-    start: Instant,
-    now: Instant,
+    /// How much virtual time has passed.
+    now: Duration,
     watched: BTreeSet<(RawFd, Side)>,
     ready: BTreeSet<(RawFd, Side)>,
     hung_up: BTreeSet<RawFd>,
     closed: BTreeSet<RawFd>,
     files: BTreeMap<RawFd, u64>,
-    agenda: BTreeMap<Instant, Vec<Happening>>,
+    agenda: BTreeMap<Duration, Vec<Happening>>,
     failures: VecDeque<io::ErrorKind>,
     interrupted: bool,
     waits: usize,
@@ -62,22 +67,8 @@ impl Sim {
     /// A poller at instant zero, and the script that moves it.
     #[inline]
     pub fn new() -> (Sim, SimScript) {
-        let start = Instant::now();
-        let state = Rc::new(RefCell::new(State {
-            start,
-            now: start,
-            watched: BTreeSet::new(),
-            ready: BTreeSet::new(),
-            hung_up: BTreeSet::new(),
-            closed: BTreeSet::new(),
-            files: BTreeMap::new(),
-            agenda: BTreeMap::new(),
-            failures: VecDeque::new(),
-            interrupted: false,
-            waits: 0,
-            sleeps: 0,
-        }));
-        (Sim(Rc::clone(&state)), SimScript(state))
+        let state = Rc::default();
+        (Sim { start: Instant::now(), state: Rc::clone(&state) }, SimScript(state))
     }
 }
 
@@ -111,8 +102,7 @@ impl SimScript {
     /// How much virtual time has passed.
     #[inline]
     pub fn elapsed(&self) -> Duration {
-        let state = self.0.borrow();
-        state.now - state.start
+        self.0.borrow().now
     }
 
     /// How often the scheduler has polled.
@@ -189,12 +179,12 @@ impl State {
 impl Poller for Sim {
     #[inline]
     fn now(&self) -> Instant {
-        self.0.borrow().now
+        self.start + self.state.borrow().now
     }
 
     #[inline]
     fn identity(&self, fd: RawFd) -> io::Result<(u64, u64)> {
-        let state = self.0.borrow();
+        let state = self.state.borrow();
         if state.closed.contains(&fd) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -203,12 +193,12 @@ impl Poller for Sim {
 
     #[inline]
     fn watch(&mut self, fd: RawFd, side: Side, _owned: bool) {
-        self.0.borrow_mut().watched.insert((fd, side));
+        self.state.borrow_mut().watched.insert((fd, side));
     }
 
     #[inline]
     fn unwatch(&mut self, fd: RawFd, side: Side) {
-        self.0.borrow_mut().watched.remove(&(fd, side));
+        self.state.borrow_mut().watched.remove(&(fd, side));
     }
 
     #[inline]
@@ -224,7 +214,7 @@ impl Poller for Sim {
     /// If that happens 100 times in a row: then the scheduler is in its `run`, which would never return.
     #[inline]
     fn wait(&mut self, patience: Patience, waiters: &mut Waiters) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         state.waits += 1;
         if let Some(kind) = state.failures.pop_front() {
             state.now += super::FAILURE_PAUSE;
@@ -237,11 +227,12 @@ impl Poller for Sim {
                 break;
             }
             let next = state.agenda.first_key_value().map(|(at, _)| *at);
-            if let Patience::Until(until) = patience
-                && next.is_none_or(|next| next > until)
-            {
-                state.now = state.now.max(until);
-                break;
+            if let Patience::Until(until) = patience {
+                let until = until.saturating_duration_since(self.start);
+                if next.is_none_or(|next| next > until) {
+                    state.now = state.now.max(until);
+                    break;
+                }
             }
             let Some(next) = next else {
                 state.sleeps += 1;

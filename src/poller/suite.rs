@@ -1,11 +1,12 @@
 //! One suite over every implementation of the [`Poller`] contract, with real descriptors.
 //!
 //! A test is a function of the poller that it drives; the macro at the end emits it once for each implementation, as
-//! `poll::a_ready_side_fires` and `parked::a_ready_side_fires`. Most tests go through [`LIVES`]: a descriptor behaves the
+//! `poll::a_look_does_not_sleep` and `parked::a_look_does_not_sleep`. Most tests go through [`LIVES`]: a descriptor behaves the
 //! same whether the scheduler owns it or not, and whether it was watched just now or has been idle for hundreds of waits,
 //! which is where a poller that parks has something to get wrong.
 
-use super::{Fired, Patience, Poller, Side, Waiters};
+use super::Fired::{self, Recv as recv, Send as send};
+use super::{Patience, Poller, Side, Waiters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -96,6 +97,12 @@ impl Rig {
         self.poller.watch(fd.as_raw_fd(), side, life.owned);
     }
 
+    /// Watches a side that is not ready, and lets it be idle for as long as its life says.
+    fn leave_idle(&mut self, fd: &impl AsRawFd, side: Side, life: Life) {
+        self.watch(fd, side, life);
+        self.idle(life.idle_waits);
+    }
+
     fn unwatch(&mut self, fd: &impl AsRawFd, side: Side) {
         self.poller.unwatch(fd.as_raw_fd(), side);
     }
@@ -175,16 +182,6 @@ impl Rig {
     }
 }
 
-/// The event of a receiving side.
-fn recv(fd: RawFd) -> Fired {
-    Fired::Recv(fd)
-}
-
-/// The event of a sending side.
-fn send(fd: RawFd) -> Fired {
-    Fired::Send(fd)
-}
-
 /// The order in which events are compared.
 fn order(one: Fired) -> (RawFd, Side) {
     (one.fd(), one.side())
@@ -254,7 +251,6 @@ macro_rules! over_every_poller {
 
 over_every_poller! {
     basics:
-        a_ready_side_fires_in_the_next_wait
         a_watched_side_that_is_ready_fires_in_every_wait
         a_side_that_fired_and_is_unwatched_wakes_nobody
         a_side_that_is_watched_again_fires_again

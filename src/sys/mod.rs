@@ -31,8 +31,8 @@ pub(crate) use process::file_identity;
 pub use process::raise_descriptor_limit;
 pub(crate) use signal::{receive_signal, signal_source, unblock_in};
 pub(crate) use socket::{
-    accept, bound_address, check_socket, connect_error, is_queue_empty, listen, recv, recv_queue_bytes, send,
-    send_queue_bytes, set_nonblocking, share_address, shutdown_send, start_connect,
+    accept, check_socket, connect_error, is_queue_empty, listen, recv, recv_queue_bytes, send, send_queue_bytes,
+    set_nonblocking, share_address, shutdown_send, start_connect,
 };
 
 use std::io;

@@ -1,11 +1,10 @@
 //! Writing to a descriptor that is shared with other programs, such as standard output, without ever sleeping in it.
 
-use super::process::file_status;
 use super::{POLLOUT, check, poll, poll_entry, send};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::{Mutex, TryLockError};
 
 /// How much is written at a time to a terminal that is shared with others.
@@ -34,16 +33,16 @@ enum OutputKind {
 
 impl Output {
     pub(crate) fn new(fd: OwnedFd) -> Output {
-        let kind = file_status(fd.as_raw_fd()).map_or(libc::S_IFREG, |status| status.st_mode & libc::S_IFMT);
         let file = File::from(fd);
-        match kind {
-            libc::S_IFSOCK => Output { file, kind: OutputKind::Socket },
-            libc::S_IFIFO | libc::S_IFCHR => match open_own_description(&file) {
-                Some(own) => Output { file: own, kind: OutputKind::Plain },
-                None if kind == libc::S_IFIFO => Output { file, kind: OutputKind::SharedPipe },
-                None => Output { file, kind: OutputKind::SharedTerminal },
-            },
-            _ => Output { file, kind: OutputKind::Plain },
+        let shared = match file.metadata().map(|status| status.file_type()) {
+            Ok(kind) if kind.is_fifo() => OutputKind::SharedPipe,
+            Ok(kind) if kind.is_char_device() => OutputKind::SharedTerminal,
+            Ok(kind) if kind.is_socket() => return Output { file, kind: OutputKind::Socket },
+            _ => return Output { file, kind: OutputKind::Plain },
+        };
+        match open_own_description(&file) {
+            Some(own) => Output { file: own, kind: OutputKind::Plain },
+            None => Output { file, kind: shared },
         }
     }
 
@@ -99,8 +98,7 @@ impl Output {
     }
 
     fn write_piece(&self, piece: &[u8]) -> io::Result<usize> {
-        let mut entry = [poll_entry(self.as_raw_fd(), POLLOUT)];
-        if poll(&mut entry, 0)? == 0 {
+        if poll(&mut [poll_entry(self.as_raw_fd(), POLLOUT)], 0)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         (&self.file).write(piece)

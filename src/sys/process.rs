@@ -15,19 +15,14 @@ use libc::{fstat64 as fstat, stat64 as stat};
 /// Each pipe has an inode of its own, and on Linux so has each socket. All eventfds, timerfds and the like share one, and so do
 /// TCP sockets on the BSDs and Apple's systems.
 pub(crate) fn file_identity(fd: RawFd) -> io::Result<(u64, u64)> {
-    let status = file_status(fd)?;
-    // The field types differ between systems; the widest of them is 64 bits.
-    #[allow(clippy::unnecessary_cast)]
-    Ok((status.st_dev as u64, status.st_ino as u64))
-}
-
-/// What `fstat(2)` tells of an open file.
-pub(super) fn file_status(fd: RawFd) -> io::Result<stat> {
     let mut status = MaybeUninit::<stat>::uninit();
     // SAFETY: the pointer is to writable room for one `stat`. A number that is not open is answered with EBADF.
     check(unsafe { fstat(fd, status.as_mut_ptr()) })?;
     // SAFETY: `fstat` has succeeded, so it has filled the whole structure.
-    Ok(unsafe { status.assume_init() })
+    let status = unsafe { status.assume_init() };
+    // The field types differ between systems; the widest of them is 64 bits.
+    #[allow(clippy::unnecessary_cast)]
+    Ok((status.st_dev as u64, status.st_ino as u64))
 }
 
 /// Makes sure that the process may have `wanted` descriptors open, by raising its own limit (`RLIMIT_NOFILE`) as far as the

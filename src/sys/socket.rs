@@ -188,11 +188,6 @@ pub(crate) fn is_queue_empty(listener: BorrowedFd<'_>) -> bool {
     poll(&mut [poll_entry(listener.as_raw_fd(), POLLIN)], 0).is_ok_and(|count| count == 0)
 }
 
-/// The address that a socket is bound to: after port 0, the port that the system chose.
-pub(crate) fn bound_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    as_std(fd).local_addr()
-}
-
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     #[cfg(not(target_vendor = "apple"))]

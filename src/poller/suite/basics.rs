@@ -3,16 +3,6 @@
 use super::*;
 use std::thread;
 
-pub(super) fn a_ready_side_fires_in_the_next_wait(rig: &dyn Fn() -> Rig) {
-    for life in LIVES {
-        let (mut rig, (near, mut far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
-        far.write_all(b"x").expect("room");
-        assert_eq!(rig.take(), [recv(near.as_raw_fd())], "{life:?}");
-    }
-}
-
 pub(super) fn a_watched_side_that_is_ready_fires_in_every_wait(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());
@@ -42,8 +32,7 @@ pub(super) fn a_watched_side_that_is_ready_fires_in_every_wait(rig: &dyn Fn() ->
 pub(super) fn a_side_that_fired_and_is_unwatched_wakes_nobody(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         far.write_all(b"x").expect("room");
         assert_eq!(rig.sleep(), [recv(near.as_raw_fd())], "{life:?}");
         far.write_all(b"more, and nothing of it is read").expect("room");
@@ -56,8 +45,7 @@ pub(super) fn a_side_that_fired_and_is_unwatched_wakes_nobody(rig: &dyn Fn() -> 
 pub(super) fn a_side_that_is_watched_again_fires_again(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         far.write_all(b"x").expect("room");
         for round in 0..LONG_IDLE_WAITS {
             assert_eq!(rig.look(), [recv(near.as_raw_fd())], "{life:?}, round {round}");
@@ -78,8 +66,7 @@ pub(super) fn a_side_that_is_watched_again_fires_again(rig: &dyn Fn() -> Rig) {
 pub(super) fn a_side_that_is_not_watched_does_not_fire(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         rig.unwatch(&near, Side::Recv);
         far.write_all(b"x").expect("room");
         rig.assert_asleep();
@@ -108,8 +95,7 @@ pub(super) fn watching_twice_fires_once(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());
         rig.watch(&near, Side::Recv, life);
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         rig.watch(&near, Side::Recv, life);
         far.write_all(b"x").expect("room");
         assert_eq!(rig.take(), [recv(near.as_raw_fd())], "{life:?}");
@@ -122,8 +108,7 @@ pub(super) fn the_two_sides_of_one_descriptor_fire_each_for_itself(rig: &dyn Fn(
         let (mut rig, (near, mut far)) = (rig(), pair());
         let fd = near.as_raw_fd();
         // The receiving side first, and idle; then the sending side, which is ready.
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         rig.watch(&near, Side::Send, life);
         assert_eq!(rig.take(), [send(fd)], "{life:?}");
         rig.idle(life.idle_waits);
@@ -132,13 +117,11 @@ pub(super) fn the_two_sides_of_one_descriptor_fire_each_for_itself(rig: &dyn Fn(
         rig.assert_asleep();
         // The sending side first, and idle because there is no room; then the receiving side.
         fill(&near);
-        rig.watch(&near, Side::Send, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Send, life);
         rig.watch(&near, Side::Recv, life);
         assert_eq!(rig.take(), [recv(fd)], "{life:?}");
         drain(&near);
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         drain(&far);
         assert_eq!(rig.take(), [send(fd)], "{life:?}");
         // Both at once, in one event.
@@ -153,8 +136,7 @@ pub(super) fn unwatching_one_side_leaves_the_other(rig: &dyn Fn() -> Rig) {
         let (mut rig, (near, mut far)) = (rig(), pair());
         fill(&near);
         rig.watch(&near, Side::Recv, life);
-        rig.watch(&near, Side::Send, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Send, life);
         rig.unwatch(&near, Side::Recv);
         far.write_all(b"x").expect("room");
         rig.assert_asleep();
@@ -167,8 +149,7 @@ pub(super) fn unwatching_one_side_leaves_the_other(rig: &dyn Fn() -> Rig) {
 pub(super) fn a_wait_lasts_until_its_instant_and_not_a_moment_less(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, _far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         // 900 µs would be over at once if they were rounded down to milliseconds.
         for ahead in [Duration::from_micros(900), Duration::from_micros(2_300), Duration::from_millis(10)] {
             let until = rig.poller.now() + ahead;
@@ -186,8 +167,7 @@ pub(super) fn a_wait_lasts_until_its_instant_and_not_a_moment_less(rig: &dyn Fn(
 pub(super) fn a_look_does_not_sleep(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, _far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         let before = Instant::now();
         for _ in 0..100 {
             assert_eq!(rig.look(), []);
@@ -201,8 +181,7 @@ pub(super) fn a_look_does_not_sleep(rig: &dyn Fn() -> Rig) {
 pub(super) fn a_sleep_without_end_is_ended_by_readiness(rig: &dyn Fn() -> Rig) {
     for life in LIVES {
         let (mut rig, (near, mut far)) = (rig(), pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         let peer = thread::spawn(move || {
             // Long enough that the poller is asleep by then, most of the time; either way it must wake.
             thread::sleep(Duration::from_millis(5));

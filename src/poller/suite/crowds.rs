@@ -1,28 +1,28 @@
 //! Many descriptors at once, and files of every kind: rows 17 and 35 of the faults.
 
 use super::*;
+use crate::panics::lock;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// More than one `epoll_wait` returns, whatever is asked of it, if the descriptor limit allows so many.
-const CROWD_MAX: usize = 5_000;
+const TWINS_MAX: usize = 5_000;
 
-/// One crowd at a time: two of them do not fit into the descriptor limit of some systems.
-static CROWD: Mutex<()> = Mutex::new(());
+/// Two crowds do not fit into the descriptor limit of some systems.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Many numbers for the receiving end of one pipe: all of them are ready at once when a byte is in it.
-fn crowd() -> (Vec<PipeReader>, PipeWriter) {
-    let count = CROWD_MAX.min(descriptors_max() / 4);
+fn twins() -> (Vec<PipeReader>, PipeWriter) {
+    let count = TWINS_MAX.min(descriptors_max() / 4);
     let (reader, writer) = io::pipe().expect("a pipe");
-    let crowd = (0..count).map(|_| reader.try_clone().expect("a free number")).collect();
-    (crowd, writer)
+    ((0..count).map(|_| reader.try_clone().expect("a free number")).collect(), writer)
 }
 
 pub(super) fn more_ready_descriptors_than_one_call_returns_all_fire_within_two_waits(rig: &dyn Fn() -> Rig) {
-    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&ONE_AT_A_TIME);
     for life in [LIVES[0], LIVES[5]] {
-        let (mut rig, (mut crowd, mut writer)) = (rig(), crowd());
+        let (mut rig, (mut crowd, mut writer)) = (rig(), twins());
         for round in 0..3 {
             for reader in &crowd {
                 rig.watch(reader, Side::Recv, life);
@@ -45,9 +45,9 @@ pub(super) fn more_ready_descriptors_than_one_call_returns_all_fire_within_two_w
 }
 
 pub(super) fn a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle(rig: &dyn Fn() -> Rig) {
-    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&ONE_AT_A_TIME);
     let life = Life { owned: true, idle_waits: LONG_IDLE_WAITS };
-    let (mut rig, (crowd, mut writer)) = (rig(), crowd());
+    let (mut rig, (crowd, mut writer)) = (rig(), twins());
     let busy: Vec<_> = (0..8).map(|_| pair()).collect();
     for reader in &crowd {
         rig.watch(reader, Side::Recv, life);
@@ -96,7 +96,7 @@ pub(super) fn a_crowd_that_was_busy_lets_the_poller_sleep_when_it_is_quiet_again
 }
 
 pub(super) fn the_last_of_a_crowd_can_be_let_go_and_come_back(rig: &dyn Fn() -> Rig) {
-    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&ONE_AT_A_TIME);
     for life in LIVES {
         let mut rig = rig();
         let pairs: Vec<_> = (0..100).map(|_| pair()).collect();
@@ -186,13 +186,11 @@ pub(super) fn a_number_may_change_between_a_socket_and_a_file(rig: &dyn Fn() -> 
             rig.idle(life.idle_waits);
             rig.poller.forget(fd);
             rustix::io::dup2(&near, &mut place).expect("dup2 onto an open descriptor");
-            rig.watch(&place, Side::Recv, life);
-            rig.idle(life.idle_waits);
+            rig.leave_idle(&place, Side::Recv, life);
             far.write_all(b"x").expect("room");
             assert_eq!(rig.take(), [recv(fd)], "{life:?}, round {round}: a socket");
             drain(&near);
-            rig.watch(&place, Side::Recv, life);
-            rig.idle(life.idle_waits);
+            rig.leave_idle(&place, Side::Recv, life);
             rig.poller.forget(fd);
             rustix::io::dup2(null(), &mut place).expect("dup2 onto an open descriptor");
         }
@@ -205,8 +203,7 @@ pub(super) fn a_listener_fires_when_a_connection_is_in_its_queue(rig: &dyn Fn() 
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         for round in 0..3 {
-            rig.watch(&listener, Side::Recv, life);
-            rig.idle(life.idle_waits);
+            rig.leave_idle(&listener, Side::Recv, life);
             let _client = std::net::TcpStream::connect(address).expect("a listener");
             assert_eq!(rig.sleep(), [recv(listener.as_raw_fd())], "{life:?}, round {round}");
             let _connection = listener.accept().expect("a connection");

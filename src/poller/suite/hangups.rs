@@ -106,8 +106,7 @@ pub(super) fn the_end_of_the_stream_can_be_received(rig: &dyn Fn() -> Rig) {
         let (mut rig, (near, far)) = (rig(), pair());
         fill(&near);
         rig.watch(&near, Side::Recv, life);
-        rig.watch(&near, Side::Send, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Send, life);
         far.shutdown(std::net::Shutdown::Write).expect("a connected socket");
         assert_eq!(rig.take(), [recv(near.as_raw_fd())], "{life:?}: half-closed, and still no room");
         rig.assert_asleep();

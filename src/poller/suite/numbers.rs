@@ -17,12 +17,10 @@ fn replace(place: &mut OwnedFd, new: &impl AsFd) {
 }
 
 pub(super) fn a_number_that_is_closed_fires_as_closed(rig: &dyn Fn() -> Rig) {
-    for idle_waits in [0, LONG_IDLE_WAITS] {
-        let life = Life { owned: false, idle_waits };
+    for life in LIVES.into_iter().filter(|life| !life.owned) {
         let (mut rig, (near, _far)) = (rig(), numbered_pair());
         let fd = near.as_raw_fd();
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         drop(near);
         assert_eq!(rig.take(), [Fired::Closed(fd, Side::Recv)], "{life:?}");
         rig.assert_asleep();
@@ -46,8 +44,7 @@ pub(super) fn a_number_that_was_never_open_fires_as_closed(rig: &dyn Fn() -> Rig
 pub(super) fn a_number_that_nobody_watches_may_be_closed_unnoticed(rig: &dyn Fn() -> Rig) {
     for life in LIVES.into_iter().filter(|life| !life.owned) {
         let (mut rig, (near, _far)) = (rig(), numbered_pair());
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         rig.unwatch(&near, Side::Recv);
         drop(near);
         rig.assert_asleep();
@@ -58,16 +55,14 @@ pub(super) fn a_closed_number_that_is_opened_again_is_served_again(rig: &dyn Fn(
     let life = Life { owned: false, idle_waits: LONG_IDLE_WAITS };
     let (mut rig, (near, _far)) = (rig(), numbered_pair());
     let fd = near.as_raw_fd();
-    rig.watch(&near, Side::Recv, life);
-    rig.idle(life.idle_waits);
+    rig.leave_idle(&near, Side::Recv, life);
     drop(near);
     assert!(rig.take().iter().all(|fired| matches!(fired, Fired::Closed(..))));
     let (near, mut far) = pair();
     let near = rustix::io::fcntl_dupfd_cloexec(&near, fd).expect("a free number");
     assert_eq!(near.as_raw_fd(), fd, "nobody else uses this number");
     for owned in [false, true] {
-        rig.watch(&near, Side::Recv, Life { owned, ..life });
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, Life { owned, ..life });
         far.write_all(b"x").expect("room");
         assert_eq!(rig.take(), [recv(fd)]);
         rustix::io::read(&near, &mut [0; 8]).expect("the byte is there");
@@ -78,8 +73,7 @@ pub(super) fn a_wait_by_number_is_for_the_file_that_the_number_names_then(rig: &
     for life in LIVES.into_iter().filter(|life| !life.owned) {
         let (mut rig, (mut near, mut old_far)) = (rig(), numbered_pair());
         let (new_near, mut new_far) = pair();
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         let _old = near.try_clone().expect("a duplicate");
         replace(&mut near, &new_near);
         old_far.write_all(b"for the old one").expect("room");
@@ -94,8 +88,7 @@ pub(super) fn what_was_forgotten_does_not_fire_and_does_not_wake(rig: &dyn Fn() 
         let (mut rig, (near, mut far)) = (rig(), numbered_pair());
         fill(&near);
         rig.watch(&near, Side::Recv, life);
-        rig.watch(&near, Side::Send, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Send, life);
         rig.poller.forget(near.as_raw_fd());
         far.write_all(b"x").expect("room");
         drain(&far);
@@ -110,16 +103,14 @@ pub(super) fn a_reused_number_is_never_left_asleep(rig: &dyn Fn() -> Rig) {
     for (before, after) in LIVES.into_iter().flat_map(|before| LIVES.map(|after| (before, after))) {
         let (mut rig, (mut near, mut old_far)) = (rig(), numbered_pair());
         let fd = near.as_raw_fd();
-        rig.watch(&near, Side::Recv, before);
-        rig.idle(before.idle_waits);
+        rig.leave_idle(&near, Side::Recv, before);
         // Somebody holds the old file under another number: the kernel does not tell epoll that this one is closed.
         let old = near.try_clone().expect("a duplicate");
         let (new_near, mut new_far) = pair();
         rig.poller.forget(fd);
         replace(&mut near, &new_near);
         drop(new_near);
-        rig.watch(&near, Side::Recv, after);
-        rig.idle(after.idle_waits);
+        rig.leave_idle(&near, Side::Recv, after);
         old_far.write_all(b"for the old one").expect("room");
         rig.assert_asleep();
         new_far.write_all(b"for the new one").expect("room");
@@ -145,8 +136,7 @@ pub(super) fn a_number_reused_a_thousand_times_is_served_every_time(rig: &dyn Fn
         }
         replace(&mut near, &new_near);
         drop(new_near);
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         new_far.write_all(b"x").expect("room");
         assert_eq!(rig.take(), [recv(fd)], "round {round}");
         if round % 3 == 0 {
@@ -162,8 +152,7 @@ pub(super) fn an_owned_descriptor_closed_behind_its_back_harms_nobody_else(rig: 
         let (mut rig, (near, mut far)) = (rig(), numbered_pair());
         let (other, mut other_far) = pair();
         rig.watch(&near, Side::Recv, life);
-        rig.watch(&other, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&other, Side::Recv, life);
         if !is_watched {
             rig.unwatch(&near, Side::Recv);
         }
@@ -198,8 +187,7 @@ pub(super) fn a_number_reused_behind_its_back_is_served_once_it_is_forgotten(rig
         let (mut rig, (mut near, mut old_far)) = (rig(), numbered_pair());
         let fd = near.as_raw_fd();
         let (new_near, mut new_far) = pair();
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         let duplicate = near.try_clone().expect("a duplicate");
         replace(&mut near, &new_near);
         if is_early {
@@ -208,8 +196,7 @@ pub(super) fn a_number_reused_behind_its_back_is_served_once_it_is_forgotten(rig
         }
         rig.poller.forget(fd);
         rig.assert_asleep();
-        rig.watch(&near, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&near, Side::Recv, life);
         if !is_early {
             old_far.write_all(b"for the old one").expect("room");
             rig.assert_asleep();
@@ -226,8 +213,7 @@ pub(super) fn two_numbers_of_one_file_fire_each_for_itself(rig: &dyn Fn() -> Rig
         let (mut rig, (near, mut far)) = (rig(), numbered_pair());
         let twin = renumber(near.try_clone().expect("a duplicate"));
         rig.watch(&near, Side::Recv, life);
-        rig.watch(&twin, Side::Recv, life);
-        rig.idle(life.idle_waits);
+        rig.leave_idle(&twin, Side::Recv, life);
         far.write_all(b"x").expect("room");
         assert_eq!(rig.take(), [recv(near.as_raw_fd()), recv(twin.as_raw_fd())], "{life:?}");
         rig.watch(&twin, Side::Recv, life);
