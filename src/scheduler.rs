@@ -90,8 +90,7 @@ impl Scheduler {
         self.take_turns(true)
     }
 
-    /// Takes turns until there is nothing left to do, or until somebody says stop; then it returns false. If `only_one` is true,
-    /// it returns true after one turn.
+    /// Takes turns until nothing is left to do, or somebody says stop; then it returns false. `only_one`: true after one turn.
     fn take_turns(&mut self, only_one: bool) -> bool {
         // The clock has stood still since the last poll, and no deadline is to be counted from back then.
         self.core.set_now(self.poller.now());
@@ -131,6 +130,7 @@ impl Scheduler {
             && let Err(error) = self.poller.wait(patience, &mut self.core.waiters)
         {
             self.core.tell(|observer| observer.poll_failed(&error));
+            self.core.fire_services();
         }
         // Another turn begins, even if nobody has polled, and this one may have taken long.
         self.core.set_now(self.poller.now());

@@ -9,7 +9,7 @@ use crate::slots::Slots;
 use crate::sys::prefetch;
 use crate::task::{Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
-use crate::waiters::Waiters;
+use crate::waiters::{Fired, Waiters};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -104,6 +104,23 @@ impl Core {
     pub(crate) fn is_waiting(&self, id: TaskId) -> bool {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.is_ready && slot.task.is_some()) else { return false };
         slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
+    }
+
+    /// Nobody can poll. The services that wait for descriptors are resumed all the same, as if these had fired, and try: a signal
+    /// or a message from another thread must be heard, above all one that says to end. There are few of them; the other tasks,
+    /// of which there may be thousands, wait until somebody can poll again.
+    #[cold]
+    pub(crate) fn fire_services(&mut self) {
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get(id).filter(|slot| slot.is_service) else { continue };
+            for wait in slot.reason.descriptor_wait().iter().chain(self.slots.also(id)) {
+                if let Some((fd, side)) = wait.descriptor()
+                    && self.waiters.get(side, fd) == Some(id.slot())
+                {
+                    self.waiters.fire(Fired::of(side, fd));
+                }
+            }
+        }
     }
 
     /// Whether all tasks that are ready are new, and no wake is held until after the poll.

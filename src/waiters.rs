@@ -20,6 +20,14 @@ pub enum Fired {
 }
 
 impl Fired {
+    /// This side of `fd` is ready.
+    pub(crate) fn of(side: Side, fd: RawFd) -> Fired {
+        match side {
+            Side::Recv => Fired::Recv(fd),
+            Side::Send => Fired::Send(fd),
+        }
+    }
+
     /// The number of the descriptor.
     pub fn fd(self) -> RawFd {
         match self {

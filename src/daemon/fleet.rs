@@ -15,10 +15,6 @@ struct Shared {
     others: Vec<Remote>,
     /// The first worker's scheduler, and its task that waits for the others to end.
     first: Option<(Remote, TaskId)>,
-    /// The drain that all of them have been told of, for those who could not hear it.
-    drain_by: Option<Instant>,
-    /// To end at once. The first worker, which has the signals, says this to the others, and need not be told itself.
-    stop: bool,
     /// One of them cannot go on.
     is_broken: bool,
     /// How many connections have been ended although the client had not hung up.
@@ -77,9 +73,8 @@ impl Fleet {
 
     /// Drains all of them. `own` is the scheduler of the worker that says so.
     pub fn drain(&self, own: &Handle, by: Instant) {
-        let mut shared = self.shared();
-        shared.drain_by = Some(shared.drain_by.map_or(by, |before| before.min(by)));
         own.drain(by);
+        let shared = self.shared();
         shared.others.iter().for_each(|other| other.drain(by));
         if let Some((first, _)) = &shared.first {
             first.drain(by);
@@ -88,20 +83,7 @@ impl Fleet {
 
     /// Stops the workers but the first.
     pub fn stop_others(&self) {
-        let mut shared = self.shared();
-        shared.stop = true;
-        shared.others.iter().for_each(Remote::stop);
-    }
-
-    /// Tells the worker whose scheduler is `own` again what all have been told: it cannot poll, so no message reaches it.
-    pub fn tell_again(&self, own: &Handle, is_first: bool) {
-        let shared = self.shared();
-        if let Some(by) = shared.drain_by {
-            own.drain(by);
-        }
-        if shared.stop && !is_first {
-            own.stop();
-        }
+        self.shared().others.iter().for_each(Remote::stop);
     }
 
     /// Whether to report this now: not if the same has been reported within the last second, be it of another listener.

@@ -56,11 +56,6 @@ impl Observer for Journal {
             // It is the fleet that decides how often this is said. So a clone says it, which has not said it before.
             self.diagnostics.clone().poll_failed(error);
         }
-        // For as long as this lasts no descriptor says that a signal has come, or a message, and yet both must end the daemon.
-        if let Some(control) = self.control {
-            self.scheduler.wake(control);
-        }
-        self.fleet.tell_again(&self.scheduler, self.control.is_some());
     }
 }
 

@@ -62,11 +62,7 @@ fn collect_any(fd: RawFd, events: i16, revents: i16, waiters: &mut Waiters) {
     let bits = if revents & !(POLLIN | POLLOUT) == 0 { events & revents } else { events };
     for side in [Side::Recv, Side::Send] {
         if bits & bit(side) != 0 {
-            waiters.fire(match side {
-                side if revents & POLLNVAL != 0 => Fired::Closed(fd, side),
-                Side::Recv => Fired::Recv(fd),
-                Side::Send => Fired::Send(fd),
-            });
+            waiters.fire(if revents & POLLNVAL != 0 { Fired::Closed(fd, side) } else { Fired::of(side, fd) });
         }
     }
 }
