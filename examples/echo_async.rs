@@ -7,9 +7,9 @@
 //! What you type in terminal 2 comes back behind `GOT:`; type nothing for 60 to 75 seconds, and you are let go. Ctrl-C in
 //! terminal 1 ends the server when every client has its answers and has hung up, in ten seconds at most; a second one, at once.
 
-use fdtask::future::{self, Source, next_signal, next_turn, readable, recv, send_all, sleep, timeout};
+use fdtask::future::{self, Source, next_signal, next_turn, race, readable, recv, send_all, sleep, timeout};
 use fdtask::net::{self, Acceptor, ECHO_PREFIX, Futile, Listener, RECV_CHUNK_BYTES, Stream, try_again};
-use fdtask::{Diagnostics, Scheduler, Signal, Signals, reason};
+use fdtask::{Diagnostics, Scheduler, Signal, Signals, channel::channel, reason};
 use std::{cell::Cell, cell::RefCell, io, io::Write, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
 
 struct Client {
@@ -23,7 +23,7 @@ struct Client {
 /// `def echo_handler(client, address):` Answers until the client ends the stream, or a drain begins. What is rare is in a box.
 async fn echo(client: Rc<Client>, idle_timeout: Option<Duration>) -> io::Result<()> {
     if let Some(timeout) = idle_timeout {
-        return Box::pin(future::race(Box::pin(echo(Rc::clone(&client), None)), client.be_idle(timeout))).await;
+        return Box::pin(race(Box::pin(echo(Rc::clone(&client), None)), client.be_idle(timeout))).await;
     }
     let mut ready = readable(&client.stream).until_drain(); // One for all messages: to make one for each costs more.
     // yield 'recv', client
@@ -107,19 +107,19 @@ fn run(listen: SocketAddr, idle_timeout: Option<Duration>, drain_timeout: Durati
     let _ = writeln!(io::stdout(), "Listening on {}", listener.address());
     let buffer = Rc::new(RefCell::new([0; ECHO_PREFIX.len() + RECV_CHUNK_BYTES]));
     buffer.borrow_mut()[..ECHO_PREFIX.len()].copy_from_slice(ECHO_PREFIX);
+    let ((listening, deaf), is_told) = (channel::<()>(&handle, 1), Rc::new(Cell::new(false))); // The acceptor may break.
     scheduler.spawn(Acceptor::new(&handle, listener, move |stream, _| {
-        let (buffer, chunks, futile) = (Rc::clone(&buffer), Cell::default(), Cell::default());
+        let (_, buffer, chunks, futile) = (&listening, Rc::clone(&buffer), Cell::default(), Cell::default());
         future::task(echo(Rc::new(Client { stream, buffer, chunks, futile }), idle_timeout))
     }));
+    let told = Rc::clone(&is_told);
     scheduler.spawn_service(future::task(async move {
-        next_signal(&signals).await?;
+        told.set(race(async { next_signal(&signals).await.is_ok() }, async { deaf.recv().await.is_some() }).await);
         handle.drain(handle.now() + drain_timeout);
-        next_signal(&signals).await?;
-        handle.stop();
-        Ok(())
+        next_signal(&signals).await.map(|_| handle.stop())
     }));
     scheduler.run();
-    Ok(())
+    if is_told.get() { Ok(()) } else { Err(io::Error::other("nobody is accepted any more")) }
 }
 
 fn options() -> Option<(SocketAddr, Option<Duration>, Duration)> {

@@ -302,9 +302,12 @@ fn a_descriptor_limit_lowered_under_what_is_polled_pauses_service_and_no_more() 
     assert_recovers_within(Duration::from_secs(1), "serving after the limit was raised", &times);
 }
 
+/// Who is to end although polls are refused.
+const SERVERS: [(Echo, &[&str]); 3] = [(Echo::Daemon, &[]), (Echo::Daemon, &["--workers", "3"]), (Echo::Async, &[])];
+
 /// A server whose polls are refused from now on, whatever happens, with some clients of each worker.
-fn refused_server(args: &[&str]) -> (Server, Vec<Client>) {
-    let server = Server::start(args);
+fn refused_server(echo: Echo, args: &[&str]) -> (Server, Vec<Client>) {
+    let server = echo.start(args);
     let mut clients = served(server.address(), 40);
     server.limit_descriptors(0);
     // Each worker finds out when it wants to sleep again.
@@ -316,31 +319,31 @@ fn refused_server(args: &[&str]) -> (Server, Vec<Client>) {
 }
 
 #[test]
-fn a_signal_ends_a_daemon_whose_polls_are_refused() {
-    for workers in ["1", "3"] {
-        let args = ["--drain-timeout", "0.2", "--workers", workers];
-        let (mut server, _clients) = refused_server(&args);
+fn a_signal_ends_a_server_whose_polls_are_refused() {
+    for (echo, more) in SERVERS {
+        let args = [&["--drain-timeout", "0.2"], more].concat();
+        let (mut server, _clients) = refused_server(echo, &args);
         server.signal(Signal::TERM);
-        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{workers} workers: {:?}", server.stderr.all());
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{args:?}: {:?}", server.stderr.all());
     }
 }
 
 #[test]
-fn a_second_signal_ends_a_daemon_whose_polls_are_refused_at_once() {
-    for workers in ["1", "3"] {
-        let args = ["--drain-timeout", "1000", "--workers", workers];
-        let (mut server, _clients) = refused_server(&args);
+fn a_second_signal_ends_a_server_whose_polls_are_refused_at_once() {
+    for (echo, more) in SERVERS {
+        let args = [&["--drain-timeout", "1000"], more].concat();
+        let (mut server, _clients) = refused_server(echo, &args);
         server.signal(Signal::TERM);
         // Two different ones, which cannot count as one.
         server.signal(Signal::INT);
-        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{workers} workers: {:?}", server.stderr.all());
+        assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{args:?}: {:?}", server.stderr.all());
     }
 }
 
 #[test]
 fn a_drain_while_polls_are_refused_does_not_forget_who_is_queued() {
     for workers in ["1", "3"] {
-        let (server, _clients) = refused_server(&["--drain-timeout", "600", "--workers", workers]);
+        let (server, _clients) = refused_server(Echo::Daemon, &["--drain-timeout", "600", "--workers", workers]);
         let mut late = asked(&server);
         server.signal(Signal::TERM);
         server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot accept"));
