@@ -141,7 +141,8 @@ impl Scheduler {
     fn settle_given_up(&mut self, running: Option<TaskId>) {
         while let Some(given_up) = self.core.mailbox.given_up.next() {
             let id = self.give_up(&given_up);
-            if !given_up.is_taken_over {
+            // Whoever has that task's slot now may wait for the same through a future of its own.
+            if !given_up.is_taken_over || id != given_up.task {
                 self.wake(id);
                 if running == Some(given_up.task) {
                     self.handle().wake(given_up.task);
@@ -168,8 +169,13 @@ impl Scheduler {
         if is_waiting && let Some((fd, side)) = what.descriptor() {
             if slot.reason == what {
                 slot.reason = Reason::WAKE;
+            } else {
+                self.core.slots.remove_also(id, fd, side);
             }
-            self.withdraw_descriptor(id, side, fd);
+            // Another future of the task may wait for the same, and was there before whoever comes next.
+            if !self.core.slots.also(id).iter().any(|wait| wait.descriptor() == Some((fd, side))) {
+                self.withdraw_descriptor(id, side, fd);
+            }
         }
         id
     }
