@@ -108,11 +108,14 @@ impl Core {
 
     /// Nobody can poll. The services that wait for descriptors are resumed all the same, as if these had fired, and try: a signal
     /// or a message from another thread must be heard, above all one that says to end. There are few of them; the other tasks,
-    /// of which there may be thousands, wait until somebody can poll again.
+    /// of which there may be thousands, wait until somebody can poll again. So does a service whose deadline has passed: that is
+    /// true, and would not be told beside what may not be.
     #[cold]
     pub(crate) fn fire_services(&mut self) {
         for id in self.slots.ids() {
-            let Some(slot) = self.slots.get(id).filter(|slot| slot.is_service) else { continue };
+            let Some(slot) = self.slots.get(id).filter(|slot| slot.is_service && slot.deadline > self.clock) else {
+                continue;
+            };
             for wait in slot.reason.descriptor_wait().iter().chain(self.slots.also(id)) {
                 if let Some((fd, side)) = wait.descriptor()
                     && self.waiters.get(side, fd) == Some(id.slot())
