@@ -187,7 +187,7 @@ impl Scheduler {
             return;
         }
         self.has_just_told = true;
-        for id in self.core.slots.ids() {
+        for id in self.core.slots.ids().collect::<Vec<_>>() {
             let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
             match catch(|| task.drain()) {
                 Ok(true) => self.make_ready(id, Reason::TURN),
@@ -208,7 +208,7 @@ impl Scheduler {
     fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {
         // What has been spawned by now is to be among the tasks that it looks at.
         self.settle();
-        for id in self.core.slots.ids() {
+        for id in self.core.slots.ids().collect::<Vec<_>>() {
             if self.core.slots.get(id).is_some_and(&is_meant) {
                 self.handle().cancel(id);
             }

@@ -205,8 +205,8 @@ impl Slots {
     }
 
     /// The live tasks, in the order of their slots.
-    pub(crate) fn ids(&self) -> Vec<TaskId> {
-        (0..self.all.len() as u32).filter_map(|index| self.id_at(index)).collect()
+    pub(crate) fn ids(&self) -> impl Iterator<Item = TaskId> {
+        (0..self.all.len() as u32).filter_map(|index| self.id_at(index))
     }
 }
 

@@ -109,7 +109,7 @@ impl Core {
     /// Nobody can poll. The services that wait for descriptors are resumed all the same, as if these had fired, and try: a signal
     /// or a message from another thread must be heard, above all one that says to end. There are few of them; the other tasks,
     /// of which there may be thousands, wait until somebody can poll again. So does a service whose deadline has passed: that is
-    /// true, and would not be told beside what may not be.
+    /// true, and would not be told beside what may not be. The cause may be a want of memory, so nothing is allocated for this.
     #[cold]
     pub(crate) fn fire_services(&mut self) {
         for id in self.slots.ids() {
