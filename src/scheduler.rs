@@ -131,7 +131,7 @@ impl Scheduler {
         self.core.set_now(self.poller.now());
         if let Err(error) = polled {
             self.core.tell(|observer| observer.poll_failed(&error));
-            self.core.fire_services();
+            self.core.fire_urgent();
         }
         // 4. Most tasks whose descriptor has fired are in the deque already: the poller has told `Waiters`, which moves them.
         // The rest follow here, and so do those whose deadline has passed, and those whose wake was held.

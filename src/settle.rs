@@ -38,6 +38,7 @@ impl Scheduler {
                 self.evict(Side::Send, number);
                 self.poller.forget(number);
                 mailbox.owned.borrow_mut().remove(number);
+                mailbox.urgent.borrow_mut().retain(|urgent| *urgent != number);
                 drop(fd);
             }
             while let Some(what) = mailbox.after_closing.next() {

@@ -5,7 +5,7 @@
 
 use fdtask::net::{Echo, Stream};
 use fdtask::poller::{Poll, Sim, default_poller};
-use fdtask::{Context, Descriptor, Scheduler, Task, TaskId, Wait, task_fn};
+use fdtask::{Context, Descriptor, Scheduler, Signal, Signals, Task, TaskId, Wait, task_fn};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, Read, Write};
@@ -239,10 +239,11 @@ fn while_nobody_can_poll_for_want_of_memory_the_scheduler_asks_for_none() {
     let _alone = alone();
     let (sim, script) = Sim::new();
     let mut scheduler = Scheduler::with_poller(Box::new(sim));
-    for fd in 0..1_000 {
+    for fd in 1_000..2_000 {
         scheduler.spawn(task_fn("client", move |_| Ok(Wait::Recv(fd))));
     }
-    scheduler.spawn_service(task_fn("service", |_| Ok(Wait::Recv(1_000))));
+    let signals = Signals::new(&scheduler.handle(), &[Signal::Hangup]).expect("signals can be received");
+    scheduler.spawn_service(task_fn("signals", move |_| Ok(Wait::Recv(signals.as_raw_fd()))));
     for _ in 0..20 {
         script.fail_next_wait(io::ErrorKind::OutOfMemory);
     }
