@@ -35,8 +35,8 @@ pub trait Observer {
     fn drop_panicked(&mut self, id: TaskId, message: &str) {}
 
     /// The system could not poll. The scheduler tries again, after a pause; this is said each time that it fails. Who waits for
-    /// [`Signals`](crate::Signals) is then resumed as if one had come, and messages by a [`Remote`](crate::Remote) are received, so
-    /// that these are heard all the same.
+    /// [`Signals`](crate::Signals) is then resumed as if one had come, and messages by a [`Remote`](crate::Remote) are received,
+    /// so that these are heard all the same.
     fn poll_failed(&mut self, error: &io::Error) {}
 }
 

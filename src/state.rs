@@ -110,8 +110,8 @@ impl Core {
     /// and looks: above all, somebody may have said that the program is to end. No other wait is met by what may not be true: who
     /// reads once each time that a descriptor is ready would sleep in it.
     ///
-    /// If a deadline has passed, that is true, and would not be told beside this. The cause may be a want of memory, so nothing is
-    /// allocated here.
+    /// If a deadline has passed, that is true, and would not be told beside this. The cause may be a want of memory, so this asks
+    /// for none.
     #[cold]
     pub(crate) fn fire_urgent(&mut self) {
         for fd in self.mailbox.urgent.borrow().iter().copied() {

@@ -83,9 +83,9 @@ impl Stream {
     /// only the first time.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): it has not ended; wait again until the stream can be sent to. Others say why the
-    /// attempt failed: such as that the connection was refused. A socket that has connected to itself is refused, too: that happens
-    /// now and then if one tries again and again to connect to a port of this machine on which nobody listens.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): it has not ended; wait again until the stream can be sent to. Others say why
+    /// the attempt failed: such as that the connection was refused. A socket that has connected to itself is refused, too: that
+    /// happens now and then if one tries again and again to connect to a port of this machine on which nobody listens.
     pub fn connected(&self) -> io::Result<()> {
         sys::connect_error(self.as_fd())
     }
