@@ -13,7 +13,7 @@ use crate::task::{Task, TaskId};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -40,6 +40,8 @@ pub(crate) struct Mailbox {
     pub(crate) orphaned: Cell<bool>,
     /// The descriptors whose closing the scheduler owns.
     pub(crate) owned: RefCell<FdSet>,
+    /// Those of them by which signals come, and messages from other threads: see [`Handle::adopt_urgent`].
+    pub(crate) urgent: RefCell<Vec<RawFd>>,
     /// The deadline of the drain that has been asked for and is not over, if there is one.
     pub(crate) drain_by: Cell<Option<Instant>>,
     /// The time, as it was when this turn began. `None` only while the scheduler is being made.
@@ -230,6 +232,13 @@ impl Handle {
     /// ready, which does not block either, and have a new task wait before it reads.
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
+    }
+
+    /// [`adopt`](Handle::adopt) for what has to be heard even while [nobody can poll](crate::Observer::poll_failed), and can be
+    /// tried without sleeping in it.
+    pub(crate) fn adopt_urgent(&self, fd: OwnedFd) -> Descriptor {
+        self.0.post(|mailbox| mailbox.urgent.borrow_mut().push(fd.as_raw_fd()));
+        self.adopt(fd)
     }
 }
 

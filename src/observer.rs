@@ -34,9 +34,9 @@ pub trait Observer {
     /// A task, or the error that it ended with, has panicked while it was dropped; everything else of it has been dropped.
     fn drop_panicked(&mut self, id: TaskId, message: &str) {}
 
-    /// The system could not poll. The scheduler tries again, after a pause; this is said each time that it fails. Services that
-    /// wait for descriptors are then resumed as if these had fired, so that [`Signals`](crate::Signals) and
-    /// [`Remote`](crate::Remote) are heard all the same.
+    /// The system could not poll. The scheduler tries again, after a pause; this is said each time that it fails. Who waits for
+    /// [`Signals`](crate::Signals) is then resumed as if one had come, and messages by a [`Remote`](crate::Remote) are received,
+    /// so that these are heard all the same.
     fn poll_failed(&mut self, error: &io::Error) {}
 }
 

@@ -192,7 +192,7 @@ impl Remote {
         queue.bell = Some(bell);
         // A scheduler that is gone drops the task at once, and to drop the task takes the lock.
         drop(queue);
-        scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt(listener) });
+        scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt_urgent(listener) });
         Ok(())
     }
 }

@@ -38,6 +38,7 @@ impl Scheduler {
                 self.evict(Side::Send, number);
                 self.poller.forget(number);
                 mailbox.owned.borrow_mut().remove(number);
+                mailbox.urgent.borrow_mut().retain(|urgent| *urgent != number);
                 drop(fd);
             }
             while let Some(what) = mailbox.after_closing.next() {
@@ -141,7 +142,8 @@ impl Scheduler {
     fn settle_given_up(&mut self, running: Option<TaskId>) {
         while let Some(given_up) = self.core.mailbox.given_up.next() {
             let id = self.give_up(&given_up);
-            if !given_up.is_taken_over {
+            // Whoever has that task's slot now may wait for the same through a future of its own.
+            if !given_up.is_taken_over || id != given_up.task {
                 self.wake(id);
                 if running == Some(given_up.task) {
                     self.handle().wake(given_up.task);
@@ -168,8 +170,13 @@ impl Scheduler {
         if is_waiting && let Some((fd, side)) = what.descriptor() {
             if slot.reason == what {
                 slot.reason = Reason::WAKE;
+            } else {
+                self.core.slots.remove_also(id, fd, side);
             }
-            self.withdraw_descriptor(id, side, fd);
+            // Another future of the task may wait for the same, and was there before whoever comes next.
+            if !self.core.slots.also(id).iter().any(|wait| wait.descriptor() == Some((fd, side))) {
+                self.withdraw_descriptor(id, side, fd);
+            }
         }
         id
     }
@@ -181,7 +188,7 @@ impl Scheduler {
             return;
         }
         self.has_just_told = true;
-        for id in self.core.slots.ids() {
+        for id in self.core.slots.ids().collect::<Vec<_>>() {
             let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.as_mut()) else { continue };
             match catch(|| task.drain()) {
                 Ok(true) => self.make_ready(id, Reason::TURN),
@@ -202,7 +209,7 @@ impl Scheduler {
     fn cancel_each(&mut self, is_meant: impl Fn(&Slot) -> bool) {
         // What has been spawned by now is to be among the tasks that it looks at.
         self.settle();
-        for id in self.core.slots.ids() {
+        for id in self.core.slots.ids().collect::<Vec<_>>() {
             if self.core.slots.get(id).is_some_and(&is_meant) {
                 self.handle().cancel(id);
             }

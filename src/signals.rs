@@ -63,7 +63,7 @@ impl Signals {
     /// What the system says: such as that no descriptor is left.
     pub fn new(scheduler: &Handle, signals: &[Signal]) -> io::Result<Signals> {
         let numbers: Vec<libc::c_int> = signals.iter().map(|signal| *signal as libc::c_int).collect();
-        Ok(Signals(scheduler.adopt(sys::signal_source(&numbers)?)))
+        Ok(Signals(scheduler.adopt_urgent(sys::signal_source(&numbers)?)))
     }
 
     /// Gives the signals their usual effect on the program that `command` runs. Without it that program inherits, on Linux, that

@@ -172,6 +172,15 @@ impl Slots {
         self.aside[id.slot() as usize].also.as_mut()?.pop()?.descriptor()
     }
 
+    /// Takes this one of these out, once, if it is among them.
+    pub(crate) fn remove_also(&mut self, id: TaskId, fd: RawFd, side: Side) {
+        if let Some(also) = self.aside[id.slot() as usize].also.as_mut()
+            && let Some(index) = also.iter().position(|wait| wait.descriptor() == Some((fd, side)))
+        {
+            let _ = also.swap_remove(index);
+        }
+    }
+
     /// The slot of this number.
     #[inline]
     pub(crate) fn at(&mut self, index: u32) -> Option<&mut Slot> {
@@ -196,8 +205,8 @@ impl Slots {
     }
 
     /// The live tasks, in the order of their slots.
-    pub(crate) fn ids(&self) -> Vec<TaskId> {
-        (0..self.all.len() as u32).filter_map(|index| self.id_at(index)).collect()
+    pub(crate) fn ids(&self) -> impl Iterator<Item = TaskId> {
+        (0..self.all.len() as u32).filter_map(|index| self.id_at(index))
     }
 }
 

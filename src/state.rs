@@ -7,7 +7,7 @@ use crate::panics::catch;
 use crate::ready::OTHERWISE;
 use crate::slots::Slots;
 use crate::sys::prefetch;
-use crate::task::{Task, TaskId, Wait};
+use crate::task::{Side, Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::{Fired, Waiters};
 use std::collections::VecDeque;
@@ -106,19 +106,18 @@ impl Core {
         slot.reason.descriptor().is_none_or(|(fd, side)| self.waiters.get(side, fd) == Some(id.slot()))
     }
 
-    /// Nobody can poll. The services that wait for descriptors are resumed all the same, as if these had fired, and try: a signal
-    /// or a message from another thread must be heard, above all one that says to end. There are few of them; the other tasks,
-    /// of which there may be thousands, wait until somebody can poll again.
+    /// Nobody can poll. Who waits for signals, or for messages from other threads, is resumed all the same, as if these had come,
+    /// and looks: above all, somebody may have said that the program is to end. No other wait is met by what may not be true: who
+    /// reads once each time that a descriptor is ready would sleep in it.
+    ///
+    /// If a deadline has passed, that is true, and would not be told beside this. The cause may be a want of memory, so this asks
+    /// for none.
     #[cold]
-    pub(crate) fn fire_services(&mut self) {
-        for id in self.slots.ids() {
-            let Some(slot) = self.slots.get(id).filter(|slot| slot.is_service) else { continue };
-            for wait in slot.reason.descriptor_wait().iter().chain(self.slots.also(id)) {
-                if let Some((fd, side)) = wait.descriptor()
-                    && self.waiters.get(side, fd) == Some(id.slot())
-                {
-                    self.waiters.fire(Fired::of(side, fd));
-                }
+    pub(crate) fn fire_urgent(&mut self) {
+        for fd in self.mailbox.urgent.borrow().iter().copied() {
+            let slot = self.waiters.get(Side::Recv, fd).and_then(|slot| self.slots.at(slot));
+            if slot.is_some_and(|slot| slot.deadline > self.clock) {
+                self.waiters.fire(Fired::Recv(fd));
             }
         }
     }

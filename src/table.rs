@@ -40,7 +40,7 @@ impl Core {
         if sys::ensure_memory(self.slots.len() * INFO_BYTES).is_err() {
             return Vec::new();
         }
-        let mut ids = self.slots.ids();
+        let mut ids: Vec<_> = self.slots.ids().collect();
         ids.sort_unstable_by_key(|id| id.serial());
         ids.into_iter().filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect()
     }

@@ -1,7 +1,7 @@
 //! Readiness is a hint: what is awaited on a descriptor that is said to be ready, and is not, waits again, and pauses if that
 //! goes on. The sockets are real, and what is said of them is scripted: so no time passes here but virtual time.
 
-use fdtask::future::{Incoming, copy, linger, recv, recv_more, send_all, task};
+use fdtask::future::{Incoming, connect, copy, linger, recv, recv_more, send_all, task};
 use fdtask::net::{FUTILE_PAUSE, Lines, Listener, Stream};
 use fdtask::poller::{Happening, Sim, SimScript};
 use fdtask::{Context, Scheduler, Side, Wait, task_fn};
@@ -14,6 +14,10 @@ use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// Whoever listens on this machine, and has room, has answered by then.
+#[cfg(target_os = "linux")]
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
 /// What is awaited, and how many bytes it has moved.
 type Awaited = Pin<Box<dyn Future<Output = io::Result<usize>>>>;
@@ -194,6 +198,23 @@ fn who_accepts_nobody_although_somebody_was_announced_waits_for_the_next() {
 #[test]
 fn who_never_accepts_anybody_although_somebody_is_always_announced_pauses() {
     World::accepting(listener()).hears_a_lie_for_ever("accept");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_connects_is_not_connected_as_long_as_nobody_has_answered() {
+    let listener = listener();
+    let address = listener.address();
+    // So short a queue is full soon; whoever comes then is not answered.
+    rustix::net::listen(&listener, 0).expect("it listens");
+    let _queued: Vec<_> = std::iter::from_fn(|| TcpStream::connect_timeout(&address, LONG_ENOUGH).ok()).collect();
+    let mut world = World::new(-1, Side::Send, move |cx| {
+        let handle = cx.handle();
+        Box::pin(async move { connect(&handle, address).await.map(|_| 1) })
+    });
+    world.turns(2);
+    world.fd = world.script.watched()[0].0;
+    world.hears_a_lie_for_ever("connect");
 }
 
 #[test]

@@ -332,3 +332,61 @@ fn after_a_panic_nobody_is_taken_for_the_future_that_panicked() {
     let orphan = tasks.iter().find(|info| info.name == "orphan").expect("it waits");
     assert_eq!(orphan.spawned_by, None);
 }
+
+#[test]
+fn who_has_another_wait_for_the_same_keeps_that_when_one_is_taken_over() {
+    within_limit(|| {
+        for taken in [0, 1] {
+            let mut scheduler = Scheduler::new();
+            let (near, mut far) = pair(&scheduler);
+            let near = Rc::new(near);
+            let both = Rc::new(RefCell::new(vec![waits(&near), waits(&near)]));
+            let (left, is_told) = (Rc::clone(&both), Rc::new(Cell::new(false)));
+            let told = Rc::clone(&is_told);
+            scheduler.spawn(task(async move {
+                poll_fn(|cx| {
+                    let mut left = left.borrow_mut();
+                    let polls: Vec<_> = left.iter_mut().map(|wait| wait.as_mut().poll(cx)).collect();
+                    polls.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+                })
+                .await?;
+                told.set(true);
+                Ok(())
+            }));
+            turns(&mut scheduler);
+            let taken_over = both.borrow_mut().remove(taken);
+            scheduler.spawn(task(taken_over));
+            turns(&mut scheduler);
+            far.write_all(b"!").expect("room");
+            turns(&mut scheduler);
+            assert!(is_told.get() && scheduler.tasks().is_empty(), "{taken}");
+        }
+    });
+}
+
+#[test]
+fn whoever_has_the_place_of_a_task_that_has_ended_is_woken_when_that_ones_future_is_taken_over() {
+    within_limit(|| {
+        let mut scheduler = Scheduler::new();
+        let (near, mut far) = pair(&scheduler);
+        let (near, handle) = (Rc::new(near), scheduler.handle());
+        let future = Rc::new(RefCell::new(waits(&near)));
+        let shared = || {
+            let future = Rc::clone(&future);
+            task(poll_fn(move |cx| future.borrow_mut().as_mut().poll(cx)))
+        };
+        let first = scheduler.spawn(shared());
+        turns(&mut scheduler);
+        handle.cancel(first);
+        handle.stop();
+        scheduler.run();
+        // It gets the slot that is free, and waits for the same, but by itself.
+        scheduler.spawn(task(waits(&near)));
+        turns(&mut scheduler);
+        scheduler.spawn(shared());
+        turns(&mut scheduler);
+        far.write_all(b"!").expect("room");
+        turns(&mut scheduler);
+        assert!(scheduler.tasks().is_empty(), "nobody is left asleep");
+    });
+}

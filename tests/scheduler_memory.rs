@@ -4,8 +4,8 @@
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait; this one only counts and passes on")]
 
 use fdtask::net::{Echo, Stream};
-use fdtask::poller::{Poll, default_poller};
-use fdtask::{Context, Descriptor, Scheduler, Task, TaskId, Wait, task_fn};
+use fdtask::poller::{Poll, Sim, default_poller};
+use fdtask::{Context, Descriptor, Scheduler, Signal, Signals, Task, TaskId, Wait, task_fn};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, Read, Write};
@@ -232,6 +232,26 @@ fn a_message_allocates_nothing() {
         (0..4_000).for_each(|number| round(&mut scheduler, number));
         assert_eq!((ALLOCATIONS.get(), BYTES.get()), before, "12,500 messages have allocated");
     }
+}
+
+#[test]
+fn while_nobody_can_poll_for_want_of_memory_the_scheduler_asks_for_none() {
+    let _alone = alone();
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    for fd in 1_000..2_000 {
+        scheduler.spawn(task_fn("client", move |_| Ok(Wait::Recv(fd))));
+    }
+    let signals = Signals::new(&scheduler.handle(), &[Signal::Hangup]).expect("signals can be received");
+    scheduler.spawn_service(task_fn("signals", move |_| Ok(Wait::Recv(signals.as_raw_fd()))));
+    for _ in 0..20 {
+        script.fail_next_wait(io::ErrorKind::OutOfMemory);
+    }
+    let mut fail = || (0..10).for_each(|_| assert!(scheduler.turn()));
+    fail();
+    let before = ALLOCATIONS.get();
+    fail();
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
 #[test]

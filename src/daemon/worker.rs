@@ -87,6 +87,8 @@ impl Worker {
                 1 => self.diagnostics.line("fdtask: cut off 1 client, which had not hung up"),
                 clients => self.diagnostics.line(&format!("fdtask: cut off {clients} clients, which had not hung up")),
             }
+            // Before somebody waits for it: as long as nobody can poll, each poll is a pause.
+            self.scheduler.turn();
         }
         // To cut off thousands of clients takes a part of the time, but never more than three quarters of it.
         let patience = by.saturating_duration_since(Instant::now()).max(FLUSH_TIMEOUT / 4);
@@ -101,4 +103,34 @@ fn log_to(scheduler: &mut Scheduler, name: &'static str, fd: BorrowedFd<'_>) -> 
     let (log, writer) = Log::new(scheduler.handle(), name, fd);
     scheduler.spawn_service(writer);
     Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::{Request, parse};
+    use super::*;
+    use fdtask::poller::Sim;
+    use fdtask::{Wait, task_fn};
+    use std::io::Read;
+
+    #[test]
+    fn the_last_line_is_written_without_a_poll_which_may_fail_and_is_a_pause_then() {
+        let Ok(Request::Serve(config)) = parse(Vec::new()) else { panic!("nothing is asked for") };
+        let (sim, script) = Sim::new();
+        let mut scheduler = Scheduler::with_poller(Box::new(sim));
+        let (mut said, fd) = io::pipe().expect("a pipe");
+        let [out, diagnostics] = [fd.try_clone().expect("a descriptor"), fd].map(|fd| {
+            let (log, writer) = Log::new(scheduler.handle(), "log", fd.into());
+            scheduler.spawn_service(writer);
+            log
+        });
+        scheduler.turn();
+        let control = scheduler.spawn_service(task_fn("control", |_| Ok(Wait::Wake)));
+        let fleet = Fleet::default();
+        fleet.add_cut_off();
+        Worker { scheduler, out, diagnostics, acceptors: Vec::new() }.run(&config, &fleet, Some(control));
+        let mut text = String::new();
+        said.read_to_string(&mut text).expect("the lines");
+        assert_eq!((text.as_str(), script.waits()), ("fdtask: cut off 1 client, which had not hung up\n", 0));
+    }
 }

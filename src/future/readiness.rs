@@ -13,8 +13,8 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable). Awaited
-/// once more after it has ended, as `(&mut wait).await`, it waits anew; to keep one for all messages is a little cheaper.
+/// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
+/// Awaited once more after it has ended, as `(&mut wait).await`, it waits anew; to keep one for all messages is a little cheaper.
 // If the task itself polls it, and has no other such wait, as almost always, it is the task's one wait (`Futures::one`), and
 // takes no list; otherwise it is a request.
 #[must_use = "a future does nothing unless it is awaited"]

@@ -149,9 +149,14 @@ pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
 /// ```
 pub async fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stream> {
     let stream = Stream::connect(scheduler, address)?;
-    writable(&stream).await?;
-    stream.connected()?;
-    Ok(stream)
+    let mut futile = Futile::default();
+    loop {
+        writable(&stream).await?;
+        match stream.connected() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => futile.pause(&stream).await,
+            outcome => return outcome.map(|()| stream),
+        }
+    }
 }
 
 /// Waits for the next signal, and receives it.

@@ -79,12 +79,13 @@ impl Stream {
         Ok(Stream::on(scheduler, sys::start_connect(address)?, None))
     }
 
-    /// How the attempt to connect has ended. Ask once, when the stream can be sent to: before that the answer is `Ok`, and a
-    /// failure is told only the first time.
+    /// How the attempt to connect has ended. Ask when the stream can be sent to, and not again after an answer: a failure is told
+    /// only the first time.
     ///
     /// # Errors
-    /// Why the attempt failed: such as that the connection was refused. A socket that has connected to itself is refused, too:
-    /// that happens now and then if one tries again and again to connect to a port of this machine on which nobody listens.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): it has not ended; wait again until the stream can be sent to. Others say why
+    /// the attempt failed: such as that the connection was refused. A socket that has connected to itself is refused, too: that
+    /// happens now and then if one tries again and again to connect to a port of this machine on which nobody listens.
     pub fn connected(&self) -> io::Result<()> {
         sys::connect_error(self.as_fd())
     }

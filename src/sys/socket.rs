@@ -145,6 +145,7 @@ pub(crate) fn connect_error(fd: BorrowedFd<'_>) -> io::Result<()> {
         (None, Ok(own), Ok(peer)) if (own.ip(), own.port()) == (peer.ip(), peer.port()) => {
             Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
         }
+        (None, _, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
         _ => Ok(()),
     }
 }
