@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// See the module's text.
 #[derive(Default)]
-pub(super) struct Waits {
+pub(super) struct List {
     /// The last of them is not free.
     entries: RefCell<Vec<Entry>>,
     /// The task whose waits these are. `None` once it has ended.
@@ -61,7 +61,7 @@ impl Want {
     }
 }
 
-impl Waits {
+impl List {
     /// The task whose waits these are. `None` once it has ended.
     pub(super) fn task(&self) -> Option<TaskId> {
         self.task.get()
@@ -173,18 +173,18 @@ mod tests {
 
     #[test]
     fn a_burst_of_waits_leaves_nothing_behind_and_places_that_are_free_are_used_again() {
-        let waits = Waits::default();
-        let insert = || waits.insert(Want { wait: None, drain: false }, None);
+        let list = List::default();
+        let insert = || list.insert(Want { wait: None, drain: false }, None);
         let burst: Vec<usize> = (0..1_000).map(|_| insert()).collect();
         assert!(burst.into_iter().eq(0..1_000));
         for index in [3, 500, 2] {
-            waits.remove(index);
+            list.remove(index);
         }
         assert_eq!([insert(), insert(), insert(), insert()], [2, 3, 500, 1_000]);
         for index in 0..=1_000 {
-            waits.remove(index);
+            list.remove(index);
         }
-        assert!(waits.is_empty(), "each resume looks at all of them");
+        assert!(list.is_empty(), "each resume looks at all of them");
         assert_eq!(insert(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! One wait of one future, in the list of the task that polls it.
 
-use super::list::{State, Waits, Want};
+use super::list::{List, State, Want};
 use crate::handle::{GivenUp, Mailbox};
 use crate::task::WaitError;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::task::{self, Poll};
 #[derive(Default)]
 pub(super) struct Request {
     /// Where the wait stands, once it does.
-    standing: Option<(Rc<Waits>, usize)>,
+    standing: Option<(Rc<List>, usize)>,
 }
 
 impl Request {
@@ -23,8 +23,8 @@ impl Request {
         cx: &task::Context<'_>,
         want: Want,
     ) -> Poll<Option<Result<(), WaitError>>> {
-        if let Some((waits, index)) = &self.standing
-            && waits.is_over(*index)
+        if let Some((list, index)) = &self.standing
+            && list.is_over(*index)
         {
             return Poll::Ready(self.withdraw(mailbox, false));
         }
@@ -34,8 +34,8 @@ impl Request {
         match &self.standing {
             // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
             // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
-            Some((waits, index)) if Rc::ptr_eq(waits, &running) || waker.is_some() && waits.task().is_some() => {
-                waits.set_waker(*index, waker);
+            Some((list, index)) if Rc::ptr_eq(list, &running) || waker.is_some() && list.task().is_some() => {
+                list.set_waker(*index, waker);
             }
             // Its first poll, or the future has been moved to another task.
             standing => {
@@ -57,8 +57,8 @@ impl Request {
     #[cold]
     #[inline(never)]
     pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {
-        let (waits, index) = self.standing.take()?;
-        match (waits.remove(index), waits.task()) {
+        let (list, index) = self.standing.take()?;
+        match (list.remove(index), list.task()) {
             (State::Fulfilled, _) => Some(Ok(())),
             (State::Failed(why), _) => why.error().map(Err),
             (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {

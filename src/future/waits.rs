@@ -9,7 +9,7 @@
 //! what the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on:
 //! they poll a future again only when the waker says so that they gave to it.
 
-use super::list::Waits;
+use super::list::List;
 use crate::context::Context;
 use crate::reason::{Kind, Reason};
 use crate::task::{TaskId, Wait, WaitError};
@@ -30,7 +30,7 @@ pub(crate) struct Futures {
     /// for, or why it cannot.
     pub(super) one: Cell<Mark>,
     /// The task's other waits, if it has any, …
-    others: Cell<Option<Rc<Waits>>>,
+    others: Cell<Option<Rc<List>>>,
     /// … and whether it may have: to look into `others` would mean to take them out.
     has_others: Cell<bool>,
 }
@@ -164,13 +164,13 @@ impl Futures {
     }
 
     /// The other waits of the task that polls its future right now.
-    pub(super) fn others(&self) -> Option<Rc<Waits>> {
+    pub(super) fn others(&self) -> Option<Rc<List>> {
         let running = self.running()?;
-        let waits = self.others.take().unwrap_or_default();
-        waits.belong_to(running);
-        self.others.set(Some(Rc::clone(&waits)));
+        let list = self.others.take().unwrap_or_default();
+        list.belong_to(running);
+        self.others.set(Some(Rc::clone(&list)));
         self.has_others.set(true);
-        Some(waits)
+        Some(list)
     }
 }
 
@@ -180,7 +180,7 @@ pub(super) struct Own {
     pub(super) task: Mark,
     /// Its one wait, or what has become of it: see [`Futures::one`](Futures).
     pub(super) one: Mark,
-    others: Option<Rc<Waits>>,
+    others: Option<Rc<List>>,
 }
 
 impl Own {
