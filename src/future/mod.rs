@@ -91,7 +91,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Waker};
 use std::time::Instant;
-use waits::{Mark, Own};
+use waits::{Mark, Waits};
 
 /// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
 ///
@@ -127,7 +127,7 @@ pub struct FutureTask<F> {
 
 struct Polled {
     /// What the future waits for. In the scheduler's mailbox while the future is polled.
-    own: Own,
+    waits: Waits,
     alarm: Arc<Alarm>,
     /// What the future is polled with.
     waker: Waker,
@@ -155,7 +155,7 @@ impl Polled {
         let remote = cx.core.mailbox.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
-        Polled { own: Own::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
+        Polled { waits: Waits::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
     }
 
     /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
@@ -163,19 +163,19 @@ impl Polled {
     #[cold]
     fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
-        if !polled.own.is_of(cx.id()) {
+        if !polled.waits.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits
             // for is asked for anew.
             std::mem::replace(polled, Polled::new(cx)).alarm.silence();
         }
         polled.alarm.begin_poll();
-        if polled.own.fulfil(cx) {
+        if polled.waits.fulfil(cx) {
             polled.alarm.begin_poll();
         }
-        cx.core.mailbox.futures.lend(&mut polled.own);
+        cx.core.mailbox.futures.lend(&mut polled.waits);
         // Until [`end_with_several`](Polled::end_with_several) finds that this is not so.
         polled.plain = cx.slot();
-        let Own { task, one, .. } = polled.own;
+        let Waits { task, one, .. } = polled.waits;
         (polled, task, one)
     }
 
@@ -183,7 +183,7 @@ impl Polled {
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     fn end(&mut self, cx: &mut Context<'_>, one: Mark, has_others: bool) -> io::Result<Wait> {
-        self.own.one = one;
+        self.waits.one = one;
         let alarm: &Alarm = &self.alarm;
         // If somebody still holds a waker, they may wake the task after this poll, and that takes a message. If the last one is
         // gone, dropped by another thread perhaps, whatever it did came before, and the fence makes that visible.
@@ -200,8 +200,8 @@ impl Polled {
     #[inline(never)]
     #[expect(clippy::unnecessary_wraps, reason = "what `resume` returns is written where its caller wants it")]
     fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
-        cx.core.mailbox.futures.give_back(&mut self.own);
-        if !self.own.is_of(cx.id()) {
+        cx.core.mailbox.futures.give_back(&mut self.waits);
+        if !self.waits.is_of(cx.id()) {
             // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin
             // anew.
             self.plain = NEVER_PLAIN;
@@ -209,11 +209,11 @@ impl Polled {
         }
         let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };
         let mut has_several = has_wakers || was_woken;
-        let wait = self.own.wait(|wait| {
+        let wait = self.waits.wait(|wait| {
             has_several = true;
             cx.or(wait);
         });
-        if has_several || wait != self.own.one.wait() || self.own.has_others() {
+        if has_several || wait != self.waits.one.wait() || self.waits.has_others() {
             self.plain = NEVER_PLAIN;
         }
         if was_woken {
@@ -244,7 +244,7 @@ where
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let (polled, task, one) = match &mut self.polled {
             Some(polled) if polled.plain == cx.entry => {
-                let task = polled.own.task;
+                let task = polled.waits.task;
                 (polled, task, task)
             }
             polled => Polled::begin(polled, cx),
@@ -261,7 +261,7 @@ where
             }
             Poll::Ready(result) => {
                 mailbox.futures.leave();
-                mailbox.futures.give_back(&mut polled.own);
+                mailbox.futures.give_back(&mut polled.waits);
                 result.map(|()| Wait::Done)
             }
         }

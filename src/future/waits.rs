@@ -126,10 +126,10 @@ impl Futures {
     }
 
     /// The task is about to poll its future: moves its other waits here, if it has any.
-    pub(super) fn lend(&self, own: &mut Own) {
-        if own.others.is_some() {
+    pub(super) fn lend(&self, waits: &mut Waits) {
+        if waits.others.is_some() {
             self.has_others.set(true);
-            self.others.set(own.others.take());
+            self.others.set(waits.others.take());
         }
     }
 
@@ -146,11 +146,11 @@ impl Futures {
         self.has_others.get()
     }
 
-    /// Moves what was [lent](Futures::lend), and the waits that have been added meanwhile, back to `own`.
-    pub(super) fn give_back(&self, own: &mut Own) {
+    /// Moves what was [lent](Futures::lend), and the waits that have been added meanwhile, back to `waits`.
+    pub(super) fn give_back(&self, waits: &mut Waits) {
         if self.has_others.replace(false) {
             // An empty list would have to be lent each time.
-            own.others = self.others.take().filter(|others| !others.is_empty());
+            waits.others = self.others.take().filter(|others| !others.is_empty());
         }
     }
 
@@ -175,7 +175,7 @@ impl Futures {
 }
 
 /// The waits of one task, while it does not poll its future.
-pub(super) struct Own {
+pub(super) struct Waits {
     /// The task.
     pub(super) task: Mark,
     /// Its one wait, or what has become of it: see [`Futures::one`](Futures).
@@ -183,9 +183,9 @@ pub(super) struct Own {
     others: Option<Rc<List>>,
 }
 
-impl Own {
-    pub(super) fn new(id: TaskId) -> Own {
-        Own { task: Mark::of_task(id), one: FREE, others: None }
+impl Waits {
+    pub(super) fn new(id: TaskId) -> Waits {
+        Waits { task: Mark::of_task(id), one: FREE, others: None }
     }
 
     /// Whether they are this task's.
@@ -237,7 +237,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for Waits {
     /// If waits are left, their futures live on elsewhere, and have to be polled by another task.
     fn drop(&mut self) {
         if let Some(others) = self.others.take() {
