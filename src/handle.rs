@@ -94,8 +94,8 @@ pub(crate) struct Spawned {
 pub(crate) struct GivenUp {
     pub(crate) task: TaskId,
     pub(crate) what: Reason,
-    /// It was the task's one wait.
-    pub(crate) is_one: bool,
+    /// It was the task's direct wait.
+    pub(crate) is_direct: bool,
     /// Another task has polled it, and waits through it from now on.
     pub(crate) is_taken_over: bool,
 }

@@ -156,7 +156,7 @@ impl Scheduler {
     /// because somebody else may wait for the same next. The others stand for as long as they do when the task is
     /// [woken](Scheduler::wake). Returns the task.
     fn give_up(&mut self, given_up: &GivenUp) -> TaskId {
-        let GivenUp { task: mut id, what, is_one, .. } = *given_up;
+        let GivenUp { task: mut id, what, is_direct, .. } = *given_up;
         if let Some((fd, side)) = what.descriptor()
             && self.core.waiters.get(side, fd) == Some(id.slot())
         {
@@ -166,7 +166,7 @@ impl Scheduler {
         }
         let is_waiting = self.core.is_waiting(id);
         let Some(slot) = self.core.slots.get_mut(id) else { return id };
-        slot.has_given_up |= is_one;
+        slot.has_given_up |= is_direct;
         if is_waiting && let Some((fd, side)) = what.descriptor() {
             if slot.reason == what {
                 slot.reason = Reason::WAKE;

@@ -27,7 +27,7 @@ pub(crate) struct Slot {
     /// written down in the wait map. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// The future that was the task's one wait was dropped while another task ran.
+    /// The future that was the task's direct wait was dropped while another task ran.
     pub(crate) has_given_up: bool,
     /// Somebody has woken the task, and it was moved to the deque without a poll before that. See `Scheduler::wake`.
     pub(crate) was_woken: bool,

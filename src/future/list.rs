@@ -1,4 +1,4 @@
-//! The list of the waits of one task: all but its one wait for a descriptor.
+//! The list of the waits of one task: all but its direct wait.
 
 use crate::panics::wake;
 use crate::reason::Reason;

@@ -159,7 +159,7 @@ impl Polled {
     }
 
     /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
-    /// one wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
+    /// direct wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
     #[cold]
     fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> (&'a mut Polled, Mark, Mark) {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
@@ -175,21 +175,21 @@ impl Polled {
         cx.core.mailbox.futures.lend(&mut polled.waits);
         // Until [`end_with_several`](Polled::end_with_several) finds that this is not so.
         polled.plain = cx.slot();
-        let Waits { task, one, .. } = polled.waits;
-        (polled, task, one)
+        let Waits { task, direct, .. } = polled.waits;
+        (polled, task, direct)
     }
 
     /// What the task waits for after its future has been polled: what to return from `resume`.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn end(&mut self, cx: &mut Context<'_>, one: Mark, has_others: bool) -> io::Result<Wait> {
-        self.waits.one = one;
+    fn end(&mut self, cx: &mut Context<'_>, direct: Mark, has_others: bool) -> io::Result<Wait> {
+        self.waits.direct = direct;
         let alarm: &Alarm = &self.alarm;
         // If somebody still holds a waker, they may wake the task after this poll, and that takes a message. If the last one is
         // gone, dropped by another thread perhaps, whatever it did came before, and the fence makes that visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
-        match one.wait() {
+        match direct.wait() {
             Some(wait) if !has_others && !has_wakers && !alarm.was_woken() => Ok(wait),
             _ => self.end_with_several(cx, has_wakers),
         }
@@ -213,7 +213,7 @@ impl Polled {
             has_several = true;
             cx.or(wait);
         });
-        if has_several || wait != self.waits.one.wait() || self.waits.has_others() {
+        if has_several || wait != self.waits.direct.wait() || self.waits.has_others() {
             self.plain = NEVER_PLAIN;
         }
         if was_woken {
@@ -242,7 +242,7 @@ where
 {
     /// Polls the future once.
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let (polled, task, one) = match &mut self.polled {
+        let (polled, task, direct) = match &mut self.polled {
             Some(polled) if polled.plain == cx.entry => {
                 let task = polled.waits.task;
                 (polled, task, task)
@@ -251,13 +251,13 @@ where
         };
         let mailbox = &*cx.core.mailbox;
         let mut context = std::task::Context::from_waker(&polled.waker);
-        mailbox.futures.enter(task, &context, one);
+        mailbox.futures.enter(task, &context, direct);
         let poll = self.future.as_mut().poll(&mut context);
         match poll {
             Poll::Pending => {
-                let one = mailbox.futures.leave();
+                let direct = mailbox.futures.leave();
                 let has_others = mailbox.futures.has_others();
-                polled.end(cx, one, has_others)
+                polled.end(cx, direct, has_others)
             }
             Poll::Ready(result) => {
                 mailbox.futures.leave();

@@ -1,4 +1,4 @@
-//! A descriptor, awaited: the task's one wait if possible, a place in its list if not.
+//! A descriptor, awaited: the task's direct wait if possible, a place in its list if not.
 
 use super::list::Want;
 use super::request::Request;
@@ -15,13 +15,13 @@ use std::task::{Context, Poll};
 
 /// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
 /// Awaited once more after it has ended, as `(&mut wait).await`, it waits anew; to keep one for all messages is a little cheaper.
-// If the task itself polls it, and has no other such wait, as almost always, it is the task's one wait (`Futures::one`), and
-// takes no list; otherwise it is a request.
+// If the task itself polls it, and has no other such wait, as almost always, it is the task's direct wait (`Futures::direct`),
+// and takes no list; otherwise it is a request.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Readiness<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
-    /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the one wait of the task whose mark this is.
+    /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the direct wait of the task whose mark this is.
     standing: Mark,
     /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands
     /// nowhere, which almost every wait does by then, is one comparison.
@@ -87,12 +87,12 @@ impl<'a> Readiness<'a> {
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     fn take_met(&mut self) -> bool {
-        let one = &self.mailbox.futures.one;
+        let direct = &self.mailbox.futures.direct;
         // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without
         // looking.
-        let is_met = self.standing != NOWHERE && self.standing == one.get();
+        let is_met = self.standing != NOWHERE && self.standing == direct.get();
         if is_met {
-            one.set(FREE);
+            direct.set(FREE);
             self.standing = NOWHERE;
         }
         is_met
@@ -105,10 +105,10 @@ impl<'a> Readiness<'a> {
     fn ask(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if self.standing == NOWHERE
-            && futures.one.get() == FREE
+            && futures.direct.get() == FREE
             && let Some(task) = futures.mark_behind(cx)
         {
-            futures.one.set(Mark::of(self.what));
+            futures.direct.set(Mark::of(self.what));
             self.standing = task;
             return Poll::Pending;
         }
@@ -120,11 +120,11 @@ impl<'a> Readiness<'a> {
     fn ask_any(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if futures.is_running(self.standing) {
-            if let Some(error) = futures.one.get().error() {
+            if let Some(error) = futures.direct.get().error() {
                 self.withdraw(false);
                 return Poll::Ready(Err(error.into()));
             }
-            if futures.one.get() != Mark::of(self.what) {
+            if futures.direct.get() != Mark::of(self.what) {
                 // The task was told to give up a wait that it had before, and has given up this one: it is asked for anew.
                 self.standing = NOWHERE;
             } else if futures.mark_behind(cx).is_some() {
@@ -153,14 +153,14 @@ impl<'a> Readiness<'a> {
         if standing == LISTED {
             self.request.withdraw(self.mailbox, is_taken_over);
         } else if self.mailbox.futures.is_running(standing) {
-            let one = &self.mailbox.futures.one;
+            let direct = &self.mailbox.futures.direct;
             // If the task has given up this one for another that it had before, somebody else may have the place.
-            if one.get().wait().is_none() || one.get() == Mark::of(self.what) {
-                one.set(FREE);
+            if direct.get().wait().is_none() || direct.get() == Mark::of(self.what) {
+                direct.set(FREE);
             }
         } else if let Some(task) = standing.task() {
-            // That task waits, so its one wait is out of reach: it is told to give it up.
-            self.mailbox.give_up(GivenUp { task, what: self.what, is_one: true, is_taken_over });
+            // That task waits, so its direct wait is out of reach: it is told to give it up.
+            self.mailbox.give_up(GivenUp { task, what: self.what, is_direct: true, is_taken_over });
         }
     }
 }

@@ -62,7 +62,7 @@ impl Request {
             (State::Fulfilled, _) => Some(Ok(())),
             (State::Failed(why), _) => why.error().map(Err),
             (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {
-                mailbox.give_up(GivenUp { task, what: wait.into(), is_one: false, is_taken_over });
+                mailbox.give_up(GivenUp { task, what: wait.into(), is_direct: false, is_taken_over });
                 None
             }
             _ => None,

@@ -2,8 +2,8 @@
 //!
 //! A future that a task polls cannot return a [`Wait`] to the scheduler: `poll` has room for `Pending` and nothing else.
 //! So it leaves its wait in a list that its task keeps, and the task hands the list to the scheduler. The future finds the
-//! list through the scheduler's mailbox, which everything that can be waited for has a way to. The one wait for a descriptor
-//! that is all that most tasks ever wait for stands beside the list: to file and to fulfil it is to write a number.
+//! list through the scheduler's mailbox, which everything that can be waited for has a way to. One wait for a descriptor, and
+//! most tasks have no other, stands beside the list, the *direct* wait: to file and to fulfil it is to write a number.
 //!
 //! A wait *stands* until it is fulfilled or its future is dropped, whether or not the future is polled in between. That is
 //! what the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on:
@@ -25,10 +25,10 @@ pub(crate) struct Futures {
     /// The address of the context that the task polls its future with: combinators poll with contexts and wakers of their own,
     /// and by this address the task's own is told from theirs. Null while no task polls. Nothing is ever read there.
     context: Cell<*const ()>,
-    /// The task's one wait, which is all that most tasks ever have: a wait for a descriptor, of a future that the task itself
-    /// polls. [`FREE`] if there is none; the mark of the task if it is fulfilled; otherwise the reason, which is what it waits
-    /// for, or why it cannot.
-    pub(super) one: Cell<Mark>,
+    /// The task's direct wait, the only one that most tasks ever have: for a descriptor, asked for by a future that the task
+    /// itself polls. [`FREE`] if there is none; the mark of the task if it is fulfilled; otherwise the reason, which is what
+    /// it waits for, or why it cannot.
+    pub(super) direct: Cell<Mark>,
     /// The task's other waits, if it has any, …
     others: Cell<Option<Rc<List>>>,
     /// … and whether it may have: to look into `others` would mean to take them out.
@@ -40,7 +40,7 @@ pub(crate) struct Futures {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
-/// No wait.
+/// No direct wait.
 pub(super) const FREE: Mark = Mark(u64::MAX);
 /// No task: a wait that is not asked for, or not any more.
 pub(super) const NOWHERE: Mark = Mark(u64::MAX - 1);
@@ -82,7 +82,7 @@ impl Default for Futures {
         Futures {
             running: Cell::new(NOWHERE),
             context: Cell::new(ptr::null()),
-            one: Cell::new(FREE),
+            direct: Cell::new(FREE),
             others: Cell::new(None),
             has_others: Cell::new(false),
         }
@@ -111,18 +111,18 @@ impl Futures {
     pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
         let task = self.mark_behind(cx)?.task();
         // Whoever asks will wake that task by its id. So the task is to make sure that the id is its own: a task that has been
-        // resumed for its one wait has not looked yet whether another, which was in its slot before, has begun the future.
+        // resumed for its direct wait has not looked yet whether another, which was in its slot before, has begun the future.
         self.has_others.set(true);
         task
     }
 
-    /// The task polls its future with `context`, until it [leaves](Futures::leave). Until then its waits are here. `one` is what
-    /// has become of its one wait.
+    /// The task polls its future with `context`, until it [leaves](Futures::leave). Until then its waits are here. `direct` is
+    /// what has become of its direct wait.
     #[inline]
-    pub(super) fn enter(&self, task: Mark, context: &task::Context<'_>, one: Mark) {
+    pub(super) fn enter(&self, task: Mark, context: &task::Context<'_>, direct: Mark) {
         self.running.set(task);
         self.context.set(ptr::from_ref(context).cast());
-        self.one.set(one);
+        self.direct.set(direct);
     }
 
     /// The task is about to poll its future: moves its other waits here, if it has any.
@@ -133,14 +133,14 @@ impl Futures {
         }
     }
 
-    /// The task has polled its future. Returns its one wait.
+    /// The task has polled its future. Returns its direct wait.
     #[inline]
     pub(super) fn leave(&self) -> Mark {
         self.context.set(ptr::null());
-        self.one.get()
+        self.direct.get()
     }
 
-    /// Whether the task may have more than its one wait; then [`give_back`](Futures::give_back) has to follow.
+    /// Whether the task may have more than its direct wait; then [`give_back`](Futures::give_back) has to follow.
     #[inline]
     pub(super) fn has_others(&self) -> bool {
         self.has_others.get()
@@ -178,14 +178,14 @@ impl Futures {
 pub(super) struct Waits {
     /// The task.
     pub(super) task: Mark,
-    /// Its one wait, or what has become of it: see [`Futures::one`](Futures).
-    pub(super) one: Mark,
+    /// Its direct wait, or what has become of it: see [`Futures::direct`](Futures).
+    pub(super) direct: Mark,
     others: Option<Rc<List>>,
 }
 
 impl Waits {
     pub(super) fn new(id: TaskId) -> Waits {
-        Waits { task: Mark::of_task(id), one: FREE, others: None }
+        Waits { task: Mark::of_task(id), direct: FREE, others: None }
     }
 
     /// Whether they are this task's.
@@ -202,10 +202,10 @@ impl Waits {
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
         if cx.take_given_up() {
-            self.one = FREE;
+            self.direct = FREE;
         }
-        if self.one == Mark::of(why) && why.kind() == Kind::Ready {
-            self.one = self.task;
+        if self.direct == Mark::of(why) && why.kind() == Kind::Ready {
+            self.direct = self.task;
         }
         let has_failed = why.error().is_some_and(|error| self.fail(why, error));
         match &self.others {
@@ -219,15 +219,15 @@ impl Waits {
     #[cold]
     fn fail(&mut self, why: Reason, error: WaitError) -> bool {
         let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
-        if self.one == Mark::of(Reason::from(wait)) {
-            self.one = Mark::of(why);
+        if self.direct == Mark::of(Reason::from(wait)) {
+            self.direct = Mark::of(why);
         }
         self.others.as_ref().is_some_and(|others| others.fail(wait, why))
     }
 
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
     pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
-        let mut first = self.one.wait();
+        let mut first = self.direct.wait();
         let Some(others) = &self.others else { return first };
         others.each(|wait| match first {
             None => first = Some(wait),
