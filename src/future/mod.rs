@@ -182,7 +182,7 @@ impl Polled {
     /// What the task waits for after its future has been polled: what to return from `resume`.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn end(&mut self, cx: &mut Context<'_>, direct: Mark, has_others: bool) -> io::Result<Wait> {
+    fn end(&mut self, cx: &mut Context<'_>, direct: Mark, is_unusual: bool) -> io::Result<Wait> {
         self.waits.direct = direct;
         let alarm: &Alarm = &self.alarm;
         // If somebody still holds a waker, they may wake the task after this poll, and that takes a message. If the last one is
@@ -190,7 +190,7 @@ impl Polled {
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
         match direct.wait() {
-            Some(wait) if !has_others && !has_wakers && !alarm.was_woken() => Ok(wait),
+            Some(wait) if !is_unusual && !has_wakers && !alarm.was_woken() => Ok(wait),
             _ => self.end_with_several(cx, has_wakers),
         }
     }
@@ -213,7 +213,7 @@ impl Polled {
             has_several = true;
             cx.or(wait);
         });
-        if has_several || wait != self.waits.direct.wait() || self.waits.has_others() {
+        if has_several || wait != self.waits.direct.wait() || self.waits.has_list() {
             self.plain = NEVER_PLAIN;
         }
         if was_woken {
@@ -256,8 +256,8 @@ where
         match poll {
             Poll::Pending => {
                 let direct = mailbox.futures.leave();
-                let has_others = mailbox.futures.has_others();
-                polled.end(cx, direct, has_others)
+                let is_unusual = mailbox.futures.is_unusual();
+                polled.end(cx, direct, is_unusual)
             }
             Poll::Ready(result) => {
                 mailbox.futures.leave();

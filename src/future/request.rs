@@ -28,7 +28,7 @@ impl Request {
         {
             return Poll::Ready(self.withdraw(mailbox, false));
         }
-        let Some(running) = mailbox.futures.others() else { return Poll::Ready(None) };
+        let Some(running) = mailbox.futures.list() else { return Poll::Ready(None) };
         // Whom to wake, if that is not the task itself.
         let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.standing {

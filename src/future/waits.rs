@@ -29,10 +29,10 @@ pub(crate) struct Futures {
     /// itself polls. [`FREE`] if there is none; the mark of the task if it is fulfilled; otherwise the reason, which is what
     /// it waits for, or why it cannot.
     pub(super) direct: Cell<Mark>,
-    /// The task's other waits, if it has any, …
-    others: Cell<Option<Rc<List>>>,
-    /// … and whether it may have: to look into `others` would mean to take them out.
-    has_others: Cell<bool>,
+    /// The list of its other waits, if it has one.
+    list: Cell<Option<Rc<List>>>,
+    /// The poll may not end with the direct wait alone: there is a list, or somebody has taken the task's id to wake it by.
+    is_unusual: Cell<bool>,
 }
 
 /// Either a [`Reason`] or a task, in one word, which is compared and moved for each message. A wait that is fulfilled is marked
@@ -83,8 +83,8 @@ impl Default for Futures {
             running: Cell::new(NOWHERE),
             context: Cell::new(ptr::null()),
             direct: Cell::new(FREE),
-            others: Cell::new(None),
-            has_others: Cell::new(false),
+            list: Cell::new(None),
+            is_unusual: Cell::new(false),
         }
     }
 }
@@ -112,7 +112,7 @@ impl Futures {
         let task = self.mark_behind(cx)?.task();
         // Whoever asks will wake that task by its id. So the task is to make sure that the id is its own: a task that has been
         // resumed for its direct wait has not looked yet whether another, which was in its slot before, has begun the future.
-        self.has_others.set(true);
+        self.is_unusual.set(true);
         task
     }
 
@@ -125,11 +125,11 @@ impl Futures {
         self.direct.set(direct);
     }
 
-    /// The task is about to poll its future: moves its other waits here, if it has any.
+    /// The task is about to poll its future: moves its list here, if it has one.
     pub(super) fn lend(&self, waits: &mut Waits) {
-        if waits.others.is_some() {
-            self.has_others.set(true);
-            self.others.set(waits.others.take());
+        if waits.list.is_some() {
+            self.is_unusual.set(true);
+            self.list.set(waits.list.take());
         }
     }
 
@@ -140,36 +140,36 @@ impl Futures {
         self.direct.get()
     }
 
-    /// Whether the task may have more than its direct wait; then [`give_back`](Futures::give_back) has to follow.
+    /// Whether the poll may not end with the direct wait alone; then [`give_back`](Futures::give_back) has to follow.
     #[inline]
-    pub(super) fn has_others(&self) -> bool {
-        self.has_others.get()
+    pub(super) fn is_unusual(&self) -> bool {
+        self.is_unusual.get()
     }
 
-    /// Moves what was [lent](Futures::lend), and the waits that have been added meanwhile, back to `waits`.
+    /// Moves the list that was [lent](Futures::lend), or has been begun meanwhile, back to `waits`.
     pub(super) fn give_back(&self, waits: &mut Waits) {
-        if self.has_others.replace(false) {
+        if self.is_unusual.replace(false) {
             // An empty list would have to be lent each time.
-            waits.others = self.others.take().filter(|others| !others.is_empty());
+            waits.list = self.list.take().filter(|list| !list.is_empty());
         }
     }
 
     /// The task has panicked while it polled its future, if it did.
     pub(crate) fn abandon(&self) {
         self.context.set(ptr::null());
-        self.has_others.set(false);
-        if let Some(others) = self.others.take() {
-            others.abandon();
+        self.is_unusual.set(false);
+        if let Some(list) = self.list.take() {
+            list.abandon();
         }
     }
 
-    /// The other waits of the task that polls its future right now.
-    pub(super) fn others(&self) -> Option<Rc<List>> {
+    /// The list of the task that polls its future right now; a new one if it has none.
+    pub(super) fn list(&self) -> Option<Rc<List>> {
         let running = self.running()?;
-        let list = self.others.take().unwrap_or_default();
+        let list = self.list.take().unwrap_or_default();
         list.belong_to(running);
-        self.others.set(Some(Rc::clone(&list)));
-        self.has_others.set(true);
+        self.list.set(Some(Rc::clone(&list)));
+        self.is_unusual.set(true);
         Some(list)
     }
 }
@@ -180,12 +180,12 @@ pub(super) struct Waits {
     pub(super) task: Mark,
     /// Its direct wait, or what has become of it: see [`Futures::direct`](Futures).
     pub(super) direct: Mark,
-    others: Option<Rc<List>>,
+    list: Option<Rc<List>>,
 }
 
 impl Waits {
     pub(super) fn new(id: TaskId) -> Waits {
-        Waits { task: Mark::of_task(id), direct: FREE, others: None }
+        Waits { task: Mark::of_task(id), direct: FREE, list: None }
     }
 
     /// Whether they are this task's.
@@ -193,9 +193,9 @@ impl Waits {
         self.task == Mark::of_task(task)
     }
 
-    /// Whether there are others.
-    pub(super) fn has_others(&self) -> bool {
-        self.others.is_some()
+    /// Whether there are others than the direct one.
+    pub(super) fn has_list(&self) -> bool {
+        self.list.is_some()
     }
 
     /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
@@ -208,9 +208,9 @@ impl Waits {
             self.direct = self.task;
         }
         let has_failed = why.error().is_some_and(|error| self.fail(why, error));
-        match &self.others {
+        match &self.list {
             // Whatever the reason is, a drain may have begun meanwhile.
-            Some(others) => others.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
+            Some(list) => list.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
             _ => has_failed,
         }
     }
@@ -222,14 +222,14 @@ impl Waits {
         if self.direct == Mark::of(Reason::from(wait)) {
             self.direct = Mark::of(why);
         }
-        self.others.as_ref().is_some_and(|others| others.fail(wait, why))
+        self.list.as_ref().is_some_and(|list| list.fail(wait, why))
     }
 
     /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
     pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
         let mut first = self.direct.wait();
-        let Some(others) = &self.others else { return first };
-        others.each(|wait| match first {
+        let Some(list) = &self.list else { return first };
+        list.each(|wait| match first {
             None => first = Some(wait),
             Some(_) => or(wait),
         });
@@ -240,8 +240,8 @@ impl Waits {
 impl Drop for Waits {
     /// If waits are left, their futures live on elsewhere, and have to be polled by another task.
     fn drop(&mut self) {
-        if let Some(others) = self.others.take() {
-            others.abandon();
+        if let Some(list) = self.list.take() {
+            list.abandon();
         }
     }
 }
