@@ -1,13 +1,15 @@
-//! The list of the waits of one task: all but its direct wait.
+//! The list of the waits of one task, all but its direct wait, and a future's place in it.
 
+use crate::handle::{GivenUp, Mailbox};
 use crate::panics::wake;
 use crate::reason::Reason;
-use crate::task::{TaskId, Wait};
+use crate::task::{TaskId, Wait, WaitError};
 use std::cell::{Cell, RefCell};
-use std::task::Waker;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// See the module's text.
+/// All waits of one task but its direct wait.
 #[derive(Default)]
 pub(super) struct List {
     /// The last of them is not free.
@@ -164,6 +166,70 @@ impl List {
     pub(super) fn set_waker(&self, index: usize, waker: Option<Waker>) {
         let before = std::mem::replace(&mut self.entries.borrow_mut()[index].waker, waker);
         drop(before);
+    }
+}
+
+/// One wait of one future: its place in the list of the task that polls it.
+#[derive(Default)]
+pub(super) struct Listed {
+    /// The list and the place in it, from the first poll on.
+    place: Option<(Rc<List>, usize)>,
+}
+
+impl Listed {
+    /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
+    /// the scheduler whose mailbox this is.
+    #[cold]
+    pub(super) fn poll(
+        &mut self,
+        mailbox: &Mailbox,
+        cx: &Context<'_>,
+        want: Want,
+    ) -> Poll<Option<Result<(), WaitError>>> {
+        if let Some((list, index)) = &self.place
+            && list.is_over(*index)
+        {
+            return Poll::Ready(self.withdraw(mailbox, false));
+        }
+        let Some(current) = mailbox.futures.list() else { return Poll::Ready(None) };
+        // Whom to wake, if that is not the task itself.
+        let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
+        match &self.place {
+            // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
+            // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
+            Some((list, index)) if Rc::ptr_eq(list, &current) || waker.is_some() && list.task().is_some() => {
+                list.set_waker(*index, waker);
+            }
+            // Its first poll, or the future has been moved to another task.
+            place => {
+                let was_begun = place.is_some();
+                self.withdraw(mailbox, true);
+                // All who poll it are resumed at its deadline. If each took it from the other, it would never be over.
+                if was_begun && mailbox.now.get().is_some_and(|now| want.is_due(now)) {
+                    return Poll::Ready(Some(Ok(())));
+                }
+                let index = current.insert(want, waker);
+                self.place = Some((current, index));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The wait stands nowhere any more. Returns what had become of it. If another task is filed for it, that wait is withdrawn;
+    /// that task is told, unless the one that runs has taken the future over. Whoever owns this calls it before dropping it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {
+        let (list, index) = self.place.take()?;
+        match (list.remove(index), list.task()) {
+            (State::Fulfilled, _) => Some(Ok(())),
+            (State::Failed(why), _) => why.error().map(Err),
+            (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {
+                mailbox.give_up(GivenUp { task, what: wait.into(), is_direct: false, is_taken_over });
+                None
+            }
+            _ => None,
+        }
     }
 }
 

@@ -62,7 +62,6 @@ mod list;
 mod promise;
 mod race;
 mod readiness;
-mod request;
 mod socket;
 mod stream;
 mod time;

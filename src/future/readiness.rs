@@ -1,7 +1,6 @@
 //! A descriptor, awaited: the task's direct wait if possible, a place in its list if not.
 
-use super::list::Want;
-use super::request::Request;
+use super::list::{Listed, Want};
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::{GivenUp, Mailbox};
 use crate::reason::{Kind, Reason};
@@ -16,7 +15,7 @@ use std::task::{Context, Poll};
 /// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
 /// Awaited once more after it has ended, as `(&mut wait).await`, it waits anew; to keep one for all messages is a little cheaper.
 // If the task itself polls it, and has no other such wait, as almost always, it is the task's direct wait (`Futures::direct`),
-// and takes no list; otherwise it is a request.
+// and takes no list; otherwise it has a place in the task's list.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Readiness<'a> {
     mailbox: &'a Mailbox,
@@ -25,7 +24,7 @@ pub struct Readiness<'a> {
     standing: Mark,
     /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands
     /// nowhere, which almost every wait does by then, is one comparison.
-    request: ManuallyDrop<Request>,
+    listed: ManuallyDrop<Listed>,
 }
 
 impl Future for Readiness<'_> {
@@ -49,7 +48,7 @@ impl<'a> Readiness<'a> {
             mailbox,
             what: Reason::new(Kind::Ready, side, fd),
             standing: NOWHERE,
-            request: ManuallyDrop::default(),
+            listed: ManuallyDrop::default(),
         }
     }
 
@@ -137,7 +136,7 @@ impl<'a> Readiness<'a> {
             self.standing = LISTED;
         }
         let want = Want { wait: self.what.descriptor_wait(), drain: or_drain };
-        let outcome = std::task::ready!(self.request.poll(self.mailbox, cx, want));
+        let outcome = std::task::ready!(self.listed.poll(self.mailbox, cx, want));
         self.withdraw(false);
         Poll::Ready(match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
@@ -151,7 +150,7 @@ impl<'a> Readiness<'a> {
     fn withdraw(&mut self, is_taken_over: bool) {
         let standing = std::mem::replace(&mut self.standing, NOWHERE);
         if standing == LISTED {
-            self.request.withdraw(self.mailbox, is_taken_over);
+            self.listed.withdraw(self.mailbox, is_taken_over);
         } else if self.mailbox.futures.is_running(standing) {
             let direct = &self.mailbox.futures.direct;
             // If the task has given up this one for another that it had before, somebody else may have the place.
