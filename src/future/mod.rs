@@ -207,14 +207,10 @@ impl Polled {
             return Ok(Wait::Turn);
         }
         let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };
-        let mut has_several = has_wakers || was_woken;
-        let wait = self.waits.wait(|wait| {
-            has_several = true;
-            cx.or(wait);
-        });
-        if has_several || wait != self.waits.direct.wait() || self.waits.has_list() {
+        if has_wakers || was_woken || self.waits.has_list() {
             self.plain = NEVER_PLAIN;
         }
+        let wait = self.waits.say(cx);
         if was_woken {
             let Some(wait) = wait else { return Ok(Wait::Turn) };
             // A turn would come before anybody has looked whether the other waits are fulfilled, over and over if the future

@@ -225,14 +225,15 @@ impl Waits {
         self.list.as_ref().is_some_and(|list| list.fail(wait, why))
     }
 
-    /// What to wait for: the wait to return, while `or` is given the others. `None` if nothing is waited for.
-    pub(super) fn wait(&self, mut or: impl FnMut(Wait)) -> Option<Wait> {
+    /// Returns one of the waits, for `resume` to return, and says the others with [`Context::or`]. `None` if there are none.
+    pub(super) fn say(&self, cx: &mut Context<'_>) -> Option<Wait> {
         let mut first = self.direct.wait();
-        let Some(list) = &self.list else { return first };
-        list.each(|wait| match first {
-            None => first = Some(wait),
-            Some(_) => or(wait),
-        });
+        if let Some(list) = &self.list {
+            list.each(|wait| match first {
+                None => first = Some(wait),
+                Some(_) => cx.or(wait),
+            });
+        }
         first
     }
 }
