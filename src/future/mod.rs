@@ -89,7 +89,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Waker};
-use std::time::Instant;
 use waits::{Mark, Waits};
 
 /// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
@@ -218,16 +217,12 @@ impl Polled {
             cx.or(Wait::Until(cx.now()));
             return Ok(wait);
         }
-        if has_wakers && let Some(at) = Polled::listen(cx) {
-            cx.or(Wait::Until(at));
+        // The scheduler has to hear whoever holds a waker, on whichever thread. If it cannot, for want of a descriptor, the task
+        // looks by itself.
+        if has_wakers && cx.remote().is_err() {
+            cx.or(Wait::Until(cx.now() + DESCRIPTORS_RETRY));
         }
         Ok(wait.unwrap_or(Wait::Wake))
-    }
-
-    /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
-    /// descriptor, the task has to look by itself at the instant that is returned.
-    fn listen(cx: &Context<'_>) -> Option<Instant> {
-        if cx.remote().is_ok() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
     }
 }
 
