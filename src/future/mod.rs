@@ -119,23 +119,24 @@ where
 pub struct FutureTask<F> {
     future: Pin<Box<F>>,
     name: Option<Cow<'static, str>>,
-    /// What the task needs from its first resume on.
+    /// Absent until the first resume.
     polled: Option<Polled>,
 }
 
+/// What the task has beside its future, once it has polled that.
 struct Polled {
-    /// What the future waits for. In the scheduler's mailbox while the future is polled.
+    /// What the future waits for. While the future is polled, this is in the scheduler's mailbox.
     waits: Waits,
     alarm: Arc<Alarm>,
-    /// What the future is polled with.
+    /// What the future is polled with; the alarm is behind it.
     waker: Waker,
-    /// The entry that is in the ready deque when the one descriptor has fired that the task waits for: then there is nothing to
-    /// find out. [`NEVER_PLAIN`] while it waits for more, or somebody holds a waker.
-    plain: u32,
+    /// The usual case is that the task waits for one descriptor, and that fires. This is the task's entry in the ready deque
+    /// then: resumed by it, the task need not find out why. [`NO_ENTRY`] while it waits for more, or somebody holds a waker.
+    usual_entry: u32,
 }
 
-/// No entry of the ready deque: the last slot, resumed for another reason.
-const NEVER_PLAIN: u32 = u32::MAX;
+/// Is never in the ready deque: there is no slot of such a number.
+const NO_ENTRY: u32 = u32::MAX;
 
 /// How many references to the alarm there are while nobody else holds a waker: the two fields of [`Polled`].
 const OWN_ALARMS: usize = 2;
@@ -153,7 +154,7 @@ impl Polled {
         let remote = cx.core.mailbox.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
-        Polled { waits: Waits::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
+        Polled { waits: Waits::new(cx.id()), alarm, waker, usual_entry: NO_ENTRY }
     }
 
     /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
@@ -171,8 +172,8 @@ impl Polled {
             polled.alarm.begin_poll();
         }
         cx.core.mailbox.futures.lend(&mut polled.waits);
-        // Until [`end_with_several`](Polled::end_with_several) finds that this is not so.
-        polled.plain = cx.slot();
+        // Until `end_unusual` finds that the task does not wait for its direct wait alone.
+        polled.usual_entry = cx.slot();
         let Waits { task, direct, .. } = polled.waits;
         (polled, task, direct)
     }
@@ -189,25 +190,25 @@ impl Polled {
         fence(Ordering::Acquire);
         match direct.wait() {
             Some(wait) if !is_unusual && !has_wakers && !alarm.was_woken() => Ok(wait),
-            _ => self.end_with_several(cx, has_wakers),
+            _ => self.end_unusual(cx, has_wakers),
         }
     }
 
-    /// [`end`](Polled::end), if there may be more to say than that the task waits for one descriptor.
+    /// [`end`](Polled::end), if there may be more to say than the direct wait.
     #[cold]
     #[inline(never)]
     #[expect(clippy::unnecessary_wraps, reason = "what `resume` returns is written where its caller wants it")]
-    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
+    fn end_unusual(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
         cx.core.mailbox.futures.give_back(&mut self.waits);
         if !self.waits.is_of(cx.id()) {
             // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin
             // anew.
-            self.plain = NEVER_PLAIN;
+            self.usual_entry = NO_ENTRY;
             return Ok(Wait::Turn);
         }
         let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };
         if has_wakers || was_woken || self.waits.has_list() {
-            self.plain = NEVER_PLAIN;
+            self.usual_entry = NO_ENTRY;
         }
         let wait = self.waits.say(cx);
         if was_woken {
@@ -233,7 +234,7 @@ where
     /// Polls the future once.
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let (polled, task, direct) = match &mut self.polled {
-            Some(polled) if polled.plain == cx.entry => {
+            Some(polled) if polled.usual_entry == cx.entry => {
                 let task = polled.waits.task;
                 (polled, task, task)
             }
