@@ -157,10 +157,10 @@ impl Polled {
         Polled { waits: Waits::new(cx.id()), alarm, waker, usual_entry: NO_ENTRY }
     }
 
-    /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
-    /// direct wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
+    /// A poll begins that may be for any reason: fulfils the waits that it is for. A waker that is woken by this is no reason to
+    /// poll again afterwards: what it stands for is polled now.
     #[cold]
-    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> (&'a mut Polled, Mark, Mark) {
+    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> &'a mut Polled {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
         if !polled.waits.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits
@@ -174,8 +174,7 @@ impl Polled {
         cx.core.mailbox.futures.lend(&mut polled.waits);
         // Until `end_unusual` finds that the task does not wait for its direct wait alone.
         polled.usual_entry = cx.slot();
-        let Waits { task, direct, .. } = polled.waits;
-        (polled, task, direct)
+        polled
     }
 
     /// What the task waits for after its future has been polled: what to return from `resume`.
@@ -233,16 +232,21 @@ where
 {
     /// Polls the future once.
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let (polled, task, direct) = match &mut self.polled {
+        let (polled, direct) = match &mut self.polled {
+            // The direct wait is fulfilled, which the mark of the task says.
             Some(polled) if polled.usual_entry == cx.entry => {
                 let task = polled.waits.task;
-                (polled, task, task)
+                (polled, task)
             }
-            polled => Polled::begin(polled, cx),
+            polled => {
+                let polled = Polled::begin(polled, cx);
+                let direct = polled.waits.direct;
+                (polled, direct)
+            }
         };
         let mailbox = &*cx.core.mailbox;
         let mut context = std::task::Context::from_waker(&polled.waker);
-        mailbox.futures.enter(task, &context, direct);
+        mailbox.futures.enter(polled.waits.task, &context, direct);
         let poll = self.future.as_mut().poll(&mut context);
         match poll {
             Poll::Pending => {
