@@ -193,7 +193,7 @@ impl Listed {
         }
         let Some(current) = mailbox.futures.list() else { return Poll::Ready(None) };
         // Whom to wake, if that is not the task itself.
-        let waker = if mailbox.futures.running_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
+        let waker = if mailbox.futures.task_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.place {
             // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
             // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.

@@ -105,7 +105,7 @@ impl<'a> Readiness<'a> {
         let futures = &self.mailbox.futures;
         if self.standing == NOWHERE
             && futures.direct.get() == FREE
-            && let Some(task) = futures.mark_behind(cx)
+            && let Some(task) = futures.task_behind(cx)
         {
             futures.direct.set(Mark::of(self.what));
             self.standing = task;
@@ -126,7 +126,7 @@ impl<'a> Readiness<'a> {
             if futures.direct.get() != Mark::of(self.what) {
                 // The task was told to give up a wait that it had before, and has given up this one: it is asked for anew.
                 self.standing = NOWHERE;
-            } else if futures.mark_behind(cx).is_some() {
+            } else if futures.task_behind(cx).is_some() {
                 // It still stands, unless somebody is to be woken who was not there before.
                 return Poll::Pending;
             }

@@ -100,18 +100,18 @@ impl Futures {
         !self.context.get().is_null() && task == self.running.get()
     }
 
-    /// The task that polls its future right now, if `cx` is the task's own: then it is woken by its id. `None` if a combinator
-    /// stands between: then that is to be woken, by its waker.
+    /// The task behind `cx`: the one that polls its future right now, if `cx` is its own. `None` if a combinator stands between:
+    /// then that is to be woken, by its waker.
     #[inline]
-    pub(super) fn mark_behind(&self, cx: &task::Context<'_>) -> Option<Mark> {
+    pub(super) fn task_behind(&self, cx: &task::Context<'_>) -> Option<Mark> {
         if ptr::eq(ptr::from_ref(cx).cast(), self.context.get()) { Some(self.running.get()) } else { None }
     }
 
-    /// [`mark_behind`](Futures::mark_behind), by its id.
-    pub(crate) fn running_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
-        let task = self.mark_behind(cx)?.task();
-        // Whoever asks will wake that task by its id. So the task is to make sure that the id is its own: a task that has been
-        // resumed for its direct wait has not looked yet whether another, which was in its slot before, has begun the future.
+    /// The id of the [task behind](Futures::task_behind) `cx`, for whoever will wake the task by it.
+    pub(crate) fn id_behind(&self, cx: &task::Context<'_>) -> Option<TaskId> {
+        let task = self.task_behind(cx)?.task();
+        // Is it the task's own id? A task that is resumed for its direct wait has not looked yet whether another, which was in
+        // its slot before, has begun the future. So it is to look when the poll has ended.
         self.is_unusual.set(true);
         task
     }
