@@ -1,4 +1,4 @@
-//! A descriptor, awaited: the task's direct wait if possible, a place in its list if not.
+//! A descriptor, awaited: the task's direct wait if possible, a listed one if not. (`waits.rs` says what these are.)
 
 use super::list::{Listed, Want};
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
@@ -14,8 +14,6 @@ use std::task::{Context, Poll};
 
 /// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
 /// Awaited once more after it has ended, as `(&mut wait).await`, it waits anew; to keep one for all messages is a little cheaper.
-// If the task itself polls it, and has no other such wait, as almost always, it is the task's direct wait (`Futures::direct`),
-// and takes no list; otherwise it has a place in the task's list.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Readiness<'a> {
     mailbox: &'a Mailbox,

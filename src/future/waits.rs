@@ -1,13 +1,28 @@
-//! What the futures of one task wait for.
+//! What the futures of one task wait for, and how the scheduler comes to know of it.
 //!
-//! A future that a task polls cannot return a [`Wait`] to the scheduler: `poll` has room for `Pending` and nothing else.
-//! So it leaves its wait in a list that its task keeps, and the task hands the list to the scheduler. The future finds the
-//! list through the scheduler's mailbox, which everything that can be waited for has a way to. One wait for a descriptor, and
-//! most tasks have no other, stands beside the list, the *direct* wait: to file and to fulfil it is to write a number.
+//! A future that a task polls cannot return a [`Wait`] to the scheduler: `poll` has room for `Pending` and nothing else. So it
+//! leaves its wait with the task, which hands all that it has to the scheduler. The future finds the task through the scheduler's
+//! mailbox, which everything that can be waited for has a way to.
 //!
-//! A wait *stands* until it is fulfilled or its future is dropped, whether or not the future is polled in between. That is
-//! what the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on:
-//! they poll a future again only when the waker says so that they gave to it.
+//! # How a wait travels
+//! 1. A task that is resumed *fulfils* those of its [`Waits`] that it is resumed for. Then it polls its future, and until that
+//!    returns, the waits are in the mailbox, in [`Futures`].
+//! 2. Somewhere below, a `readable(&socket)` is polled: a [`Readiness`](super::Readiness). It asks for its descriptor. Most often
+//!    the task itself polls it, with no combinator in between, and has no other such wait. Then this is the task's *direct* wait:
+//!    one word in [`Futures::direct`] says what is waited for, and one in the future, its `standing`, whose wait it is. Each of
+//!    these words is a [`Mark`].
+//! 3. Any other wait is *listed*. Its future has a [`Listed`](super::list::Listed), which takes a place in the task's [`List`].
+//!    What it [wants](super::list::Want) stands there, and whom to wake if a combinator has polled it.
+//! 4. All answer `Pending`, and the task takes its waits back. It returns one of them to the scheduler, and says the others
+//!    with [`Context::or`].
+//! 5. The scheduler resumes the task with a [`Reason`], and this begins anew at 1. The future finds its wait fulfilled.
+//!
+//! In the *usual* case the task has its direct wait, and nothing else: then one word goes to the mailbox and back.
+//!
+//! A wait *stands* until it is fulfilled or its future is dropped, whether or not the future is polled in between. That is what
+//! the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on: they poll a future again only
+//! when the waker says so that they gave to it. If the future is dropped, or polled by another task, while the task that waits
+//! does not run, the scheduler is told that this wait is [given up](crate::handle::GivenUp).
 
 use super::list::List;
 use crate::context::Context;
@@ -18,33 +33,22 @@ use std::ptr;
 use std::rc::Rc;
 use std::task;
 
-/// What the scheduler's mailbox holds for futures: the waits of the task that polls its future right now.
-pub(crate) struct Futures {
-    /// Which task that is. While no task polls, the last one that did.
-    running: Cell<Mark>,
-    /// The address of the context that the task polls its future with: combinators poll with contexts and wakers of their own,
-    /// and by this address the task's own is told from theirs. Null while no task polls. Nothing is ever read there.
-    context: Cell<*const ()>,
-    /// The task's direct wait, the only one that most tasks ever have: for a descriptor, asked for by a future that the task
-    /// itself polls. [`FREE`] if there is none; the mark of the task if it is fulfilled; otherwise the reason, which is what
-    /// it waits for, or why it cannot.
-    pub(super) direct: Cell<Mark>,
-    /// The list of its other waits, if it has one.
-    list: Cell<Option<Rc<List>>>,
-    /// The poll may not end with the direct wait alone: there is a list, or somebody has taken the task's id to wake it by.
-    is_unusual: Cell<bool>,
-}
-
-/// Either a [`Reason`] or a task, in one word, which is compared and moved for each message. A wait that is fulfilled is marked
-/// with its task, so one comparison tells a future both that its wait is fulfilled and that this task polls it.
+/// How a wait stands, in one word, which is compared and moved for each message. A future and a task have one each:
+///
+/// | the word is | where the future's wait stands | what the task's direct wait is |
+/// |---|---|---|
+/// | a task | it is the direct wait of this task | fulfilled; the task is always its own |
+/// | a [`Reason`] | – | what it waits for, or why it cannot |
+/// | [`NOWHERE`] | it is not asked for | – |
+/// | [`LISTED`] | it is in a list | – |
+/// | [`FREE`] | – | there is none |
+///
+/// So if the two are equal, the future's wait is fulfilled, and it is polled by the task whose wait it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
-/// No direct wait.
 pub(super) const FREE: Mark = Mark(u64::MAX);
-/// No task: a wait that is not asked for, or not any more.
 pub(super) const NOWHERE: Mark = Mark(u64::MAX - 1);
-/// No task: a wait that is in a list.
 pub(super) const LISTED: Mark = Mark(u64::MAX - 2);
 
 impl Mark {
@@ -75,6 +79,96 @@ impl Mark {
     pub(super) fn error(self) -> Option<WaitError> {
         if self.0 & Mark::IS_TASK == 0 { Reason(self.0).error() } else { None }
     }
+}
+
+/// The waits of one task. While it polls its future, they are in [`Futures`].
+pub(super) struct Waits {
+    /// The task.
+    pub(super) task: Mark,
+    /// The direct wait, or what has become of it.
+    pub(super) direct: Mark,
+    /// The others, if there are any.
+    list: Option<Rc<List>>,
+}
+
+impl Waits {
+    pub(super) fn new(id: TaskId) -> Waits {
+        Waits { task: Mark::of_task(id), direct: FREE, list: None }
+    }
+
+    /// Whether they are this task's.
+    pub(super) fn is_of(&self, task: TaskId) -> bool {
+        self.task == Mark::of_task(task)
+    }
+
+    /// Whether there are others than the direct one.
+    pub(super) fn has_list(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
+    pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
+        let why = cx.reason();
+        if cx.take_given_up() {
+            self.direct = FREE;
+        }
+        if self.direct == Mark::of(why) && why.kind() == Kind::Ready {
+            self.direct = self.task;
+        }
+        let has_failed = why.error().is_some_and(|error| self.fail(why, error));
+        match &self.list {
+            // Whatever the reason is, a drain may have begun meanwhile.
+            Some(list) => list.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
+            _ => has_failed,
+        }
+    }
+
+    /// Gives an error to whoever waits for what cannot be waited for.
+    #[cold]
+    fn fail(&mut self, why: Reason, error: WaitError) -> bool {
+        let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
+        if self.direct == Mark::of(Reason::from(wait)) {
+            self.direct = Mark::of(why);
+        }
+        self.list.as_ref().is_some_and(|list| list.fail(wait, why))
+    }
+
+    /// Returns one of the waits, for `resume` to return, and says the others with [`Context::or`]. `None` if there are none.
+    pub(super) fn say(&self, cx: &mut Context<'_>) -> Option<Wait> {
+        let mut first = self.direct.wait();
+        if let Some(list) = &self.list {
+            list.each(|wait| match first {
+                None => first = Some(wait),
+                Some(_) => cx.or(wait),
+            });
+        }
+        first
+    }
+}
+
+impl Drop for Waits {
+    /// If waits are left, their futures live on elsewhere, and have to be polled by another task.
+    fn drop(&mut self) {
+        if let Some(list) = self.list.take() {
+            list.abandon();
+        }
+    }
+}
+
+/// What the mailbox holds for futures: the waits of the task that polls its future right now.
+pub(crate) struct Futures {
+    /// Which task that is. While no task polls, the last one that did.
+    running: Cell<Mark>,
+    /// The address of the context that the task polls its future with: combinators poll with contexts and wakers of their own,
+    /// and by this address the task's own is told from theirs. Null while no task polls. Nothing is ever read there.
+    context: Cell<*const ()>,
+    /// Its direct wait, or what has become of it.
+    pub(super) direct: Cell<Mark>,
+    /// Its other waits, if there are any.
+    list: Cell<Option<Rc<List>>>,
+    /// When the poll has ended, there is more to look at than the direct wait: a list, or somebody who has been told the task's
+    /// id, to wake it by.
+    is_unusual: Cell<bool>,
 }
 
 impl Default for Futures {
@@ -140,7 +234,7 @@ impl Futures {
         self.direct.get()
     }
 
-    /// Whether the poll may not end with the direct wait alone; then [`give_back`](Futures::give_back) has to follow.
+    /// Whether there is more to look at than the direct wait; then [`give_back`](Futures::give_back) has to follow.
     #[inline]
     pub(super) fn is_unusual(&self) -> bool {
         self.is_unusual.get()
@@ -149,7 +243,7 @@ impl Futures {
     /// Moves the list that was [lent](Futures::lend), or has been begun meanwhile, back to `waits`.
     pub(super) fn give_back(&self, waits: &mut Waits) {
         if self.is_unusual.replace(false) {
-            // An empty list would have to be lent each time.
+            // An empty list would make each poll an unusual one.
             waits.list = self.list.take().filter(|list| !list.is_empty());
         }
     }
@@ -171,78 +265,5 @@ impl Futures {
         self.list.set(Some(Rc::clone(&list)));
         self.is_unusual.set(true);
         Some(list)
-    }
-}
-
-/// The waits of one task, while it does not poll its future.
-pub(super) struct Waits {
-    /// The task.
-    pub(super) task: Mark,
-    /// Its direct wait, or what has become of it: see [`Futures::direct`](Futures).
-    pub(super) direct: Mark,
-    list: Option<Rc<List>>,
-}
-
-impl Waits {
-    pub(super) fn new(id: TaskId) -> Waits {
-        Waits { task: Mark::of_task(id), direct: FREE, list: None }
-    }
-
-    /// Whether they are this task's.
-    pub(super) fn is_of(&self, task: TaskId) -> bool {
-        self.task == Mark::of_task(task)
-    }
-
-    /// Whether there are others than the direct one.
-    pub(super) fn has_list(&self) -> bool {
-        self.list.is_some()
-    }
-
-    /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
-    pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
-        let why = cx.reason();
-        if cx.take_given_up() {
-            self.direct = FREE;
-        }
-        if self.direct == Mark::of(why) && why.kind() == Kind::Ready {
-            self.direct = self.task;
-        }
-        let has_failed = why.error().is_some_and(|error| self.fail(why, error));
-        match &self.list {
-            // Whatever the reason is, a drain may have begun meanwhile.
-            Some(list) => list.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
-            _ => has_failed,
-        }
-    }
-
-    /// Gives an error to whoever waits for what cannot be waited for.
-    #[cold]
-    fn fail(&mut self, why: Reason, error: WaitError) -> bool {
-        let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
-        if self.direct == Mark::of(Reason::from(wait)) {
-            self.direct = Mark::of(why);
-        }
-        self.list.as_ref().is_some_and(|list| list.fail(wait, why))
-    }
-
-    /// Returns one of the waits, for `resume` to return, and says the others with [`Context::or`]. `None` if there are none.
-    pub(super) fn say(&self, cx: &mut Context<'_>) -> Option<Wait> {
-        let mut first = self.direct.wait();
-        if let Some(list) = &self.list {
-            list.each(|wait| match first {
-                None => first = Some(wait),
-                Some(_) => cx.or(wait),
-            });
-        }
-        first
-    }
-}
-
-impl Drop for Waits {
-    /// If waits are left, their futures live on elsewhere, and have to be polled by another task.
-    fn drop(&mut self) {
-        if let Some(list) = self.list.take() {
-            list.abandon();
-        }
     }
 }
