@@ -20,8 +20,8 @@ pub struct Readiness<'a> {
     what: Reason,
     /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the direct wait of the task whose mark this is.
     standing: Mark,
-    /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands
-    /// nowhere, which almost every wait does by then, is one comparison.
+    /// Its place in the list, if it is listed. [`Readiness::withdraw`] empties this, and the compiler does not drop it: to drop a
+    /// wait that stands nowhere, which almost every wait does by then, is one comparison.
     listed: ManuallyDrop<Listed>,
 }
 
@@ -32,7 +32,7 @@ impl Future for Readiness<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.take_met() {
+        if this.take_fulfilled() {
             return Poll::Ready(Ok(()));
         }
         this.ask(cx, false)
@@ -83,20 +83,20 @@ impl<'a> Readiness<'a> {
     /// waits for one thing, and polls its future itself.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn take_met(&mut self) -> bool {
+    fn take_fulfilled(&mut self) -> bool {
         let direct = &self.mailbox.futures.direct;
-        // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without
-        // looking.
-        let is_met = self.standing != NOWHERE && self.standing == direct.get();
-        if is_met {
+        // The second half implies the first. But where the wait has just been made, the compiler knows that it stands nowhere,
+        // and leaves out all of this.
+        let is_fulfilled = self.standing != NOWHERE && self.standing == direct.get();
+        if is_fulfilled {
             direct.set(FREE);
             self.standing = NOWHERE;
         }
-        is_met
+        is_fulfilled
     }
 
-    /// The rest of a poll that is not ready at once: asks for the descriptor. The other half of all polls ends here: nothing
-    /// stands yet.
+    /// The rest of a poll that is not ready at once: asks for the descriptor. The other half of all polls ends here: the wait
+    /// stands nowhere yet, and becomes the direct one.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     fn ask(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
@@ -109,12 +109,13 @@ impl<'a> Readiness<'a> {
             self.standing = task;
             return Poll::Pending;
         }
-        self.ask_any(cx, or_drain)
+        self.ask_unusual(cx, or_drain)
     }
 
+    /// [`ask`](Readiness::ask), if the wait stands already, or cannot become the direct one.
     #[cold]
     #[inline(never)]
-    fn ask_any(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
+    fn ask_unusual(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if futures.is_running(self.standing) {
             if let Some(error) = futures.direct.get().error() {
@@ -122,10 +123,11 @@ impl<'a> Readiness<'a> {
                 return Poll::Ready(Err(error.into()));
             }
             if futures.direct.get() != Mark::of(self.what) {
-                // The task was told to give up a wait that it had before, and has given up this one: it is asked for anew.
+                // The task was told to give up another wait, its direct one before this, and has given up this one. It is asked
+                // for anew.
                 self.standing = NOWHERE;
             } else if futures.task_behind(cx).is_some() {
-                // It still stands, unless somebody is to be woken who was not there before.
+                // It goes on standing. (But if a combinator now stands between, that is to be woken, which only a list can do.)
                 return Poll::Pending;
             }
         }
@@ -142,7 +144,7 @@ impl<'a> Readiness<'a> {
         })
     }
 
-    /// The wait stands nowhere any more.
+    /// The wait stands nowhere any more. `is_taken_over`: it is going to stand in the list of the task that runs now.
     #[cold]
     #[inline(never)]
     fn withdraw(&mut self, is_taken_over: bool) {
@@ -151,12 +153,12 @@ impl<'a> Readiness<'a> {
             self.listed.withdraw(self.mailbox, is_taken_over);
         } else if self.mailbox.futures.is_running(standing) {
             let direct = &self.mailbox.futures.direct;
-            // If the task has given up this one for another that it had before, somebody else may have the place.
+            // If the task has given up this one in place of another, see above, somebody else may be the direct wait by now.
             if direct.get().wait().is_none() || direct.get() == Mark::of(self.what) {
                 direct.set(FREE);
             }
         } else if let Some(task) = standing.task() {
-            // That task waits, so its direct wait is out of reach: it is told to give it up.
+            // That task does not run, so its waits are out of reach: it is told to give this one up.
             self.mailbox.give_up(GivenUp { task, what: self.what, is_direct: true, is_taken_over });
         }
     }
@@ -181,7 +183,7 @@ impl Future for ReadinessUntilDrain<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
         let ready = &mut self.get_mut().0;
-        if ready.take_met() {
+        if ready.take_fulfilled() {
             return Poll::Ready(Some(Ok(())));
         }
         // The task is resumed when a drain begins, as every future's is.
