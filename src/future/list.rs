@@ -35,6 +35,19 @@ impl Entry {
     fn is_free(&self) -> bool {
         matches!(self.state, State::Free)
     }
+
+    /// Ends the wait if it is what the task is resumed for. Returns whom to wake for that.
+    fn fulfil(&mut self, why: Reason, now: Instant, is_draining: bool) -> Option<Waker> {
+        let want = self.want()?;
+        if why.descriptor().is_some_and(|(fd, side)| want.wait == Some(side.of(fd))) {
+            self.state = if why.error().is_some() { State::Failed(why) } else { State::Fulfilled };
+        } else if want.drain && is_draining || want.is_due(now) {
+            self.state = State::Fulfilled;
+        } else {
+            return None;
+        }
+        self.waker.take()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -82,30 +95,13 @@ impl List {
         self.entries.borrow().iter().filter_map(|entry| entry.want()?.wait).for_each(&mut what);
     }
 
-    /// Fulfils the waits that the task is resumed for, and wakes their wakers. Returns whether there were any wakers.
+    /// Ends the waits that the task is resumed for, and wakes their wakers. Returns whether there were any wakers.
     #[cold]
     pub(super) fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
-        self.settle(State::Fulfilled, |want| {
-            let is_met = |wait| !matches!(wait, Wait::Until(_)) && Reason::from(wait) == why;
-            want.drain && is_draining || want.is_due(now) || want.wait.is_some_and(is_met)
-        })
-    }
-
-    /// Fulfils each wait for `wait` with an error, and wakes their wakers. Returns whether there were any wakers.
-    pub(super) fn fail(&self, wait: Wait, why: Reason) -> bool {
-        self.settle(State::Failed(why), |want| want.wait == Some(wait))
-    }
-
-    /// Gives this outcome to each wait that is met, and wakes their wakers. Returns whether there were any wakers.
-    fn settle(&self, outcome: State, is_met: impl Fn(Want) -> bool) -> bool {
         let mut has_woken = false;
         for index in 0.. {
             let waker = match self.entries.borrow_mut().get_mut(index) {
-                Some(entry) if entry.want().is_some_and(&is_met) => {
-                    entry.state = outcome;
-                    entry.waker.take()
-                }
-                Some(_) => None,
+                Some(entry) => entry.fulfil(why, now, is_draining),
                 None => break,
             };
             // A waker may do anything, so the list is not borrowed while one is woken.

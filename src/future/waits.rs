@@ -26,7 +26,7 @@
 
 use super::list::List;
 use crate::context::Context;
-use crate::reason::{Kind, Reason};
+use crate::reason::Reason;
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::Cell;
 use std::ptr;
@@ -106,31 +106,20 @@ impl Waits {
         self.list.is_some()
     }
 
-    /// Fulfils what the task is resumed for. Returns whether somebody was woken who is not the task itself.
+    /// Ends the waits that the task is resumed for: they are fulfilled, or cannot be waited for. Returns whether somebody was woken
+    /// who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
         if cx.take_given_up() {
             self.direct = FREE;
         }
-        if self.direct == Mark::of(why) && why.kind() == Kind::Ready {
-            self.direct = self.task;
+        if let Some((fd, side)) = why.descriptor()
+            && self.direct.wait() == Some(side.of(fd))
+        {
+            self.direct = if why.error().is_some() { Mark::of(why) } else { self.task };
         }
-        let has_failed = why.error().is_some_and(|error| self.fail(why, error));
-        match &self.list {
-            // Whatever the reason is, a drain may have begun meanwhile.
-            Some(list) => list.fulfil(why, cx.core.now, cx.is_draining()) || has_failed,
-            _ => has_failed,
-        }
-    }
-
-    /// Gives an error to whoever waits for what cannot be waited for.
-    #[cold]
-    fn fail(&mut self, why: Reason, error: WaitError) -> bool {
-        let (WaitError::Busy(wait) | WaitError::Closed(wait)) = error;
-        if self.direct == Mark::of(Reason::from(wait)) {
-            self.direct = Mark::of(why);
-        }
-        self.list.as_ref().is_some_and(|list| list.fail(wait, why))
+        // Whatever the reason is, a drain may have begun meanwhile.
+        self.list.as_ref().is_some_and(|list| list.fulfil(why, cx.core.now, cx.is_draining()))
     }
 
     /// Returns one of the waits, for `resume` to return, and says the others with [`Context::or`]. `None` if there are none.
