@@ -30,7 +30,7 @@ impl Scheduler {
             self.settle_adopted();
             self.settle_spawned();
             while let Some(id) = mailbox.cancelled.next() {
-                self.end_waiting(id, End::Cancelled);
+                self.end_other(id, End::Cancelled);
             }
             while let Some(fd) = mailbox.closing.next() {
                 let number = fd.as_raw_fd();
@@ -116,7 +116,7 @@ impl Scheduler {
             if id == running {
                 is_cancelled = true;
             } else {
-                self.end_waiting(id, End::Cancelled);
+                self.end_other(id, End::Cancelled);
             }
         }
         if is_cancelled {
@@ -125,8 +125,9 @@ impl Scheduler {
         self.settle_given_up(Some(running));
     }
 
-    /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
-    fn end_waiting(&mut self, id: TaskId, end: End) {
+    /// Ends a task that waits or is ready: any other than the one that is being resumed. Its waits are withdrawn first, so that
+    /// nobody is resumed in its name.
+    fn end_other(&mut self, id: TaskId, end: End) {
         let is_in_deque = !self.core.is_waiting(id);
         self.withdraw(id);
         if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
@@ -193,7 +194,7 @@ impl Scheduler {
             match catch(|| task.drain()) {
                 Ok(true) => self.make_ready(id, Reason::TURN),
                 Ok(false) => {}
-                Err(message) => self.end_waiting(id, End::Panicked(message)),
+                Err(message) => self.end_other(id, End::Panicked(message)),
             }
         }
     }
