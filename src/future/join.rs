@@ -78,8 +78,8 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     fn end(&self, outcome: Result<T, JoinError>) {
-        let before = self.outcome.borrow_mut().replace(outcome);
-        drop(before);
+        // There was none before.
+        *self.outcome.borrow_mut() = Some(outcome);
         self.ended.notify();
     }
 }
