@@ -167,7 +167,7 @@ impl Scheduler {
         }
         let is_waiting = self.core.is_waiting(id);
         let Some(slot) = self.core.slots.get_mut(id) else { return id };
-        slot.has_given_up |= is_direct;
+        slot.has_lost_direct |= is_direct;
         if is_waiting && let Some((fd, side)) = what.descriptor() {
             if slot.reason == what {
                 slot.reason = Reason::WAKE;

@@ -110,7 +110,7 @@ impl Waits {
     /// who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
-        if cx.take_given_up() {
+        if cx.take_lost_direct() {
             self.direct = FREE;
         }
         if let Some((fd, side)) = why.descriptor()
