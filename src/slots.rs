@@ -27,7 +27,7 @@ pub(crate) struct Slot {
     /// written down in the wait map. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// The task's direct wait was [given up](crate::handle::GivenUp) while it could not be told.
+    /// The task's direct wait was [given up](crate::handle::GivenUp), and the task has not looked since.
     pub(crate) has_lost_direct: bool,
     /// Somebody has woken the task, and it was moved to the deque without a poll before that. See `Scheduler::wake`.
     pub(crate) was_woken: bool,

@@ -106,8 +106,8 @@ impl Waits {
         self.list.is_some()
     }
 
-    /// Ends the waits that the task is resumed for: they are fulfilled, or cannot be waited for. Returns whether somebody was woken
-    /// who is not the task itself.
+    /// Ends the waits that the task is resumed for: they are fulfilled, or cannot be waited for. Returns whether somebody was
+    /// woken who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
         if cx.take_lost_direct() {
