@@ -188,7 +188,7 @@ impl Listed {
             return Poll::Ready(self.withdraw(mailbox, false));
         }
         let Some(current) = mailbox.futures.list() else { return Poll::Ready(None) };
-        // Whom to wake, if that is not the task itself.
+        // Whom to wake, if a combinator stands between this and the task.
         let waker = if mailbox.futures.task_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.place {
             // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
@@ -196,7 +196,7 @@ impl Listed {
             Some((list, index)) if Rc::ptr_eq(list, &current) || waker.is_some() && list.task().is_some() => {
                 list.set_waker(*index, waker);
             }
-            // Its first poll, or the future has been moved to another task.
+            // It is polled for the first time, or by another task than before.
             place => {
                 let was_begun = place.is_some();
                 self.withdraw(mailbox, true);
@@ -211,8 +211,8 @@ impl Listed {
         Poll::Pending
     }
 
-    /// The wait stands nowhere any more. Returns what had become of it. If another task is filed for it, that wait is withdrawn;
-    /// that task is told, unless the one that runs has taken the future over. Whoever owns this calls it before dropping it.
+    /// The wait stands nowhere any more. Returns what had become of it. If the task that waits does not run, the scheduler is told
+    /// that the wait is [given up](GivenUp). Whoever owns this calls it before dropping it.
     #[cold]
     #[inline(never)]
     pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {

@@ -123,7 +123,8 @@ pub struct FutureTask<F> {
     polled: Option<Polled>,
 }
 
-/// What the task has beside its future, once it has polled that.
+/// What the task has beside its future, once it has polled that. (`waits.rs` tells how a wait travels from a future to the
+/// scheduler, and back.)
 struct Polled {
     /// What the future waits for. While the future is polled, this is in the scheduler's mailbox.
     waits: Waits,

@@ -60,7 +60,7 @@ impl Future for Sleep {
     }
 }
 
-/// A wait that nothing can go wrong with, in a task of this scheduler.
+/// A listed wait for no descriptor, so that nothing can go wrong with it, in a task of this scheduler.
 struct Event {
     scheduler: Handle,
     listed: Listed,
