@@ -43,10 +43,10 @@ impl Context<'_> {
         self.core.slots.reason_at(self.slot())
     }
 
-    /// Whether the future that was this task's one wait has been dropped by another task, since this was last asked.
-    pub(crate) fn take_given_up(&mut self) -> bool {
+    /// Whether the task's direct wait has been [given up](crate::handle::GivenUp) since this was last asked.
+    pub(crate) fn take_lost_direct(&mut self) -> bool {
         let slot = self.slot();
-        self.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_given_up))
+        self.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct))
     }
 
     /// The number of the task's slot.

@@ -90,12 +90,13 @@ pub(crate) struct Spawned {
     pub(crate) tell_id: Option<TellId>,
 }
 
-/// A future through which a task waits was dropped, or polled by another task.
+/// A wait of a future's, for which a task is filed, and which is out of reach because the task does not run: the future was
+/// dropped, or polled by another task.
 pub(crate) struct GivenUp {
     pub(crate) task: TaskId,
     pub(crate) what: Reason,
-    /// It was the task's one wait.
-    pub(crate) is_one: bool,
+    /// It was the task's direct wait: the task is to be told when it next runs.
+    pub(crate) is_direct: bool,
     /// Another task has polled it, and waits through it from now on.
     pub(crate) is_taken_over: bool,
 }

@@ -145,7 +145,7 @@ impl Future for Notified {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let Notified { notify, count, place } = self.get_mut();
         // First, because to clone a foreign waker may do anything, such as notify.
-        let waiter = match notify.0.scheduler.0.futures.running_behind(cx) {
+        let waiter = match notify.0.scheduler.0.futures.id_behind(cx) {
             Some(id) => Waiter::Task(id),
             None => Waiter::Waker(cx.waker().clone()),
         };

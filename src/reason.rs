@@ -36,7 +36,7 @@ impl Reason {
     }
 
     #[inline]
-    pub(crate) fn kind(self) -> Kind {
+    fn kind(self) -> Kind {
         match self.0 >> 33 {
             0 => Kind::Ready,
             1 => Kind::Busy,

@@ -30,7 +30,7 @@ impl Scheduler {
             self.settle_adopted();
             self.settle_spawned();
             while let Some(id) = mailbox.cancelled.next() {
-                self.end_waiting(id, End::Cancelled);
+                self.end_other(id, End::Cancelled);
             }
             while let Some(fd) = mailbox.closing.next() {
                 let number = fd.as_raw_fd();
@@ -54,16 +54,16 @@ impl Scheduler {
         }
     }
 
-    /// Moves a task that has been woken to the deque. That withdraws everything else that it waits for, so somebody who wakes it
-    /// in each turn, after it was filed and before the poll, would keep it from ever hearing of its descriptors and its deadline.
-    /// If it has any, no second wake in a row does that: it is *held*, and the task moves only after the next poll.
+    /// Moves a task that has been woken to the deque. That withdraws what else it waits for, descriptors and a deadline. If
+    /// somebody woke it in each turn, after it was filed and before the poll, it would never hear of them. So if it has any, one
+    /// wake moves it at once, but the one after that is *held*: it moves the task after the next poll.
     fn wake(&mut self, id: TaskId) {
         if !self.core.is_waiting(id) {
             return;
         }
-        let has_others = !self.core.slots.also(id).is_empty();
+        let waits_for_several = !self.core.slots.also(id).is_empty();
         if let Some(slot) = self.core.slots.get_mut(id)
-            && (has_others || slot.reason != Reason::WAKE || slot.deadline != NEVER)
+            && (waits_for_several || slot.reason != Reason::WAKE || slot.deadline != NEVER)
             && mem::replace(&mut slot.was_woken, true)
         {
             self.core.held.push_back(id);
@@ -72,9 +72,9 @@ impl Scheduler {
         }
     }
 
-    /// Moves the tasks whose wake was held to the deque, unless the poll has found something for them: then they are there
-    /// already. Where no poll comes, because a turn begins or somebody has said stop, they do not wait for it, but their next
-    /// wake does.
+    /// Moves the tasks whose wake was held to the deque, unless they are there already, because the poll has found something for
+    /// them. Where no poll comes, because a turn begins or somebody has said stop, they are moved all the same, and their next
+    /// wake is held, too.
     pub(crate) fn wake_held(&mut self, has_polled: bool) {
         while let Some(id) = self.core.held.pop_front() {
             if let Some(slot) = self.core.slots.get_mut(id) {
@@ -116,7 +116,7 @@ impl Scheduler {
             if id == running {
                 is_cancelled = true;
             } else {
-                self.end_waiting(id, End::Cancelled);
+                self.end_other(id, End::Cancelled);
             }
         }
         if is_cancelled {
@@ -125,8 +125,9 @@ impl Scheduler {
         self.settle_given_up(Some(running));
     }
 
-    /// Ends a task that is not being resumed. Its waits are withdrawn first, so that nobody is resumed in its name.
-    fn end_waiting(&mut self, id: TaskId, end: End) {
+    /// Ends a task that waits or is ready: any other than the one that is being resumed. Its waits are withdrawn first, so that
+    /// nobody is resumed in its name.
+    fn end_other(&mut self, id: TaskId, end: End) {
         let is_in_deque = !self.core.is_waiting(id);
         self.withdraw(id);
         if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
@@ -134,11 +135,10 @@ impl Scheduler {
         }
     }
 
-    /// Withdraws the waits of futures that were dropped or polled while another task than theirs ran, and wakes the tasks that
-    /// waited through those that were dropped. `running`, if there is one, has not been filed yet, so it is woken later.
-    ///
-    /// Whose future was polled by another task is not woken: if it polled the future again, it would take that back, and the
-    /// two tasks would go on like this without end.
+    /// Withdraws the waits that were [given up](GivenUp). If the future was dropped, the task that waited is woken, to look what
+    /// else there is to do; `running`, if there is one, has not been filed yet, so it is woken later. If the future was polled by
+    /// another task, the task is not woken: it might poll the future again and so take it back, and the two would go on like this
+    /// without end.
     fn settle_given_up(&mut self, running: Option<TaskId>) {
         while let Some(given_up) = self.core.mailbox.given_up.next() {
             let id = self.give_up(&given_up);
@@ -152,11 +152,10 @@ impl Scheduler {
         }
     }
 
-    /// A future through which the task waited was dropped or polled while another task ran. That wait is withdrawn at once,
-    /// because somebody else may wait for the same next. The others stand for as long as they do when the task is
-    /// [woken](Scheduler::wake). Returns the task.
+    /// Withdraws one wait of a task, at once, because somebody else may wait for the same next; the task's other waits stand.
+    /// Returns the task.
     fn give_up(&mut self, given_up: &GivenUp) -> TaskId {
-        let GivenUp { task: mut id, what, is_one, .. } = *given_up;
+        let GivenUp { task: mut id, what, is_direct, .. } = *given_up;
         if let Some((fd, side)) = what.descriptor()
             && self.core.waiters.get(side, fd) == Some(id.slot())
         {
@@ -166,7 +165,7 @@ impl Scheduler {
         }
         let is_waiting = self.core.is_waiting(id);
         let Some(slot) = self.core.slots.get_mut(id) else { return id };
-        slot.has_given_up |= is_one;
+        slot.has_lost_direct |= is_direct;
         if is_waiting && let Some((fd, side)) = what.descriptor() {
             if slot.reason == what {
                 slot.reason = Reason::WAKE;
@@ -193,7 +192,7 @@ impl Scheduler {
             match catch(|| task.drain()) {
                 Ok(true) => self.make_ready(id, Reason::TURN),
                 Ok(false) => {}
-                Err(message) => self.end_waiting(id, End::Panicked(message)),
+                Err(message) => self.end_other(id, End::Panicked(message)),
             }
         }
     }

@@ -27,8 +27,8 @@ pub(crate) struct Slot {
     /// written down in the wait map. See `Core::is_waiting`.
     pub(crate) is_ready: bool,
     pub(crate) is_service: bool,
-    /// The future that was the task's one wait was dropped while another task ran.
-    pub(crate) has_given_up: bool,
+    /// The task's direct wait was [given up](crate::handle::GivenUp), and the task has not looked since.
+    pub(crate) has_lost_direct: bool,
     /// Somebody has woken the task, and it was moved to the deque without a poll before that. See `Scheduler::wake`.
     pub(crate) was_woken: bool,
     pub(crate) reason: Reason,
@@ -98,7 +98,7 @@ impl Slots {
             serial: Some(serial),
             is_ready: true,
             is_service,
-            has_given_up: false,
+            has_lost_direct: false,
             was_woken: false,
         };
         let aside = Aside { also: None, spawned_by };

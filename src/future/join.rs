@@ -43,7 +43,7 @@ where
         outcome: RefCell::new(None),
         ended: Notify::new(scheduler),
         task: Cell::new(None),
-        is_abandoned: Cell::new(false),
+        is_cancelled_early: Cell::new(false),
         scheduler: scheduler.clone(),
     });
     // Before there is a task: a scheduler that is gone drops it at once.
@@ -58,7 +58,7 @@ where
     let joined = Rc::clone(&shared);
     let tell_id = move |id| {
         joined.task.set(Some(id));
-        if joined.is_abandoned.get() {
+        if joined.is_cancelled_early.get() {
             joined.scheduler.cancel(id);
         }
     };
@@ -72,14 +72,14 @@ struct Shared<T> {
     /// The task's id, once it has been spawned.
     task: Cell<Option<TaskId>>,
     /// It was cancelled before it was spawned.
-    is_abandoned: Cell<bool>,
+    is_cancelled_early: Cell<bool>,
     scheduler: Handle,
 }
 
 impl<T> Shared<T> {
     fn end(&self, outcome: Result<T, JoinError>) {
-        let before = self.outcome.borrow_mut().replace(outcome);
-        drop(before);
+        // There was none before.
+        *self.outcome.borrow_mut() = Some(outcome);
         self.ended.notify();
     }
 }
@@ -125,7 +125,7 @@ impl<T> JoinHandle<T> {
     pub fn cancel(&self) {
         match self.shared.task.get() {
             Some(task) => self.shared.scheduler.cancel(task),
-            None => self.shared.is_abandoned.set(true),
+            None => self.shared.is_cancelled_early.set(true),
         }
     }
 

@@ -1,15 +1,17 @@
-//! The list of the waits of one task: all but its one wait for a descriptor.
+//! The list of the waits of one task, all but its direct wait, and a future's place in it.
 
+use crate::handle::{GivenUp, Mailbox};
 use crate::panics::wake;
 use crate::reason::Reason;
-use crate::task::{TaskId, Wait};
+use crate::task::{TaskId, Wait, WaitError};
 use std::cell::{Cell, RefCell};
-use std::task::Waker;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// See the module's text.
+/// All waits of one task but its direct wait.
 #[derive(Default)]
-pub(super) struct Waits {
+pub(super) struct List {
     /// The last of them is not free.
     entries: RefCell<Vec<Entry>>,
     /// The task whose waits these are. `None` once it has ended.
@@ -32,6 +34,19 @@ impl Entry {
 
     fn is_free(&self) -> bool {
         matches!(self.state, State::Free)
+    }
+
+    /// Ends the wait if it is what the task is resumed for. Returns whom to wake for that.
+    fn fulfil(&mut self, why: Reason, now: Instant, is_draining: bool) -> Option<Waker> {
+        let want = self.want()?;
+        if why.descriptor().is_some_and(|(fd, side)| want.wait == Some(side.of(fd))) {
+            self.state = if why.error().is_some() { State::Failed(why) } else { State::Fulfilled };
+        } else if want.drain && is_draining || want.is_due(now) {
+            self.state = State::Fulfilled;
+        } else {
+            return None;
+        }
+        self.waker.take()
     }
 }
 
@@ -61,7 +76,7 @@ impl Want {
     }
 }
 
-impl Waits {
+impl List {
     /// The task whose waits these are. `None` once it has ended.
     pub(super) fn task(&self) -> Option<TaskId> {
         self.task.get()
@@ -80,30 +95,13 @@ impl Waits {
         self.entries.borrow().iter().filter_map(|entry| entry.want()?.wait).for_each(&mut what);
     }
 
-    /// Fulfils the waits that the task is resumed for, and wakes their wakers. Returns whether there were any wakers.
+    /// Ends the waits that the task is resumed for, and wakes their wakers. Returns whether there were any wakers.
     #[cold]
     pub(super) fn fulfil(&self, why: Reason, now: Instant, is_draining: bool) -> bool {
-        self.settle(State::Fulfilled, |want| {
-            let is_met = |wait| !matches!(wait, Wait::Until(_)) && Reason::from(wait) == why;
-            want.drain && is_draining || want.is_due(now) || want.wait.is_some_and(is_met)
-        })
-    }
-
-    /// Fulfils each wait for `wait` with an error, and wakes their wakers. Returns whether there were any wakers.
-    pub(super) fn fail(&self, wait: Wait, why: Reason) -> bool {
-        self.settle(State::Failed(why), |want| want.wait == Some(wait))
-    }
-
-    /// Gives this outcome to each wait that is met, and wakes their wakers. Returns whether there were any wakers.
-    fn settle(&self, outcome: State, is_met: impl Fn(Want) -> bool) -> bool {
         let mut has_woken = false;
         for index in 0.. {
             let waker = match self.entries.borrow_mut().get_mut(index) {
-                Some(entry) if entry.want().is_some_and(&is_met) => {
-                    entry.state = outcome;
-                    entry.waker.take()
-                }
-                Some(_) => None,
+                Some(entry) => entry.fulfil(why, now, is_draining),
                 None => break,
             };
             // A waker may do anything, so the list is not borrowed while one is woken.
@@ -167,24 +165,88 @@ impl Waits {
     }
 }
 
+/// One wait of one future: its place in the list of the task that polls it.
+#[derive(Default)]
+pub(super) struct Listed {
+    /// The list and the place in it, from the first poll on.
+    place: Option<(Rc<List>, usize)>,
+}
+
+impl Listed {
+    /// Asks for `want`, once; ready when that is what the task was resumed for. `None` if this was not polled by a task of
+    /// the scheduler whose mailbox this is.
+    #[cold]
+    pub(super) fn poll(
+        &mut self,
+        mailbox: &Mailbox,
+        cx: &Context<'_>,
+        want: Want,
+    ) -> Poll<Option<Result<(), WaitError>>> {
+        if let Some((list, index)) = &self.place
+            && list.is_over(*index)
+        {
+            return Poll::Ready(self.withdraw(mailbox, false));
+        }
+        let Some(current) = mailbox.futures.list() else { return Poll::Ready(None) };
+        // Whom to wake, if a combinator stands between this and the task.
+        let waker = if mailbox.futures.task_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
+        match &self.place {
+            // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
+            // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
+            Some((list, index)) if Rc::ptr_eq(list, &current) || waker.is_some() && list.task().is_some() => {
+                list.set_waker(*index, waker);
+            }
+            // It is polled for the first time, or by another task than before.
+            place => {
+                let was_begun = place.is_some();
+                self.withdraw(mailbox, true);
+                // All who poll it are resumed at its deadline. If each took it from the other, it would never be over.
+                if was_begun && mailbox.now.get().is_some_and(|now| want.is_due(now)) {
+                    return Poll::Ready(Some(Ok(())));
+                }
+                let index = current.insert(want, waker);
+                self.place = Some((current, index));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The wait stands nowhere any more. Returns what had become of it. If the task that waits does not run, the scheduler is told
+    /// that the wait is [given up](GivenUp). Whoever owns this calls it before dropping it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {
+        let (list, index) = self.place.take()?;
+        match (list.remove(index), list.task()) {
+            (State::Fulfilled, _) => Some(Ok(())),
+            (State::Failed(why), _) => why.error().map(Err),
+            (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {
+                mailbox.give_up(GivenUp { task, what: wait.into(), is_direct: false, is_taken_over });
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_burst_of_waits_leaves_nothing_behind_and_places_that_are_free_are_used_again() {
-        let waits = Waits::default();
-        let insert = || waits.insert(Want { wait: None, drain: false }, None);
+        let list = List::default();
+        let insert = || list.insert(Want { wait: None, drain: false }, None);
         let burst: Vec<usize> = (0..1_000).map(|_| insert()).collect();
         assert!(burst.into_iter().eq(0..1_000));
         for index in [3, 500, 2] {
-            waits.remove(index);
+            list.remove(index);
         }
         assert_eq!([insert(), insert(), insert(), insert()], [2, 3, 500, 1_000]);
         for index in 0..=1_000 {
-            waits.remove(index);
+            list.remove(index);
         }
-        assert!(waits.is_empty(), "each resume looks at all of them");
+        assert!(list.is_empty(), "each resume looks at all of them");
         assert_eq!(insert(), 0);
     }
 }

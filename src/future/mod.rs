@@ -62,7 +62,6 @@ mod list;
 mod promise;
 mod race;
 mod readiness;
-mod request;
 mod socket;
 mod stream;
 mod time;
@@ -90,8 +89,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, Waker};
-use std::time::Instant;
-use waits::{Mark, Own};
+use waits::{Mark, Waits};
 
 /// Makes a task of a future. An `Err` ends the task with that error, as it does from [`Task::resume`].
 ///
@@ -121,23 +119,25 @@ where
 pub struct FutureTask<F> {
     future: Pin<Box<F>>,
     name: Option<Cow<'static, str>>,
-    /// What the task needs from its first resume on.
+    /// Absent until the first resume.
     polled: Option<Polled>,
 }
 
+/// What the task has beside its future, once it has polled that. (`waits.rs` tells how a wait travels from a future to the
+/// scheduler, and back.)
 struct Polled {
-    /// What the future waits for. In the scheduler's mailbox while the future is polled.
-    own: Own,
+    /// What the future waits for. While the future is polled, this is in the scheduler's mailbox.
+    waits: Waits,
     alarm: Arc<Alarm>,
-    /// What the future is polled with.
+    /// What the future is polled with; the alarm is behind it.
     waker: Waker,
-    /// The entry that is in the ready deque when the one descriptor has fired that the task waits for: then there is nothing to
-    /// find out. [`NEVER_PLAIN`] while it waits for more, or somebody holds a waker.
-    plain: u32,
+    /// The usual case is that the task waits for one descriptor, and that fires. This is the task's entry in the ready deque
+    /// then: resumed by it, the task need not find out why. [`NO_ENTRY`] while it waits for more, or somebody holds a waker.
+    usual_entry: u32,
 }
 
-/// No entry of the ready deque: the last slot, resumed for another reason.
-const NEVER_PLAIN: u32 = u32::MAX;
+/// Is never in the ready deque: there is no slot of such a number.
+const NO_ENTRY: u32 = u32::MAX;
 
 /// How many references to the alarm there are while nobody else holds a waker: the two fields of [`Polled`].
 const OWN_ALARMS: usize = 2;
@@ -155,67 +155,62 @@ impl Polled {
         let remote = cx.core.mailbox.remote.get_or_init(Remote::unconnected);
         let alarm = Arc::new(Alarm::new(cx.id(), remote.clone()));
         let waker = Waker::from(Arc::clone(&alarm));
-        Polled { own: Own::new(cx.id()), alarm, waker, plain: NEVER_PLAIN }
+        Polled { waits: Waits::new(cx.id()), alarm, waker, usual_entry: NO_ENTRY }
     }
 
-    /// A poll begins that may be for any reason: fulfils the waits that it is for. Returns the task, and what has become of its
-    /// one wait. A waker that is woken by this is no reason to poll again afterwards: what it stands for is polled now.
+    /// A poll begins that may be for any reason: fulfils the waits that it is for. A waker that is woken by this is no reason to
+    /// poll again afterwards: what it stands for is polled now.
     #[cold]
-    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> (&'a mut Polled, Mark, Mark) {
+    fn begin<'a>(polled: &'a mut Option<Polled>, cx: &mut Context<'_>) -> &'a mut Polled {
         let polled = polled.get_or_insert_with(|| Polled::new(cx));
-        if !polled.own.is_of(cx.id()) {
+        if !polled.waits.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits
             // for is asked for anew.
             std::mem::replace(polled, Polled::new(cx)).alarm.silence();
         }
         polled.alarm.begin_poll();
-        if polled.own.fulfil(cx) {
+        if polled.waits.fulfil(cx) {
             polled.alarm.begin_poll();
         }
-        cx.core.mailbox.futures.lend(&mut polled.own);
-        // Until [`end_with_several`](Polled::end_with_several) finds that this is not so.
-        polled.plain = cx.slot();
-        let Own { task, one, .. } = polled.own;
-        (polled, task, one)
+        cx.core.mailbox.futures.lend(&mut polled.waits);
+        // Until `end_unusual` finds that the task does not wait for its direct wait alone.
+        polled.usual_entry = cx.slot();
+        polled
     }
 
     /// What the task waits for after its future has been polled: what to return from `resume`.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn end(&mut self, cx: &mut Context<'_>, one: Mark, has_others: bool) -> io::Result<Wait> {
-        self.own.one = one;
+    fn end(&mut self, cx: &mut Context<'_>, direct: Mark, is_unusual: bool) -> io::Result<Wait> {
+        self.waits.direct = direct;
         let alarm: &Alarm = &self.alarm;
         // If somebody still holds a waker, they may wake the task after this poll, and that takes a message. If the last one is
         // gone, dropped by another thread perhaps, whatever it did came before, and the fence makes that visible.
         let has_wakers = Arc::strong_count(&self.alarm) > OWN_ALARMS;
         fence(Ordering::Acquire);
-        match one.wait() {
-            Some(wait) if !has_others && !has_wakers && !alarm.was_woken() => Ok(wait),
-            _ => self.end_with_several(cx, has_wakers),
+        match direct.wait() {
+            Some(wait) if !is_unusual && !has_wakers && !alarm.was_woken() => Ok(wait),
+            _ => self.end_unusual(cx, has_wakers),
         }
     }
 
-    /// [`end`](Polled::end), if there may be more to say than that the task waits for one descriptor.
+    /// [`end`](Polled::end), if there may be more to say than the direct wait.
     #[cold]
     #[inline(never)]
     #[expect(clippy::unnecessary_wraps, reason = "what `resume` returns is written where its caller wants it")]
-    fn end_with_several(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
-        cx.core.mailbox.futures.give_back(&mut self.own);
-        if !self.own.is_of(cx.id()) {
+    fn end_unusual(&mut self, cx: &mut Context<'_>, has_wakers: bool) -> io::Result<Wait> {
+        cx.core.mailbox.futures.give_back(&mut self.waits);
+        if !self.waits.is_of(cx.id()) {
             // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin
             // anew.
-            self.plain = NEVER_PLAIN;
+            self.usual_entry = NO_ENTRY;
             return Ok(Wait::Turn);
         }
         let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };
-        let mut has_several = has_wakers || was_woken;
-        let wait = self.own.wait(|wait| {
-            has_several = true;
-            cx.or(wait);
-        });
-        if has_several || wait != self.own.one.wait() || self.own.has_others() {
-            self.plain = NEVER_PLAIN;
+        if has_wakers || was_woken || self.waits.has_list() {
+            self.usual_entry = NO_ENTRY;
         }
+        let wait = self.waits.say(cx);
         if was_woken {
             let Some(wait) = wait else { return Ok(Wait::Turn) };
             // A turn would come before anybody has looked whether the other waits are fulfilled, over and over if the future
@@ -223,16 +218,12 @@ impl Polled {
             cx.or(Wait::Until(cx.now()));
             return Ok(wait);
         }
-        if has_wakers && let Some(at) = Polled::listen(cx) {
-            cx.or(Wait::Until(at));
+        // The scheduler has to hear whoever holds a waker, on whichever thread. If it cannot, for want of a descriptor, the task
+        // looks by itself.
+        if has_wakers && cx.remote().is_err() {
+            cx.or(Wait::Until(cx.now() + DESCRIPTORS_RETRY));
         }
         Ok(wait.unwrap_or(Wait::Wake))
-    }
-
-    /// Makes sure that the scheduler hears whoever holds a waker, on whichever thread. If it cannot, for want of a
-    /// descriptor, the task has to look by itself at the instant that is returned.
-    fn listen(cx: &Context<'_>) -> Option<Instant> {
-        if cx.remote().is_ok() { None } else { Some(cx.now() + DESCRIPTORS_RETRY) }
     }
 }
 
@@ -242,26 +233,31 @@ where
 {
     /// Polls the future once.
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
-        let (polled, task, one) = match &mut self.polled {
-            Some(polled) if polled.plain == cx.entry => {
-                let task = polled.own.task;
-                (polled, task, task)
+        let (polled, direct) = match &mut self.polled {
+            // The direct wait is fulfilled, which the mark of the task says.
+            Some(polled) if polled.usual_entry == cx.entry => {
+                let task = polled.waits.task;
+                (polled, task)
             }
-            polled => Polled::begin(polled, cx),
+            polled => {
+                let polled = Polled::begin(polled, cx);
+                let direct = polled.waits.direct;
+                (polled, direct)
+            }
         };
         let mailbox = &*cx.core.mailbox;
         let mut context = std::task::Context::from_waker(&polled.waker);
-        mailbox.futures.enter(task, &context, one);
+        mailbox.futures.enter(polled.waits.task, &context, direct);
         let poll = self.future.as_mut().poll(&mut context);
         match poll {
             Poll::Pending => {
-                let one = mailbox.futures.leave();
-                let has_others = mailbox.futures.has_others();
-                polled.end(cx, one, has_others)
+                let direct = mailbox.futures.leave();
+                let is_unusual = mailbox.futures.is_unusual();
+                polled.end(cx, direct, is_unusual)
             }
             Poll::Ready(result) => {
                 mailbox.futures.leave();
-                mailbox.futures.give_back(&mut polled.own);
+                mailbox.futures.give_back(&mut polled.waits);
                 result.map(|()| Wait::Done)
             }
         }

@@ -1,7 +1,6 @@
-//! A descriptor, awaited: the task's one wait if possible, a place in its list if not.
+//! A descriptor, awaited: the task's direct wait if possible, a listed one if not. (`waits.rs` says what these are.)
 
-use super::list::Want;
-use super::request::Request;
+use super::list::{Listed, Want};
 use super::waits::{FREE, LISTED, Mark, NOWHERE};
 use crate::handle::{GivenUp, Mailbox};
 use crate::reason::{Kind, Reason};
@@ -15,17 +14,15 @@ use std::task::{Context, Poll};
 
 /// Waits until one side of a descriptor is ready. Made by [`readable`](super::readable) and [`writable`](super::writable).
 /// Awaited once more after it has ended, as `(&mut wait).await`, it waits anew; to keep one for all messages is a little cheaper.
-// If the task itself polls it, and has no other such wait, as almost always, it is the task's one wait (`Futures::one`), and
-// takes no list; otherwise it is a request.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Readiness<'a> {
     mailbox: &'a Mailbox,
     what: Reason,
-    /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the one wait of the task whose mark this is.
+    /// Where the wait stands: [`NOWHERE`]; [`LISTED`]; or it is the direct wait of the task whose mark this is.
     standing: Mark,
-    /// Used if it is listed. Dropped by [`Readiness::withdraw`] and not by the compiler, so that dropping a wait that stands
-    /// nowhere, which almost every wait does by then, is one comparison.
-    request: ManuallyDrop<Request>,
+    /// Its place in the list, if it is listed. [`Readiness::withdraw`] empties this, and the compiler does not drop it: to drop a
+    /// wait that stands nowhere, which almost every wait does by then, is one comparison.
+    listed: ManuallyDrop<Listed>,
 }
 
 impl Future for Readiness<'_> {
@@ -35,7 +32,7 @@ impl Future for Readiness<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.take_met() {
+        if this.take_fulfilled() {
             return Poll::Ready(Ok(()));
         }
         this.ask(cx, false)
@@ -49,7 +46,7 @@ impl<'a> Readiness<'a> {
             mailbox,
             what: Reason::new(Kind::Ready, side, fd),
             standing: NOWHERE,
-            request: ManuallyDrop::default(),
+            listed: ManuallyDrop::default(),
         }
     }
 
@@ -86,49 +83,51 @@ impl<'a> Readiness<'a> {
     /// waits for one thing, and polls its future itself.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
-    fn take_met(&mut self) -> bool {
-        let one = &self.mailbox.futures.one;
-        // The first half is implied by the second, but a compiler that has just seen the wait being made knows it without
-        // looking.
-        let is_met = self.standing != NOWHERE && self.standing == one.get();
-        if is_met {
-            one.set(FREE);
+    fn take_fulfilled(&mut self) -> bool {
+        let direct = &self.mailbox.futures.direct;
+        // The second half implies the first. But where the wait has just been made, the compiler knows that it stands nowhere,
+        // and leaves out all of this.
+        let is_fulfilled = self.standing != NOWHERE && self.standing == direct.get();
+        if is_fulfilled {
+            direct.set(FREE);
             self.standing = NOWHERE;
         }
-        is_met
+        is_fulfilled
     }
 
-    /// The rest of a poll that is not ready at once: asks for the descriptor. The other half of all polls ends here: nothing
-    /// stands yet.
+    /// The rest of a poll that is not ready at once: asks for the descriptor. The other half of all polls ends here: the wait
+    /// stands nowhere yet, and becomes the direct one.
     #[expect(clippy::inline_always, reason = "measured: a call costs more than what is called")]
     #[inline(always)]
     fn ask(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if self.standing == NOWHERE
-            && futures.one.get() == FREE
-            && let Some(task) = futures.mark_behind(cx)
+            && futures.direct.get() == FREE
+            && let Some(task) = futures.task_behind(cx)
         {
-            futures.one.set(Mark::of(self.what));
+            futures.direct.set(Mark::of(self.what));
             self.standing = task;
             return Poll::Pending;
         }
-        self.ask_any(cx, or_drain)
+        self.ask_unusual(cx, or_drain)
     }
 
+    /// [`ask`](Readiness::ask), if the wait stands already, or cannot become the direct one.
     #[cold]
     #[inline(never)]
-    fn ask_any(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
+    fn ask_unusual(&mut self, cx: &Context<'_>, or_drain: bool) -> Poll<io::Result<()>> {
         let futures = &self.mailbox.futures;
         if futures.is_running(self.standing) {
-            if let Some(error) = futures.one.get().error() {
+            if let Some(error) = futures.direct.get().error() {
                 self.withdraw(false);
                 return Poll::Ready(Err(error.into()));
             }
-            if futures.one.get() != Mark::of(self.what) {
-                // The task was told to give up a wait that it had before, and has given up this one: it is asked for anew.
+            if futures.direct.get() != Mark::of(self.what) {
+                // The task was told to give up another wait, its direct one before this, and has given up this one. It is asked
+                // for anew.
                 self.standing = NOWHERE;
-            } else if futures.mark_behind(cx).is_some() {
-                // It still stands, unless somebody is to be woken who was not there before.
+            } else if futures.task_behind(cx).is_some() {
+                // It goes on standing. (But if a combinator now stands between, that is to be woken, which only a list can do.)
                 return Poll::Pending;
             }
         }
@@ -137,7 +136,7 @@ impl<'a> Readiness<'a> {
             self.standing = LISTED;
         }
         let want = Want { wait: self.what.descriptor_wait(), drain: or_drain };
-        let outcome = std::task::ready!(self.request.poll(self.mailbox, cx, want));
+        let outcome = std::task::ready!(self.listed.poll(self.mailbox, cx, want));
         self.withdraw(false);
         Poll::Ready(match outcome {
             Some(outcome) => outcome.map_err(WaitError::into),
@@ -145,22 +144,22 @@ impl<'a> Readiness<'a> {
         })
     }
 
-    /// The wait stands nowhere any more.
+    /// The wait stands nowhere any more. `is_taken_over`: it is going to stand in the list of the task that runs now.
     #[cold]
     #[inline(never)]
     fn withdraw(&mut self, is_taken_over: bool) {
         let standing = std::mem::replace(&mut self.standing, NOWHERE);
         if standing == LISTED {
-            self.request.withdraw(self.mailbox, is_taken_over);
+            self.listed.withdraw(self.mailbox, is_taken_over);
         } else if self.mailbox.futures.is_running(standing) {
-            let one = &self.mailbox.futures.one;
-            // If the task has given up this one for another that it had before, somebody else may have the place.
-            if one.get().wait().is_none() || one.get() == Mark::of(self.what) {
-                one.set(FREE);
+            let direct = &self.mailbox.futures.direct;
+            // If the task has given up this one in place of another, see above, somebody else may be the direct wait by now.
+            if direct.get().wait().is_none() || direct.get() == Mark::of(self.what) {
+                direct.set(FREE);
             }
         } else if let Some(task) = standing.task() {
-            // That task waits, so its one wait is out of reach: it is told to give it up.
-            self.mailbox.give_up(GivenUp { task, what: self.what, is_one: true, is_taken_over });
+            // That task does not run, so its waits are out of reach: it is told to give this one up.
+            self.mailbox.give_up(GivenUp { task, what: self.what, is_direct: true, is_taken_over });
         }
     }
 }
@@ -184,7 +183,7 @@ impl Future for ReadinessUntilDrain<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
         let ready = &mut self.get_mut().0;
-        if ready.take_met() {
+        if ready.take_fulfilled() {
             return Poll::Ready(Some(Ok(())));
         }
         // The task is resumed when a drain begins, as every future's is.

@@ -1,7 +1,6 @@
 //! Time, turns and the drain, awaited.
 
-use super::list::Want;
-use super::request::Request;
+use super::list::{Listed, Want};
 use crate::handle::Handle;
 use crate::task::Wait;
 use std::fmt;
@@ -61,19 +60,19 @@ impl Future for Sleep {
     }
 }
 
-/// A wait that nothing can go wrong with, in a task of this scheduler.
+/// A listed wait for no descriptor, so that nothing can go wrong with it, in a task of this scheduler.
 struct Event {
     scheduler: Handle,
-    request: Request,
+    listed: Listed,
 }
 
 impl Event {
     fn new(scheduler: &Handle) -> Event {
-        Event { scheduler: scheduler.clone(), request: Request::default() }
+        Event { scheduler: scheduler.clone(), listed: Listed::default() }
     }
 
     fn poll(&mut self, cx: &Context<'_>, want: Want) -> Poll<()> {
-        self.request.poll(&self.scheduler.0, cx, want).map(|outcome| {
+        self.listed.poll(&self.scheduler.0, cx, want).map(|outcome| {
             let outcome = outcome.expect("awaited by somebody who is not a task of this scheduler");
             outcome.expect("nothing can go wrong with it");
         })
@@ -82,7 +81,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        self.request.withdraw(&self.scheduler.0, false);
+        self.listed.withdraw(&self.scheduler.0, false);
     }
 }
 
