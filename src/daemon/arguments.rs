@@ -156,9 +156,9 @@ fn decimal_seconds(text: &str) -> Option<Duration> {
     if whole.is_empty() && fraction.is_empty() || !are_digits(whole) || !are_digits(fraction) {
         return None;
     }
-    let seconds: u32 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let nine_digits = fraction.bytes().chain(iter::repeat(b'0')).take(9);
-    let nanoseconds = nine_digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    let append = |sum: u32, digit: u8| sum.checked_mul(10)?.checked_add((digit - b'0').into());
+    let seconds = whole.bytes().try_fold(0, append)?;
+    let nanoseconds = fraction.bytes().chain(iter::repeat(b'0')).take(9).try_fold(0, append)?;
     Some(Duration::new(seconds.into(), nanoseconds))
 }
 
