@@ -126,13 +126,13 @@ impl Scheduler {
         // 3. Sleep until something fires or the next deadline; if something is ready, or this turn is stopped, only look.
         let patience = self.patience();
         self.has_polled = patience.is_some();
-        let polled = patience.map_or(Ok(()), |patience| self.poller.wait(patience, &mut self.core.waiters));
+        if let Some(patience) = patience
+            && let Err(error) = self.poller.wait(patience, &mut self.core.waiters)
+        {
+            self.core.poll_failed(&error, self.poller.now());
+        }
         // Another turn begins, even if nobody has polled, and this one may have taken long.
         self.core.set_now(self.poller.now());
-        if let Err(error) = polled {
-            self.core.tell(|observer| observer.poll_failed(&error));
-            self.core.fire_urgent();
-        }
         // 4. Most tasks whose descriptor has fired are in the deque already: the poller has told `Waiters`, which moves them.
         // The rest follow here, and so do those whose deadline has passed, and those whose wake was held.
         if !self.core.waiters.unclaimed.is_empty() {

@@ -11,6 +11,7 @@ use crate::task::{Side, Task, TaskId, Wait};
 use crate::timers::{Epoch, NEVER, Nanos, Timers};
 use crate::waiters::{Fired, Waiters};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -113,7 +114,9 @@ impl Core {
     /// If a deadline has passed, that is true, and would not be told beside this. The cause may be a want of memory, so this asks
     /// for none.
     #[cold]
-    pub(crate) fn fire_urgent(&mut self) {
+    pub(crate) fn poll_failed(&mut self, error: &io::Error, now: Instant) {
+        self.set_now(now);
+        self.tell(|observer| observer.poll_failed(error));
         for fd in self.mailbox.urgent.borrow().iter().copied() {
             let slot = self.waiters.get(Side::Recv, fd).and_then(|slot| self.slots.at(slot));
             if slot.is_some_and(|slot| slot.deadline > self.clock) {
