@@ -115,7 +115,8 @@ impl Control {
             return;
         }
         self.diagnostics.line(&format!(
-            "fdtask: waiting for clients to hang up, {left} s at most; SIGUSR1 lists them, another SIGINT or SIGTERM cuts them off"
+            "fdtask: waiting for clients to hang up, {left} s at most; SIGUSR1 lists them, \
+            another SIGINT or SIGTERM cuts them off"
         ));
     }
 

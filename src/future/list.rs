@@ -211,8 +211,8 @@ impl Listed {
         Poll::Pending
     }
 
-    /// The wait stands nowhere any more. Returns what had become of it. If the task that waits does not run, the scheduler is told
-    /// that the wait is [given up](GivenUp). Whoever owns this calls it before dropping it.
+    /// The wait stands nowhere any more. Returns what had become of it. If the task that waits does not run, the scheduler is
+    /// told that the wait is [given up](GivenUp). Whoever owns this calls it before dropping it.
     #[cold]
     #[inline(never)]
     pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {
