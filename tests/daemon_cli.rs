@@ -35,11 +35,14 @@ fn printed(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
-    let cases: [(&[&str], &str); 41] = [
+    let cases: [(&[&str], &str); 44] = [
         (&["--bogus"], "unknown option '--bogus'"),
         (&["--bogus=1"], "unknown option '--bogus=1'"),
         (&["-x"], "unknown option '-x'"),
-        (&["-w=2", "--bogus"], "unknown option '-w=2'"),
+        (&["-qx"], "unknown option '-x'"),
+        (&["-w=2"], "-w '=2'"),
+        (&["-qw"], "-w needs a value"),
+        (&["-"], "unknown option '-'"),
         (&["--", "x"], "unknown option '--'"),
         (&["25000"], "unexpected argument '25000'"),
         (&[""], "unexpected argument ''"),
@@ -237,6 +240,18 @@ fn it_serves_with_either_poller() {
             }
         }
     }
+}
+
+/// As POSIX has it for every utility: `-qw2` is `-q -w 2`.
+#[test]
+fn short_options_may_stand_together_and_their_values_behind_them() {
+    let server = Server::builder().args(["-qql127.0.0.1:0", "-w2"]).spawn();
+    Client::connect(server.address()).ask(b"Hello");
+    server.signal(Signal::USR1);
+    server.stderr.wait_until("a second worker tells its table", LIMIT, |lines| {
+        lines.iter().any(|line| line.starts_with("Worker 2"))
+    });
+    assert_eq!(server.stdout.all(), [format!("Listening on {}", server.address())]);
 }
 
 #[test]

@@ -95,19 +95,23 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         workers: 1,
     };
     let mut arguments = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
-    while let Some(argument) = arguments.next() {
-        let (name, attached) = match argument.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-            _ => (argument.as_str(), None),
-        };
+    let mut grouped = None;
+    while let Some(argument) = grouped.take().or_else(|| arguments.next()) {
+        let (name, attached) = split(&argument);
         let mut value = |what: &str| {
-            attached.clone().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value: {what}"))
+            attached
+                .map(str::to_owned)
+                .or_else(|| arguments.next())
+                .ok_or_else(|| format!("{name} needs a value: {what}"))
         };
         match name {
             "--help" | "--version" | "--quiet" if attached.is_some() => return Err(format!("{name} takes no value")),
             "-h" | "--help" => return Ok(Request::Help),
             "-V" | "--version" => return Ok(Request::Version),
-            "-q" | "--quiet" => config.quiet = true,
+            "-q" | "--quiet" => {
+                config.quiet = true;
+                grouped = attached.map(|others| format!("-{others}"));
+            }
             "-l" | "--listen" => config.listen.push(address(&value("ADDR:PORT")?)?),
             "--max-connections" => config.max_connections = Some(count(name, &value("a number")?, usize::MAX)?),
             "--idle-timeout" => config.idle_timeout = Some(positive(name, seconds(name, &value("seconds")?)?)?),
@@ -119,6 +123,17 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
         }
     }
     Ok(Request::Serve(config))
+}
+
+/// The option, and what is attached to it: the value in `--workers=2` and in `-w2`, the other options in `-qw2`.
+fn split(argument: &str) -> (&str, Option<&str>) {
+    if argument.starts_with("--") {
+        return argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
+    }
+    match argument.split_at_checked(2) {
+        Some((name, attached)) if name.starts_with('-') && !attached.is_empty() => (name, Some(attached)),
+        _ => (argument, None),
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
