@@ -43,7 +43,7 @@
 
 use super::array::{self, Array, bit};
 use super::{Patience, Poller, Side, Waiters};
-use crate::sys::{Epoll, EpollEvent};
+use crate::sys::{Epoll, epoll_event};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -101,7 +101,7 @@ pub struct Parked {
     registered: usize,
     /// Parked descriptors whose registration may not be what is watched.
     outdated: Vec<RawFd>,
-    events: Vec<EpollEvent>,
+    events: Vec<epoll_event>,
     /// Counts the waits. Wraps; only differences are used.
     waits: u32,
     /// Where in the array the next look for idle entries begins.
@@ -236,7 +236,7 @@ impl Parked {
     fn look_at_parked(&mut self, waiters: &mut Waiters) -> usize {
         let mut fired = 0;
         let mut events = std::mem::take(&mut self.events);
-        events.resize(EVENTS_MAX, EpollEvent::EMPTY);
+        events.resize(EVENTS_MAX, epoll_event { events: 0, u64: 0 });
         for _ in 0..=self.registered / EVENTS_MAX {
             let Some(epoll) = &self.epoll else { break };
             let Ok(count) = epoll.look(&mut events) else {
@@ -256,8 +256,8 @@ impl Parked {
     }
 
     /// Tells `waiters` of one event of epoll's. Returns whether it was for a parked descriptor that had not fired in this wait.
-    fn take_event(&mut self, event: EpollEvent, waiters: &mut Waiters) -> bool {
-        let fd = event.fd();
+    fn take_event(&mut self, event: epoll_event, waiters: &mut Waiters) -> bool {
+        let fd = event.u64 as RawFd;
         let waits = self.waits;
         let Some(lot) = self.parked_lot(fd) else {
             self.is_tainted = true;
@@ -273,7 +273,7 @@ impl Parked {
         if lot.busy >= BUSY_FIRES {
             self.unpark(fd);
         }
-        array::collect(fd, watched, event.revents(), waiters);
+        array::collect(fd, watched, event.events as i16, waiters);
         true
     }
 
