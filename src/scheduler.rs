@@ -269,7 +269,7 @@ impl Scheduler {
             Ok(Wait::Done) => self.end_running(id, task, End::Done),
             Ok(wait) => {
                 if notes & MAIL != 0 {
-                    self.settle_ended(id);
+                    self.settle_ended(Some(id));
                 }
                 self.file(id, task, wait);
             }
