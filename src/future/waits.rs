@@ -245,7 +245,7 @@ impl Futures {
     pub(super) fn list(&self) -> Option<Rc<List>> {
         let running = self.running()?;
         let list = self.list.take().unwrap_or_default();
-        list.belong_to(running);
+        list.task.set(Some(running));
         self.list.set(Some(Rc::clone(&list)));
         self.is_unusual.set(true);
         Some(list)
