@@ -29,9 +29,9 @@ use crate::context::Context;
 use crate::reason::Reason;
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::Cell;
-use std::ptr;
 use std::rc::Rc;
 use std::task;
+use std::{mem, ptr};
 
 /// How a wait stands, in one word, which is compared and moved for each message. A future and a task have one each:
 ///
@@ -116,7 +116,8 @@ impl Waits {
     /// woken who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
-        if cx.take_lost_direct() {
+        let slot = cx.slot();
+        if cx.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct)) {
             self.direct = FREE;
         }
         if let Some((fd, side)) = why.descriptor()
