@@ -218,7 +218,7 @@ impl Parked {
         *lot = Lot { registered: events as Bits, watched: events as Bits, busy: 0, fired, ..*lot };
         self.registered += 1;
         // The instance is in the array for as long as anything is parked in it.
-        self.array.set_first(Some(epoll.as_raw_fd()));
+        self.array.set_first(Some(epoll.0.as_raw_fd()));
         self.array.remove(fd);
         true
     }

@@ -10,7 +10,7 @@ use std::ptr;
 pub(crate) use libc::epoll_event;
 
 /// An epoll instance: level-triggered, its user data always the descriptor's number.
-pub(crate) struct Epoll(OwnedFd);
+pub(crate) struct Epoll(pub(crate) OwnedFd);
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Epoll> {
@@ -45,11 +45,5 @@ impl Epoll {
         // SAFETY: the pointer is to at least `room` events, borrowed exclusively for the length of the call.
         let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, 0) };
         check(count).map(|count| count as usize)
-    }
-}
-
-impl AsRawFd for Epoll {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }
