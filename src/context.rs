@@ -7,7 +7,6 @@ use crate::reason::Reason;
 use crate::state::Core;
 use crate::task::{Task, TaskId, Wait};
 use crate::timers::{NEVER, Nanos};
-use std::mem;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -41,12 +40,6 @@ impl Context<'_> {
     #[inline]
     pub(crate) fn reason(&self) -> Reason {
         self.core.slots.reason_at(self.slot())
-    }
-
-    /// Whether the task's direct wait has been [given up](crate::handle::GivenUp) since this was last asked.
-    pub(crate) fn take_lost_direct(&mut self) -> bool {
-        let slot = self.slot();
-        self.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct))
     }
 
     /// The number of the task's slot.

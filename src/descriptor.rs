@@ -37,7 +37,7 @@ use std::rc::Rc;
 pub struct Descriptor {
     /// `None` only while it is being dropped.
     fd: Option<OwnedFd>,
-    mailbox: Rc<Mailbox>,
+    pub(crate) mailbox: Rc<Mailbox>,
 }
 
 impl Descriptor {
@@ -51,11 +51,6 @@ impl Descriptor {
     /// A way to talk to the scheduler that closes this descriptor.
     pub fn scheduler(&self) -> Handle {
         Handle(Rc::clone(&self.mailbox))
-    }
-
-    #[inline]
-    pub(crate) fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
     }
 }
 

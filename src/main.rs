@@ -76,7 +76,7 @@ fn serve(config: &Config) -> Result<ExitCode, String> {
     let control = Control::new(signals, config.drain_timeout, first.diagnostics.clone(), manager, fleet.clone());
     let control = first.scheduler.spawn_service(control);
     first.run(config, &fleet, Some(control));
-    Ok(if fleet.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if fleet.shared().is_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The listeners of each worker: those that were passed, and those for the addresses that were asked for; for the usual one
@@ -116,7 +116,8 @@ fn start_others(
         let worker = move || {
             let worker = Worker::new(&config).and_then(|mut worker| {
                 worker.accept_from(&config, own, limit.as_ref())?;
-                fleet.join(worker.scheduler.remote().map_err(cannot("reach a worker"))?);
+                let remote = worker.scheduler.remote().map_err(cannot("reach a worker"))?;
+                fleet.shared().others.push(remote);
                 Ok(worker)
             });
             let worker = worker.map_err(|what| failure.set(what));

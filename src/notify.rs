@@ -60,10 +60,8 @@ struct Inner {
 /// Who waits for the next time. Each has a place, and may give it up.
 #[derive(Default)]
 struct Waiting {
-    /// In the order in which they came, except that a place which was given up goes to the next who comes.
-    places: Vec<Option<Waiter>>,
-    /// The places that were given up.
-    free: Vec<usize>,
+    /// By their places, in the order in which they came.
+    waiters: BTreeMap<usize, Waiter>,
     /// Which place the hand-written task in this slot has. A task that ends does not give up its place, but the next task in its
     /// slot takes the place over. So there are never more of these than there are slots.
     of_slots: BTreeMap<u32, usize>,
@@ -78,11 +76,9 @@ enum Waiter {
 }
 
 impl Waiting {
-    fn new_place(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
-        })
+    /// The place behind all the others.
+    fn new_place(&self) -> usize {
+        self.waiters.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 }
 
@@ -97,7 +93,7 @@ impl Notify {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         // A waker may do anything, so the list is not borrowed while one is woken. Whoever waits again is for the next time.
         let waiting = mem::take(&mut *self.0.waiting.borrow_mut());
-        for waiter in waiting.places.into_iter().flatten() {
+        for waiter in waiting.waiters.into_values() {
             match waiter {
                 Waiter::Task(task) => self.0.scheduler.wake(task),
                 Waiter::Waker(waker) => wake(waker),
@@ -112,7 +108,7 @@ impl Notify {
         let waiting = &mut *self.0.waiting.borrow_mut();
         let place = waiting.of_slots.get(&cx.id().slot()).copied().unwrap_or_else(|| waiting.new_place());
         waiting.of_slots.insert(cx.id().slot(), place);
-        waiting.places[place] = Some(Waiter::Task(cx.id()));
+        waiting.waiters.insert(place, Waiter::Task(cx.id()));
         Wait::Wake
     }
 
@@ -124,8 +120,7 @@ impl Notify {
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.0.waiting.borrow();
-        write!(f, "Notify({} waiting)", waiting.places.len() - waiting.free.len())
+        write!(f, "Notify({} waiting)", self.0.waiting.borrow().waiters.len())
     }
 }
 
@@ -154,7 +149,7 @@ impl Future for Notified {
         }
         let mut waiting = notify.0.waiting.borrow_mut();
         let place = *place.get_or_insert_with(|| waiting.new_place());
-        let before = waiting.places[place].replace(waiter);
+        let before = waiting.waiters.insert(place, waiter);
         drop(waiting);
         // Dropping one may do anything, too.
         drop(before);
@@ -168,10 +163,8 @@ impl Drop for Notified {
         if let Some(place) = self.place
             && self.notify.0.count.get() == self.count
         {
-            let mut waiting = self.notify.0.waiting.borrow_mut();
-            let waiter = waiting.places[place].take();
-            waiting.free.push(place);
-            drop(waiting);
+            // Dropping the waiter may do anything, so the list is not borrowed any more.
+            let waiter = self.notify.0.waiting.borrow_mut().waiters.remove(&place);
             drop(waiter);
         }
     }

@@ -269,7 +269,7 @@ impl Scheduler {
             Ok(Wait::Done) => self.end_running(id, task, End::Done),
             Ok(wait) => {
                 if notes & MAIL != 0 {
-                    self.settle_ended(id);
+                    self.settle_ended(Some(id));
                 }
                 self.file(id, task, wait);
             }
@@ -328,7 +328,7 @@ impl Scheduler {
         let fired = &self.core.waiters.unclaimed;
         let len = fired.len();
         let mut begin = random / 2 % len.max(1);
-        if begin > 0 && fired[begin - 1].fd() == fired[begin].fd() {
+        if begin > 0 && fired[begin - 1].fd == fired[begin].fd {
             begin -= 1;
         }
         for step in 0..len {
@@ -341,8 +341,8 @@ impl Scheduler {
     /// Wakes the task that waits for what has fired, if there is one. It waits for something else, too, or has to be told of an
     /// error; any other was moved to the deque when the poller said so.
     fn wake_otherwise(&mut self, fired: Fired) {
-        let (fd, side) = (fired.fd(), fired.side());
-        if matches!(fired, Fired::Closed(..)) && self.core.waiters.get(side, fd).is_some() {
+        let Fired { fd, side, is_closed } = fired;
+        if is_closed && self.core.waiters.get(side, fd).is_some() {
             // This wait cannot be renewed: whoever waits for the number again is filed anew, and then the number is checked.
             return self.evict(side, fd);
         }

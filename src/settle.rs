@@ -28,10 +28,7 @@ impl Scheduler {
         while self.core.mailbox.forget(MAIL) {
             let mailbox = Rc::clone(&self.core.mailbox);
             self.settle_adopted();
-            self.settle_spawned();
-            while let Some(id) = mailbox.cancelled.next() {
-                self.end_other(id, End::Cancelled);
-            }
+            self.settle_ended(None);
             while let Some(fd) = mailbox.closing.next() {
                 let number = fd.as_raw_fd();
                 self.evict(Side::Recv, number);
@@ -44,7 +41,6 @@ impl Scheduler {
             while let Some(what) = mailbox.after_closing.next() {
                 what();
             }
-            self.settle_given_up(None);
             while let Some(id) = mailbox.woken.next() {
                 self.wake(id);
             }
@@ -95,34 +91,45 @@ impl Scheduler {
         }
     }
 
-    fn settle_spawned(&mut self) {
-        while let Some(new) = self.core.mailbox.spawned.next() {
+    /// Spawns what is to be spawned, ends the tasks that have been cancelled, with all that they cancel in turn, and withdraws
+    /// the waits that were [given up](GivenUp).
+    ///
+    /// After a resume this is done before `running`, the task that has said all this, is filed, because it may wait for the same
+    /// descriptors next. What it has said about itself stays in the mailbox until it is filed.
+    ///
+    /// If the future of a wait that was given up was dropped, the task that waited is woken, to look what else there is to do. If
+    /// the future was polled by another task, the task is not woken: it might poll the future again and so take it back, and the
+    /// two would go on like this without end.
+    pub(crate) fn settle_ended(&mut self, running: Option<TaskId>) {
+        let mailbox = Rc::clone(&self.core.mailbox);
+        // First, as a task may have been spawned and cancelled in one resume.
+        while let Some(new) = mailbox.spawned.next() {
             let id = self.core.spawn(new.task, new.is_service, new.by);
             if let Some(tell_id) = new.tell_id {
                 tell_id(id);
             }
         }
-    }
-
-    /// Ends the tasks that have been cancelled, with all that they cancel in turn, and withdraws the waits whose future has been
-    /// dropped. This is done before `running`, the task that has said all this, is filed, because it may wait for the same
-    /// descriptors next. What it has said about itself stays in the mailbox until it is filed.
-    pub(crate) fn settle_ended(&mut self, running: TaskId) {
-        let mailbox = Rc::clone(&self.core.mailbox);
-        // A task may have been spawned and cancelled in one resume.
-        self.settle_spawned();
         let mut is_cancelled = false;
         while let Some(id) = mailbox.cancelled.next() {
-            if id == running {
+            if running == Some(id) {
                 is_cancelled = true;
             } else {
                 self.end_other(id, End::Cancelled);
             }
         }
-        if is_cancelled {
+        if let Some(running) = running.filter(|_| is_cancelled) {
             self.handle().cancel(running);
         }
-        self.settle_given_up(Some(running));
+        while let Some(given_up) = mailbox.given_up.next() {
+            let id = self.give_up(&given_up);
+            // Whoever has that task's slot now may wait for the same through a future of its own.
+            if !given_up.is_taken_over || id != given_up.task {
+                self.wake(id);
+                if running == Some(given_up.task) {
+                    self.handle().wake(given_up.task);
+                }
+            }
+        }
     }
 
     /// Ends a task that waits or is ready: any other than the one that is being resumed. Its waits are withdrawn first, so that
@@ -132,23 +139,6 @@ impl Scheduler {
         self.withdraw(id);
         if let Some(task) = self.core.slots.get_mut(id).and_then(|slot| slot.task.take()) {
             self.end(id, task, end, is_in_deque);
-        }
-    }
-
-    /// Withdraws the waits that were [given up](GivenUp). If the future was dropped, the task that waited is woken, to look what
-    /// else there is to do; `running`, if there is one, has not been filed yet, so it is woken later. If the future was polled by
-    /// another task, the task is not woken: it might poll the future again and so take it back, and the two would go on like this
-    /// without end.
-    fn settle_given_up(&mut self, running: Option<TaskId>) {
-        while let Some(given_up) = self.core.mailbox.given_up.next() {
-            let id = self.give_up(&given_up);
-            // Whoever has that task's slot now may wait for the same through a future of its own.
-            if !given_up.is_taken_over || id != given_up.task {
-                self.wake(id);
-                if running == Some(given_up.task) {
-                    self.handle().wake(given_up.task);
-                }
-            }
         }
     }
 

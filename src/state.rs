@@ -120,7 +120,7 @@ impl Core {
         for fd in self.mailbox.urgent.borrow().iter().copied() {
             let slot = self.waiters.get(Side::Recv, fd).and_then(|slot| self.slots.at(slot));
             if slot.is_some_and(|slot| slot.deadline > self.clock) {
-                self.waiters.fire(Fired::Recv(fd));
+                self.waiters.fire(Fired { fd, side: Side::Recv, is_closed: false });
             }
         }
     }

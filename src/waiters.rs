@@ -8,41 +8,15 @@ use crate::task::Side;
 use crate::wait_map::WaitMap;
 use std::os::fd::RawFd;
 
-/// A watched side of a descriptor that fired.
+/// A watched side of a descriptor that fired: acting on it is worth trying, or tells why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fired {
-    /// It can be received from, or receiving tells why not.
-    Recv(RawFd),
-    /// It can be sent to, or sending tells why not.
-    Send(RawFd),
-    /// The number is not open: whoever waits for this side gets an error.
-    Closed(RawFd, Side),
-}
-
-impl Fired {
-    /// This side of `fd` is ready.
-    pub(crate) fn of(side: Side, fd: RawFd) -> Fired {
-        match side {
-            Side::Recv => Fired::Recv(fd),
-            Side::Send => Fired::Send(fd),
-        }
-    }
-
+pub struct Fired {
     /// The number of the descriptor.
-    pub fn fd(self) -> RawFd {
-        match self {
-            Fired::Recv(fd) | Fired::Send(fd) | Fired::Closed(fd, _) => fd,
-        }
-    }
-
+    pub fd: RawFd,
     /// The side that fired.
-    pub fn side(self) -> Side {
-        match self {
-            Fired::Recv(_) => Side::Recv,
-            Fired::Send(_) => Side::Send,
-            Fired::Closed(_, side) => side,
-        }
-    }
+    pub side: Side,
+    /// The number is not open: whoever waits for this side gets an error.
+    pub is_closed: bool,
 }
 
 /// Whom a [`Poller`](crate::poller::Poller) tells what [fired](Waiters::fire).
@@ -62,11 +36,7 @@ impl Waiters {
     /// Takes note of what has fired: moves the task that waits for it to the deque, or leaves it to the scheduler.
     #[inline]
     pub fn fire(&mut self, fired: Fired) {
-        let waiter = match fired {
-            Fired::Recv(fd) => self.recv_wait.fire_only(fd),
-            Fired::Send(fd) => self.send_wait.fire_only(fd),
-            Fired::Closed(..) => None,
-        };
+        let waiter = if fired.is_closed { None } else { self.map(fired.side).fire_only(fired.fd) };
         match waiter {
             Some(slot) => self.ready.push_back(slot),
             None => self.leave(fired),

@@ -35,7 +35,7 @@ fn nap(poller: &mut Parked, watched: &io::PipeReader) -> (Vec<i32>, bool) {
     let begin = Instant::now();
     poller.wait(Patience::Until(begin + NAP), &mut nobody).expect("it can poll");
     let slept = begin.elapsed() >= NAP;
-    let fired: Vec<i32> = nobody.take_unclaimed().iter().map(|one| one.fd()).collect();
+    let fired: Vec<i32> = nobody.take_unclaimed().iter().map(|one| one.fd).collect();
     if fired.contains(&watched.as_raw_fd()) {
         poller.watch(watched.as_raw_fd(), Side::Recv, true);
     }

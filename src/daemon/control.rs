@@ -3,7 +3,7 @@
 use super::fleet::{Fleet, lock};
 use super::manager::{Manager, READY, STOPPING};
 use fdtask::net::try_again;
-use fdtask::{Context, Handle, Log, Signal, Signals, Task, TaskTable, Wait, reason};
+use fdtask::{Context, Handle, Log, Remote, Signal, Signals, Task, TaskTable, Wait, reason};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
@@ -122,7 +122,7 @@ impl Control {
 
     /// Asks all workers for their tables.
     fn collect_tables(&mut self, cx: &Context<'_>) -> io::Result<()> {
-        let others = self.fleet.others();
+        let others = self.fleet.shared().others.clone();
         let mut parts = vec![None; others.len() + 1];
         parts[0] = Some(table(cx));
         let parts = Arc::new(Mutex::new(parts));
@@ -173,7 +173,7 @@ impl Task for Control {
                 // The log has noticed by itself that it could not write.
                 Signal::FileSize => {}
                 _ if self.told_to_end.is_some() => {
-                    self.fleet.stop_others();
+                    self.fleet.shared().others.iter().for_each(Remote::stop);
                     cx.stop();
                 }
                 _ => self.drain(cx),

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 pub struct Fleet(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
-struct Shared {
+pub struct Shared {
     /// The schedulers of the workers but the first.
-    others: Vec<Remote>,
+    pub others: Vec<Remote>,
     /// The first worker's scheduler, and its task that waits for the others to end.
     first: Option<(Remote, TaskId)>,
     /// One of them cannot go on.
-    is_broken: bool,
+    pub is_broken: bool,
     /// How many connections have been ended although the client had not hung up.
-    cut_off: usize,
+    pub cut_off: usize,
     /// What trouble has been reported lately, and when.
     reports: Vec<(String, Instant)>,
 }
@@ -27,16 +27,12 @@ struct Shared {
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fleet {
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    /// What they share, for the length of a statement: whoever holds it keeps all the others waiting.
+    pub fn shared(&self) -> MutexGuard<'_, Shared> {
         lock(&self.0)
     }
 
-    /// Another worker has begun.
-    pub fn join(&self, worker: Remote) {
-        self.shared().others.push(worker);
-    }
-
-    /// A worker that had joined has ended, and its scheduler is gone.
+    /// A worker but the first has ended, and its scheduler is gone.
     pub fn leave(&self) {
         if let Some((first, waiting)) = &self.shared().first {
             first.wake(*waiting);
@@ -66,11 +62,6 @@ impl Fleet {
         Ok(())
     }
 
-    /// The schedulers of the workers but the first.
-    pub fn others(&self) -> Vec<Remote> {
-        self.shared().others.clone()
-    }
-
     /// Drains all of them. `own` is the scheduler of the worker that says so.
     pub fn drain(&self, own: &Handle, by: Instant) {
         own.drain(by);
@@ -79,11 +70,6 @@ impl Fleet {
         if let Some((first, _)) = &shared.first {
             first.drain(by);
         }
-    }
-
-    /// Stops the workers but the first.
-    pub fn stop_others(&self) {
-        self.shared().others.iter().for_each(Remote::stop);
     }
 
     /// Whether to report this now: not if the same has been reported within the last second, be it of another listener.
@@ -97,26 +83,6 @@ impl Fleet {
             reports.push((what, now));
         }
         is_new
-    }
-
-    /// Counts a connection that is ended although the client has not hung up.
-    pub fn add_cut_off(&self) {
-        self.shared().cut_off += 1;
-    }
-
-    /// How many of these there have been.
-    pub fn cut_off(&self) -> usize {
-        self.shared().cut_off
-    }
-
-    /// Notes that a worker cannot go on.
-    pub fn set_broken(&self) {
-        self.shared().is_broken = true;
-    }
-
-    /// Whether a worker could not go on.
-    pub fn is_broken(&self) -> bool {
-        self.shared().is_broken
     }
 }
 

@@ -29,7 +29,7 @@ impl Observer for Journal {
     fn ended(&mut self, id: TaskId, by: Option<TaskId>, task: &dyn Task, end: &End) {
         let is_connection = by.is_some_and(|by| self.acceptors.contains(&by));
         if is_connection && matches!(end, End::Cancelled) {
-            self.fleet.add_cut_off();
+            self.fleet.shared().cut_off += 1;
         }
         match end {
             End::Done | End::Cancelled if is_connection && !self.quiet => {
@@ -42,7 +42,7 @@ impl Observer for Journal {
         // Without a listener or the signals the daemon is deaf; it serves those who are connected, and ends.
         let is_vital = self.acceptors.contains(&id) || self.control == Some(id);
         if is_vital && matches!(end, End::Failed(_) | End::Panicked(_)) {
-            self.fleet.set_broken();
+            self.fleet.shared().is_broken = true;
             self.fleet.drain(&self.scheduler, Instant::now() + self.drain_timeout);
         }
     }

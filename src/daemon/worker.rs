@@ -82,7 +82,8 @@ impl Worker {
             if fleet.has_others() && fleet.wait_for_others(&mut self.scheduler, Some(others_by)).is_ok() {
                 self.scheduler.run();
             }
-            match fleet.cut_off() {
+            let cut_off = fleet.shared().cut_off;
+            match cut_off {
                 0 => {}
                 1 => self.diagnostics.line("fdtask: cut off 1 client, which had not hung up"),
                 clients => self.diagnostics.line(&format!("fdtask: cut off {clients} clients, which had not hung up")),
@@ -127,7 +128,7 @@ mod tests {
         scheduler.turn();
         let control = scheduler.spawn_service(task_fn("control", |_| Ok(Wait::Wake)));
         let fleet = Fleet::default();
-        fleet.add_cut_off();
+        fleet.shared().cut_off = 1;
         Worker { scheduler, out, diagnostics, acceptors: Vec::new() }.run(&config, &fleet, Some(control));
         let mut text = String::new();
         said.read_to_string(&mut text).expect("the lines");

@@ -15,7 +15,7 @@ pub(super) struct List {
     /// The last of them is not free.
     entries: RefCell<Vec<Entry>>,
     /// The task whose waits these are. `None` once it has ended.
-    task: Cell<Option<TaskId>>,
+    pub(super) task: Cell<Option<TaskId>>,
     /// No entry before this one is free.
     first_free: Cell<usize>,
 }
@@ -77,15 +77,6 @@ impl Want {
 }
 
 impl List {
-    /// The task whose waits these are. `None` once it has ended.
-    pub(super) fn task(&self) -> Option<TaskId> {
-        self.task.get()
-    }
-
-    pub(super) fn belong_to(&self, task: TaskId) {
-        self.task.set(Some(task));
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.entries.borrow().is_empty()
     }
@@ -193,7 +184,7 @@ impl Listed {
         match &self.place {
             // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
             // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
-            Some((list, index)) if Rc::ptr_eq(list, &current) || waker.is_some() && list.task().is_some() => {
+            Some((list, index)) if Rc::ptr_eq(list, &current) || waker.is_some() && list.task.get().is_some() => {
                 list.set_waker(*index, waker);
             }
             // It is polled for the first time, or by another task than before.
@@ -217,7 +208,7 @@ impl Listed {
     #[inline(never)]
     pub(super) fn withdraw(&mut self, mailbox: &Mailbox, is_taken_over: bool) -> Option<Result<(), WaitError>> {
         let (list, index) = self.place.take()?;
-        match (list.remove(index), list.task()) {
+        match (list.remove(index), list.task.get()) {
             (State::Fulfilled, _) => Some(Ok(())),
             (State::Failed(why), _) => why.error().map(Err),
             (State::Waiting(Want { wait: Some(wait), .. }), Some(task)) if mailbox.futures.running() != Some(task) => {

@@ -89,7 +89,7 @@ pub fn writable<S: Source + ?Sized>(source: &S) -> Readiness<'_> {
 
 #[inline]
 fn ready(descriptor: &Descriptor, side: Side) -> Readiness<'_> {
-    Readiness::new(descriptor.mailbox(), side, descriptor.as_raw_fd())
+    Readiness::new(&descriptor.mailbox, side, descriptor.as_raw_fd())
 }
 
 /// [`readable`] for a descriptor that the scheduler does not own: standard input, say.

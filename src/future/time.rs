@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 /// scheduler.run();
 /// assert!(begin.elapsed() >= Duration::from_millis(10));
 /// ```
-pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
+pub fn sleep(scheduler: &Handle, time: Duration) -> Event {
     let now = scheduler.now();
     // An instant that no clock can show is as good as never.
     sleep_until(scheduler, now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
@@ -40,41 +40,37 @@ pub fn sleep(scheduler: &Handle, time: Duration) -> Sleep {
 ///
 /// # Panics
 /// If it is awaited outside a task of `scheduler`.
-pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Sleep {
-    Sleep { at: instant, event: Event::new(scheduler) }
+pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Event {
+    Event::new(scheduler, Some(instant))
 }
 
-/// Waits for an instant. Made by [`sleep`] and [`sleep_until`].
+/// Waits for an instant, or for the beginning of a drain. Made by [`sleep`], [`sleep_until`] and [`draining`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Sleep {
-    at: Instant,
-    event: Event,
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let want = Want { wait: Some(Wait::Until(self.at)), drain: false };
-        self.event.poll(cx, want)
-    }
-}
-
-/// A listed wait for no descriptor, so that nothing can go wrong with it, in a task of this scheduler.
-struct Event {
+pub struct Event {
     scheduler: Handle,
+    /// `None` for the beginning of a drain.
+    at: Option<Instant>,
     listed: Listed,
 }
 
 impl Event {
-    fn new(scheduler: &Handle) -> Event {
-        Event { scheduler: scheduler.clone(), listed: Listed::default() }
+    fn new(scheduler: &Handle, at: Option<Instant>) -> Event {
+        Event { scheduler: scheduler.clone(), at, listed: Listed::default() }
     }
+}
 
-    fn poll(&mut self, cx: &Context<'_>, want: Want) -> Poll<()> {
-        self.listed.poll(&self.scheduler.0, cx, want).map(|outcome| {
+impl Future for Event {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Event { scheduler, at, listed } = self.get_mut();
+        let want = Want { wait: at.map(Wait::Until), drain: at.is_none() };
+        if want.drain && scheduler.0.is_draining() {
+            return Poll::Ready(());
+        }
+        listed.poll(&scheduler.0, cx, want).map(|outcome| {
             let outcome = outcome.expect("awaited by somebody who is not a task of this scheduler");
-            outcome.expect("nothing can go wrong with it");
+            outcome.expect("nothing can go wrong with what is no descriptor");
         })
     }
 }
@@ -189,21 +185,6 @@ pub async fn next_turn() {
 /// handle.drain(Instant::now() + Duration::from_secs(10));
 /// scheduler.run();
 /// ```
-pub fn draining(scheduler: &Handle) -> Draining {
-    Draining(Event::new(scheduler))
-}
-
-/// Waits until a drain begins. Made by [`draining`].
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Draining(Event);
-
-impl Future for Draining {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0.scheduler.0.is_draining() {
-            return Poll::Ready(());
-        }
-        self.0.poll(cx, Want { wait: None, drain: true })
-    }
+pub fn draining(scheduler: &Handle) -> Event {
+    Event::new(scheduler, None)
 }

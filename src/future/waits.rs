@@ -29,9 +29,9 @@ use crate::context::Context;
 use crate::reason::Reason;
 use crate::task::{TaskId, Wait, WaitError};
 use std::cell::Cell;
-use std::ptr;
 use std::rc::Rc;
 use std::task;
+use std::{mem, ptr};
 
 /// How a wait stands, in one word, which is compared and moved for each message. A future and a task have one each:
 ///
@@ -50,6 +50,12 @@ pub(super) struct Mark(u64);
 pub(super) const FREE: Mark = Mark(u64::MAX);
 pub(super) const NOWHERE: Mark = Mark(u64::MAX - 1);
 pub(super) const LISTED: Mark = Mark(u64::MAX - 2);
+
+impl Default for Mark {
+    fn default() -> Mark {
+        FREE
+    }
+}
 
 impl Mark {
     /// This bit is in the mark of each task, and in that of no reason.
@@ -110,7 +116,8 @@ impl Waits {
     /// woken who is not the task itself.
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
-        if cx.take_lost_direct() {
+        let slot = cx.slot();
+        if cx.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct)) {
             self.direct = FREE;
         }
         if let Some((fd, side)) = why.descriptor()
@@ -145,12 +152,13 @@ impl Drop for Waits {
 }
 
 /// What the mailbox holds for futures: the waits of the task that polls its future right now.
+#[derive(Default)]
 pub(crate) struct Futures {
     /// Which task that is. While no task polls, the last one that did.
     running: Cell<Mark>,
     /// The address of the context that the task polls its future with: combinators poll with contexts and wakers of their own,
-    /// and by this address the task's own is told from theirs. Null while no task polls. Nothing is ever read there.
-    context: Cell<*const ()>,
+    /// and by this address the task's own is told from theirs. 0 while no task polls.
+    context: Cell<usize>,
     /// Its direct wait, or what has become of it.
     pub(super) direct: Cell<Mark>,
     /// Its other waits, if there are any.
@@ -160,34 +168,22 @@ pub(crate) struct Futures {
     is_unusual: Cell<bool>,
 }
 
-impl Default for Futures {
-    fn default() -> Futures {
-        Futures {
-            running: Cell::new(NOWHERE),
-            context: Cell::new(ptr::null()),
-            direct: Cell::new(FREE),
-            list: Cell::new(None),
-            is_unusual: Cell::new(false),
-        }
-    }
-}
-
 impl Futures {
     /// Which task polls its future right now.
     pub(crate) fn running(&self) -> Option<TaskId> {
-        if self.context.get().is_null() { None } else { self.running.get().task() }
+        if self.context.get() == 0 { None } else { self.running.get().task() }
     }
 
     /// Whether it is the task of this mark that polls its future right now.
     pub(super) fn is_running(&self, task: Mark) -> bool {
-        !self.context.get().is_null() && task == self.running.get()
+        self.context.get() != 0 && task == self.running.get()
     }
 
     /// The task behind `cx`: the one that polls its future right now, if `cx` is its own. `None` if a combinator stands between:
     /// then that is to be woken, by its waker.
     #[inline]
     pub(super) fn task_behind(&self, cx: &task::Context<'_>) -> Option<Mark> {
-        if ptr::eq(ptr::from_ref(cx).cast(), self.context.get()) { Some(self.running.get()) } else { None }
+        if ptr::from_ref(cx).addr() == self.context.get() { Some(self.running.get()) } else { None }
     }
 
     /// The id of the [task behind](Futures::task_behind) `cx`, for whoever will wake the task by it.
@@ -204,7 +200,7 @@ impl Futures {
     #[inline]
     pub(super) fn enter(&self, task: Mark, context: &task::Context<'_>, direct: Mark) {
         self.running.set(task);
-        self.context.set(ptr::from_ref(context).cast());
+        self.context.set(ptr::from_ref(context).addr());
         self.direct.set(direct);
     }
 
@@ -219,7 +215,7 @@ impl Futures {
     /// The task has polled its future. Returns its direct wait.
     #[inline]
     pub(super) fn leave(&self) -> Mark {
-        self.context.set(ptr::null());
+        self.context.set(0);
         self.direct.get()
     }
 
@@ -239,7 +235,7 @@ impl Futures {
 
     /// The task has panicked while it polled its future, if it did.
     pub(crate) fn abandon(&self) {
-        self.context.set(ptr::null());
+        self.context.set(0);
         self.is_unusual.set(false);
         if let Some(list) = self.list.take() {
             list.abandon();
@@ -250,7 +246,7 @@ impl Futures {
     pub(super) fn list(&self) -> Option<Rc<List>> {
         let running = self.running()?;
         let list = self.list.take().unwrap_or_default();
-        list.belong_to(running);
+        list.task.set(Some(running));
         self.list.set(Some(Rc::clone(&list)));
         self.is_unusual.set(true);
         Some(list)

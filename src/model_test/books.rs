@@ -55,7 +55,7 @@ impl Poller for Checked {
         let mut nobody = Waiters::default();
         let result = self.sim.wait(patience, &mut nobody);
         let fired = nobody.take_unclaimed();
-        *ledger.fired.borrow_mut() = fired.iter().map(|one| (one.fd(), one.side())).collect();
+        *ledger.fired.borrow_mut() = fired.iter().map(|one| (one.fd, one.side)).collect();
         for one in fired {
             waiters.fire(one);
         }

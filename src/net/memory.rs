@@ -22,7 +22,7 @@ const TABLES_BYTES_PER_DESCRIPTOR: usize = 256;
 /// Accepts a connection, if there is memory for one more than there have been; without, this fails like `accept` itself, with
 /// `ENOMEM`.
 pub(crate) fn accept_one_more(listener: &Descriptor) -> io::Result<(OwnedFd, SocketAddr)> {
-    let descriptors = listener.mailbox().owned.borrow().reach();
+    let descriptors = listener.mailbox.owned.borrow().reach();
     sys::ensure_memory(SPARE_BYTES + descriptors * TABLES_BYTES_PER_DESCRIPTOR)?;
     sys::accept(listener.as_fd())
 }

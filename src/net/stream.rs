@@ -147,7 +147,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // Its place is given back when it has been closed: not before, or whoever is waiting for it could open one connection too
         // many. If the scheduler is gone, the descriptor is closed as it is dropped, which comes before the permit.
-        let mailbox = self.descriptor.mailbox();
+        let mailbox = &self.descriptor.mailbox;
         if !mailbox.orphaned.get()
             && let Some(permit) = self.permit.take()
         {

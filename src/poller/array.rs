@@ -51,7 +51,7 @@ pub(super) const fn bit(side: Side) -> i16 {
 #[inline]
 pub(super) fn collect(fd: RawFd, events: i16, revents: i16, waiters: &mut Waiters) {
     if revents == POLLIN {
-        waiters.fire(Fired::Recv(fd));
+        waiters.fire(Fired { fd, side: Side::Recv, is_closed: false });
     } else {
         collect_any(fd, events, revents, waiters);
     }
@@ -62,7 +62,7 @@ fn collect_any(fd: RawFd, events: i16, revents: i16, waiters: &mut Waiters) {
     let bits = if revents & !(POLLIN | POLLOUT) == 0 { events & revents } else { events };
     for side in [Side::Recv, Side::Send] {
         if bits & bit(side) != 0 {
-            waiters.fire(if revents & POLLNVAL != 0 { Fired::Closed(fd, side) } else { Fired::of(side, fd) });
+            waiters.fire(Fired { fd, side, is_closed: revents & POLLNVAL != 0 });
         }
     }
 }
@@ -254,7 +254,7 @@ mod tests {
         array.entries[0] = poll_entry(fd, POLLIN);
         let count = array.poll(Patience::Look).expect("the system can poll");
         assert!(array.collect(count, &mut waiters, |()| {}));
-        assert_eq!(waiters.take_unclaimed(), [Fired::Recv(fd)]);
+        assert_eq!(waiters.take_unclaimed(), [Fired { fd, side: Side::Recv, is_closed: false }]);
         assert!(!array.collect(0, &mut waiters, |()| {}));
         assert_eq!(waiters.take_unclaimed(), []);
     }

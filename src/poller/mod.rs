@@ -14,7 +14,7 @@
 //!    each side once, the two of one descriptor one after the other. Readiness is level-triggered: a watched side that is ready
 //!    fires in every `wait`, so whoever does not want to hear of it again must unwatch it. Everything that is ready fires
 //!    within two waits, however many sides are ready.
-//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires as [`Fired::Closed`].
+//! 5. A hang-up and an error fire whichever sides are watched. A number that is not open fires as [closed](Fired::is_closed).
 //! 6. A signal that interrupts the sleep is no error and no event: `wait` may return early with nothing.
 //! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
 //!    [`FAILURE_PAUSE`], so that a caller who simply tries again does not spin.

@@ -43,7 +43,7 @@
 
 use super::array::{self, Array, bit};
 use super::{Patience, Poller, Side, Waiters};
-use crate::sys::{Epoll, EpollEvent};
+use crate::sys::{Epoll, epoll_event};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -91,6 +91,7 @@ type Bits = u8;
 /// The poller that keeps idle descriptors in an epoll instance, which is one entry of the array that is handed to `poll(2)`. Only
 /// what the scheduler [owns](crate::Handle::adopt) is parked, when it has not fired for 32 waits, and nothing while no more
 /// than 8 descriptors are watched.
+#[derive(Default)]
 pub struct Parked {
     /// With the number of the wait in which the descriptor last fired or was first watched.
     array: Array<u32>,
@@ -101,7 +102,7 @@ pub struct Parked {
     registered: usize,
     /// Parked descriptors whose registration may not be what is watched.
     outdated: Vec<RawFd>,
-    events: Vec<EpollEvent>,
+    events: Vec<epoll_event>,
     /// Counts the waits. Wraps; only differences are used.
     waits: u32,
     /// Where in the array the next look for idle entries begins.
@@ -113,20 +114,10 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// A poller that watches nothing yet, and has an epoll instance, if the system has one for it.
+    /// A poller that watches nothing yet, and has an epoll instance from the beginning, if the system has one for it. (A default
+    /// one has it when it first needs it.)
     pub fn new() -> Parked {
-        Parked {
-            array: Array::default(),
-            lots: Vec::new(),
-            epoll: Epoll::new().ok(),
-            registered: 0,
-            outdated: Vec::new(),
-            events: Vec::new(),
-            waits: 0,
-            hand: 0,
-            is_tainted: false,
-            found_many: false,
-        }
+        Parked { epoll: Epoll::new().ok(), ..Parked::default() }
     }
 
     #[cfg(test)]
@@ -227,7 +218,7 @@ impl Parked {
         *lot = Lot { registered: events as Bits, watched: events as Bits, busy: 0, fired, ..*lot };
         self.registered += 1;
         // The instance is in the array for as long as anything is parked in it.
-        self.array.set_first(Some(epoll.as_raw_fd()));
+        self.array.set_first(Some(epoll.0.as_raw_fd()));
         self.array.remove(fd);
         true
     }
@@ -236,7 +227,7 @@ impl Parked {
     fn look_at_parked(&mut self, waiters: &mut Waiters) -> usize {
         let mut fired = 0;
         let mut events = std::mem::take(&mut self.events);
-        events.resize(EVENTS_MAX, EpollEvent::EMPTY);
+        events.resize(EVENTS_MAX, epoll_event { events: 0, u64: 0 });
         for _ in 0..=self.registered / EVENTS_MAX {
             let Some(epoll) = &self.epoll else { break };
             let Ok(count) = epoll.look(&mut events) else {
@@ -256,8 +247,8 @@ impl Parked {
     }
 
     /// Tells `waiters` of one event of epoll's. Returns whether it was for a parked descriptor that had not fired in this wait.
-    fn take_event(&mut self, event: EpollEvent, waiters: &mut Waiters) -> bool {
-        let fd = event.fd();
+    fn take_event(&mut self, event: epoll_event, waiters: &mut Waiters) -> bool {
+        let fd = event.u64 as RawFd;
         let waits = self.waits;
         let Some(lot) = self.parked_lot(fd) else {
             self.is_tainted = true;
@@ -273,7 +264,7 @@ impl Parked {
         if lot.busy >= BUSY_FIRES {
             self.unpark(fd);
         }
-        array::collect(fd, watched, event.revents(), waiters);
+        array::collect(fd, watched, event.events as i16, waiters);
         true
     }
 
@@ -285,12 +276,6 @@ impl Parked {
         for fd in 0..self.lots.len() as RawFd {
             self.unpark(fd);
         }
-    }
-}
-
-impl Default for Parked {
-    fn default() -> Parked {
-        Parked::new()
     }
 }
 

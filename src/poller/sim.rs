@@ -163,14 +163,11 @@ impl State {
     fn collect(&self, waiters: &mut Waiters) -> bool {
         let mut has_fired = false;
         for &(fd, side) in &self.watched {
-            if self.closed.contains(&fd) {
-                waiters.fire(Fired::Closed(fd, side));
-            } else if self.hung_up.contains(&fd) || self.ready.contains(&(fd, side)) {
-                waiters.fire(if side == Side::Recv { Fired::Recv(fd) } else { Fired::Send(fd) });
-            } else {
-                continue;
+            let is_closed = self.closed.contains(&fd);
+            if is_closed || self.hung_up.contains(&fd) || self.ready.contains(&(fd, side)) {
+                waiters.fire(Fired { fd, side, is_closed });
+                has_fired = true;
             }
-            has_fired = true;
         }
         has_fired
     }

@@ -5,8 +5,7 @@
 //! same whether the scheduler owns it or not, and whether it was watched just now or has been idle for hundreds of waits,
 //! which is where a poller that parks has something to get wrong.
 
-use super::Fired::{self, Recv as recv, Send as send};
-use super::{Patience, Poller, Side, Waiters};
+use super::{Fired, Patience, Poller, Side, Waiters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -148,7 +147,7 @@ impl Rig {
 
     fn unwatch_fired(&mut self, fired: &[Fired]) {
         for one in fired {
-            self.poller.unwatch(one.fd(), one.side());
+            self.poller.unwatch(one.fd, one.side);
         }
     }
 
@@ -182,9 +181,25 @@ impl Rig {
     }
 }
 
+fn ready(fd: RawFd, side: Side) -> Fired {
+    Fired { fd, side, is_closed: false }
+}
+
+fn recv(fd: RawFd) -> Fired {
+    ready(fd, Side::Recv)
+}
+
+fn send(fd: RawFd) -> Fired {
+    ready(fd, Side::Send)
+}
+
+fn closed(fd: RawFd, side: Side) -> Fired {
+    Fired { fd, side, is_closed: true }
+}
+
 /// The order in which events are compared.
 fn order(one: Fired) -> (RawFd, Side) {
-    (one.fd(), one.side())
+    (one.fd, one.side)
 }
 
 /// Two connected sockets, neither of which ever blocks.

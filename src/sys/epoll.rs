@@ -5,27 +5,12 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// One event as `epoll_wait(2)` returns it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct EpollEvent(libc::epoll_event);
-
-impl EpollEvent {
-    pub(crate) const EMPTY: EpollEvent = EpollEvent(libc::epoll_event { events: 0, u64: 0 });
-
-    /// The descriptor that was registered, which is the user data of every registration here.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.0.u64 as RawFd
-    }
-
-    /// The events, in the bits of `poll(2)`: Linux gives `EPOLLIN`, `EPOLLOUT`, `EPOLLERR` and `EPOLLHUP` the same values.
-    pub(crate) fn revents(&self) -> i16 {
-        self.0.events as i16
-    }
-}
+/// One event: the number of the descriptor, which is the user data of every registration here, and what fired, in the bits of
+/// `poll(2)`. Linux gives `EPOLLIN`, `EPOLLOUT`, `EPOLLERR` and `EPOLLHUP` the same values.
+pub(crate) use libc::epoll_event;
 
 /// An epoll instance: level-triggered, its user data always the descriptor's number.
-pub(crate) struct Epoll(OwnedFd);
+pub(crate) struct Epoll(pub(crate) OwnedFd);
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Epoll> {
@@ -48,24 +33,17 @@ impl Epoll {
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd, events: i16) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: events as u32, u64: fd as u64 };
+        let mut event = epoll_event { events: events as u32, u64: fd as u64 };
         // SAFETY: `event` is a live `epoll_event` for the length of the call. A number that is not open is answered with
         // EBADF by the kernel.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, ptr::from_mut(&mut event)) }).map(drop)
     }
 
     /// Writes the events that are there now into `events`, without sleeping, and returns how many they are.
-    pub(crate) fn look(&self, events: &mut [EpollEvent]) -> io::Result<usize> {
+    pub(crate) fn look(&self, events: &mut [epoll_event]) -> io::Result<usize> {
         let room = events.len().min(libc::c_int::MAX as usize) as libc::c_int;
-        // SAFETY: `EpollEvent` is a transparent `epoll_event`, so the pointer is to at least `room` writable ones, borrowed
-        // exclusively for the length of the call.
-        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr().cast(), room, 0) };
+        // SAFETY: the pointer is to at least `room` events, borrowed exclusively for the length of the call.
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, 0) };
         check(count).map(|count| count as usize)
-    }
-}
-
-impl AsRawFd for Epoll {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }

@@ -21,7 +21,7 @@ mod epoll;
 
 pub(crate) use bell::{bell, ring, silence};
 #[cfg(target_os = "linux")]
-pub(crate) use epoll::{Epoll, EpollEvent};
+pub(crate) use epoll::{Epoll, epoll_event};
 pub(crate) use inherit::take_passed_listeners;
 pub(crate) use memory::ensure_memory;
 pub(crate) use output::Output;

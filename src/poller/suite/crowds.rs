@@ -37,7 +37,7 @@ pub(super) fn more_ready_descriptors_than_one_call_returns_all_fire_within_two_w
                 crowd.iter().enumerate().filter(|(index, _)| index % 3 != 0).map(|(_, fd)| fd.as_raw_fd()).collect();
             let fired = rig.take();
             assert_eq!(fired.len(), expected.len(), "{life:?}, round {round}");
-            assert_eq!(fired.iter().map(|one| one.fd()).collect::<BTreeSet<_>>(), expected, "{life:?}, round {round}");
+            assert_eq!(fired.iter().map(|one| one.fd).collect::<BTreeSet<_>>(), expected, "{life:?}, round {round}");
             rig.assert_asleep();
             crowd[0].read_exact(&mut [0]).expect("the byte is there");
         }
@@ -64,7 +64,7 @@ pub(super) fn a_few_that_stay_busy_do_not_hide_a_crowd_that_was_idle(rig: &dyn F
             assert!(fired.contains(&send(near.as_raw_fd())), "the busy ones are served in wait {wait}, too");
         }
         // The others stay watched, and ready: nobody may be served twice before everybody was served once.
-        served.extend(fired.iter().map(|one| one.fd()));
+        served.extend(fired.iter().map(|one| one.fd));
         if wait == 1 {
             assert_eq!(served.len(), crowd.len() + busy.len(), "all are served within two waits");
         }

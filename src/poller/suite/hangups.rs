@@ -9,7 +9,7 @@ const SIDES: [&[Side]; 3] = [&[Side::Recv], &[Side::Send], &[Side::Recv, Side::S
 
 /// What fires when `sides` are watched and both are concerned.
 fn fired(fd: RawFd, sides: &[Side]) -> Vec<Fired> {
-    sides.iter().map(|side| if *side == Side::Recv { recv(fd) } else { send(fd) }).collect()
+    sides.iter().map(|side| ready(fd, *side)).collect()
 }
 
 /// Watches `sides` of `fd`, which is idle, lets it be idle for as long as its life says, hangs it up, and looks at what

@@ -22,7 +22,7 @@ pub(super) fn a_number_that_is_closed_fires_as_closed(rig: &dyn Fn() -> Rig) {
         let fd = near.as_raw_fd();
         rig.leave_idle(&near, Side::Recv, life);
         drop(near);
-        assert_eq!(rig.take(), [Fired::Closed(fd, Side::Recv)], "{life:?}");
+        assert_eq!(rig.take(), [closed(fd, Side::Recv)], "{life:?}");
         rig.assert_asleep();
     }
 }
@@ -36,7 +36,7 @@ pub(super) fn a_number_that_was_never_open_fires_as_closed(rig: &dyn Fn() -> Rig
         rig.poller.watch(fd, Side::Send, false);
         rig.poller.watch(fd, Side::Recv, false);
         let fired = rig.take();
-        assert_eq!(fired, [Side::Recv, Side::Send].map(|side| Fired::Closed(fd, side)));
+        assert_eq!(fired, [Side::Recv, Side::Send].map(|side| closed(fd, side)));
         rig.assert_asleep();
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn a_closed_number_that_is_opened_again_is_served_again(rig: &dyn Fn(
     let fd = near.as_raw_fd();
     rig.leave_idle(&near, Side::Recv, life);
     drop(near);
-    assert!(rig.take().iter().all(|fired| matches!(fired, Fired::Closed(..))));
+    assert!(rig.take().iter().all(|fired| fired.is_closed));
     let (near, mut far) = pair();
     let near = rustix::io::fcntl_dupfd_cloexec(&near, fd).expect("a free number");
     assert_eq!(near.as_raw_fd(), fd, "nobody else uses this number");
@@ -165,7 +165,7 @@ pub(super) fn an_owned_descriptor_closed_behind_its_back_harms_nobody_else(rig: 
         while start.elapsed() < Duration::from_millis(60) {
             let fired = rig.wait(Patience::Until(start + Duration::from_millis(60)));
             // Whoever waits for it may hear of it, and does not wait for it again.
-            assert!(fired.is_empty() || is_watched && fired.len() == 1 && fired[0].fd() == fd, "{fired:?}, {life:?}");
+            assert!(fired.is_empty() || is_watched && fired.len() == 1 && fired[0].fd == fd, "{fired:?}, {life:?}");
             rig.unwatch_fired(&fired);
             waits += 1;
             assert!(waits < 20, "a spin over a descriptor that is closed: {life:?}, watched: {is_watched}");

@@ -133,7 +133,7 @@ fn what_was_closed_behind_its_back_fires_as_closed_and_others_are_parked_afterwa
     drop(near);
     // Its registration can neither be changed nor removed.
     poller.watch(fd, Side::Send, true);
-    assert_eq!(look(&mut poller, 1), [Fired::Closed(fd, Side::Recv), Fired::Closed(fd, Side::Send)]);
+    assert_eq!(look(&mut poller, 1), [closed(fd, Side::Recv), closed(fd, Side::Send)]);
     poller.forget(fd);
     let (near, _far) = pair();
     poller.watch(near.as_raw_fd(), Side::Recv, true);

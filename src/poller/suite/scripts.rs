@@ -58,7 +58,7 @@ impl Place {
 
     fn fire(&mut self, fd: RawFd, side: Side) -> Fired {
         self.watched[side as usize] = false;
-        if side == Side::Recv { recv(fd) } else { send(fd) }
+        ready(fd, side)
     }
 }
 
