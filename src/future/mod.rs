@@ -74,7 +74,7 @@ pub use readiness::{Readiness, ReadinessUntilDrain};
 pub use socket::{Incoming, Source, connect, next_signal, readable, readable_fd, writable, writable_fd};
 pub(crate) use stream::recv_with;
 pub use stream::{copy, linger, recv, recv_exact, recv_more, send_all, send_all_while_taken};
-pub use time::{Event, TimedOut, draining, next_turn, sleep, sleep_until, timeout};
+pub use time::{TimedOut, Until, draining, next_turn, sleep, sleep_until, timeout};
 pub(crate) use waits::Futures;
 
 use crate::context::Context;

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 /// scheduler.run();
 /// assert!(begin.elapsed() >= Duration::from_millis(10));
 /// ```
-pub fn sleep(scheduler: &Handle, time: Duration) -> Event {
+pub fn sleep(scheduler: &Handle, time: Duration) -> Until {
     let now = scheduler.now();
     // An instant that no clock can show is as good as never.
     sleep_until(scheduler, now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
@@ -40,30 +40,30 @@ pub fn sleep(scheduler: &Handle, time: Duration) -> Event {
 ///
 /// # Panics
 /// If it is awaited outside a task of `scheduler`.
-pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Event {
-    Event::new(scheduler, Some(instant))
+pub fn sleep_until(scheduler: &Handle, instant: Instant) -> Until {
+    Until::new(scheduler, Some(instant))
 }
 
 /// Waits for an instant, or for the beginning of a drain. Made by [`sleep`], [`sleep_until`] and [`draining`].
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Event {
+pub struct Until {
     scheduler: Handle,
     /// `None` for the beginning of a drain.
     at: Option<Instant>,
     listed: Listed,
 }
 
-impl Event {
-    fn new(scheduler: &Handle, at: Option<Instant>) -> Event {
-        Event { scheduler: scheduler.clone(), at, listed: Listed::default() }
+impl Until {
+    fn new(scheduler: &Handle, at: Option<Instant>) -> Until {
+        Until { scheduler: scheduler.clone(), at, listed: Listed::default() }
     }
 }
 
-impl Future for Event {
+impl Future for Until {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Event { scheduler, at, listed } = self.get_mut();
+        let Until { scheduler, at, listed } = self.get_mut();
         let want = Want { wait: at.map(Wait::Until), drain: at.is_none() };
         if want.drain && scheduler.0.is_draining() {
             return Poll::Ready(());
@@ -75,7 +75,7 @@ impl Future for Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for Until {
     fn drop(&mut self) {
         self.listed.withdraw(&self.scheduler.0, false);
     }
@@ -185,6 +185,6 @@ pub async fn next_turn() {
 /// handle.drain(Instant::now() + Duration::from_secs(10));
 /// scheduler.run();
 /// ```
-pub fn draining(scheduler: &Handle) -> Event {
-    Event::new(scheduler, None)
+pub fn draining(scheduler: &Handle) -> Until {
+    Until::new(scheduler, None)
 }
