@@ -110,12 +110,12 @@ fn a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_se
                 sender.half_close();
             });
             // A send queue of some megabytes must be read down by a third before the kernel says that there is room in it,
-            // which takes several timeouts at this pace: 250,000 bytes a second. All the while the client takes what it is sent.
+            // which takes several timeouts at this pace: 100,000 bytes a second. All the while the client takes what it is sent.
             let begin = Instant::now();
             let mut answers = Vec::new();
             while begin.elapsed() < TIMEOUT * 7 / 2 {
                 // A machine that makes it late does not make it slower.
-                let due = begin.elapsed().as_millis() as usize * 250;
+                let due = begin.elapsed().as_millis() as usize * 100;
                 answers.extend(client.receive(due - answers.len()));
                 thread::sleep(Duration::from_millis(50));
             }
