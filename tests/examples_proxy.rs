@@ -4,7 +4,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{LIMIT, Server, ServerBuilder, eventually};
+use common::{LIMIT, Server, ServerBuilder, eventually, send_until_stuck, uninterrupted};
 use examples::{
     Program, WEB_SERVER, connect, converse, curl, curl_text, expect_bytes_against_a_flood, python, read_to_end,
     refusing,
@@ -85,16 +85,7 @@ fn a_client_that_does_not_read_stops_its_server_and_nobody_else_and_costs_no_mem
     client.write_all(b"?").expect("the proxy receives");
     let mut server = accept(&target);
     let flood: Vec<u8> = (0..FLOOD_BYTES).map(|index| (index / 251) as u8).collect();
-    server.set_write_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
-    let mut sent = 0;
-    let stuck = loop {
-        match server.write(&flood[sent..]) {
-            Ok(len) => sent += len,
-            Err(error) => break error,
-        }
-        assert!(sent < flood.len(), "the proxy has taken {sent} bytes that nobody reads");
-    };
-    assert_eq!(stuck.kind(), ErrorKind::WouldBlock);
+    let sent = send_until_stuck(&server, &flood);
     // The other direction of the same connection, …
     let mut question = [0; 4];
     client.write_all(b"???").expect("the proxy receives");
@@ -106,7 +97,6 @@ fn a_client_that_does_not_read_stops_its_server_and_nobody_else_and_costs_no_mem
     other.write_all(b"!").expect("the proxy receives");
     other_server.read_exact(&mut question[..1]).expect("what the client has said");
     // Nothing is lost when it does read.
-    server.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
     let reader = thread::spawn(move || read_to_end(&mut client));
     server.write_all(&flood[sent..]).expect("the proxy receives");
     drop(server);
@@ -168,7 +158,7 @@ fn a_client_that_is_gone_ends_the_connection_to_the_target() {
     socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
     drop(client);
     // The end of the stream or a reset: in any case not silence.
-    let outcome = server.read(&mut [0]);
+    let outcome = uninterrupted(|| server.read(&mut [0]));
     assert!(matches!(&outcome, Ok(0)) || outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
 }
@@ -187,7 +177,7 @@ fn what_a_server_said_before_it_reset_the_connection_arrives() {
             stream.read_exact(&mut [0; 1000]).expect("the beginning of the request");
             stream.write_all(REFUSAL).expect("the proxy receives");
             // To close it with something unread in it is a reset.
-            assert_eq!(stream.peek(&mut [0]).expect("more of the request"), 1);
+            assert_eq!(uninterrupted(|| stream.peek(&mut [0])).expect("more of the request"), 1);
         }
     });
     for _ in 0..ROUNDS {
@@ -209,7 +199,7 @@ fn what_a_server_said_arrives_though_it_can_not_be_told_the_end_any_more() {
         client.write_all(&[7; 2000]).expect("the proxy receives");
         let mut server = accept(&target);
         server.read_exact(&mut [0; 1000]).expect("the beginning of the request");
-        assert_eq!(server.peek(&mut [0]).expect("more of the request"), 1);
+        assert_eq!(uninterrupted(|| server.peek(&mut [0])).expect("more of the request"), 1);
         // The proxy finds all of this at once.
         proxy.pause();
         client.shutdown(Shutdown::Write).expect("a connection can be half-closed");

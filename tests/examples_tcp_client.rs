@@ -4,7 +4,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{LIMIT, Server, Signal, eventually};
+use common::{LIMIT, Server, Signal, eventually, send_until_stuck, uninterrupted};
 use examples::{Directory, Program, example, read_to_end};
 use rustix::process::{Pid, kill_process};
 use std::fs::{self, File};
@@ -88,20 +88,12 @@ fn a_reader_that_does_not_read_does_not_keep_it_from_sending() {
         .spawn()
         .expect("the client can be started");
     let mut server = accept(&listener);
-    server.set_write_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
     let sent = plenty();
-    let mut count = 0;
-    while count < sent.len()
-        && let Ok(len) = server.write(&sent[count..])
-    {
-        count += len;
-    }
-    assert!(count < sent.len(), "nobody reads, and yet everything was taken");
+    let count = send_until_stuck(&server, &sent);
     child.stdin.take().expect("standard input is a pipe").write_all(b"and yet").expect("the client reads");
     let mut received = [0; 7];
     server.read_exact(&mut received).expect("what was typed");
     assert_eq!(&received, b"and yet");
-    server.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
     let mut stdout = child.stdout.take().expect("standard output is a pipe");
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -144,8 +136,8 @@ fn an_output_that_takes_nothing_is_one_line_and_exit_code_1() {
 #[track_caller]
 fn pause(client: &Program) {
     let pid = client.child.id();
-    kill_process(Pid::from_child(&client.child), Signal::STOP).expect("it runs");
     eventually("it is stopped", LIMIT, || {
+        kill_process(Pid::from_child(&client.child), Signal::STOP).expect("it runs");
         fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there").contains(") T ")
     });
 }
@@ -163,7 +155,7 @@ fn what_a_server_said_before_it_reset_the_connection_is_written_out() {
         // It fails when the client has ended.
         let writer = thread::spawn(move || stdin.write_all(&vec![7; size]).map(|()| stdin));
         server.read_exact(&mut [0; 1000]).expect("the beginning of the request");
-        assert_eq!(server.peek(&mut [0]).expect("more of the request"), 1);
+        assert_eq!(uninterrupted(|| server.peek(&mut [0])).expect("more of the request"), 1);
         // The client finds all of this at once. To close a connection with something unread in it is a reset.
         pause(&client);
         let writer = if size > 2000 {

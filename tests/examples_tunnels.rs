@@ -5,7 +5,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{LIMIT, Server, ServerBuilder, eventually};
+use common::{LIMIT, Server, ServerBuilder, eventually, uninterrupted, while_steady};
 use examples::connect;
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How long one end may take nothing when the other is gone, in both of the examples.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A machine that stands still for so long may make an end late that takes or says something from time to time.
+const STEADY: Duration = Duration::from_millis(300);
 
 /// The listener.
 const OWN_SOCKETS: usize = 1;
@@ -68,7 +71,7 @@ fn half_closed(example: &str, seconds: Option<&str>, is_client_going: bool) -> (
     going.shutdown(Shutdown::Write).expect("a connection can be half-closed");
     going.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
     staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
-    assert_eq!(staying.read(&mut [0]).expect("the end is passed on"), 0);
+    assert_eq!(uninterrupted(|| staying.read(&mut [0])).expect("the end is passed on"), 0);
     (proxy, going, staying)
 }
 
@@ -90,9 +93,12 @@ impl Stuck {
     }
 }
 
-/// What an end says from its byte `from` on.
-fn words(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|index| (index / 251) as u8).collect()
+/// After so many bytes an end says the same again.
+const PERIOD_BYTES: usize = 251 * 256;
+
+/// The first bytes of what an end says.
+fn words(len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index / 251) as u8).collect()
 }
 
 /// Sends until there is no room any more. Returns how much that was.
@@ -102,9 +108,11 @@ fn flood(stream: &mut TcpStream) -> usize {
     socket.set_send_buffer_size(END_BUFFER_BYTES / 2).expect("SO_SNDBUF can be set");
     socket.set_recv_buffer_size(END_BUFFER_BYTES / 2).expect("SO_RCVBUF can be set");
     stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a limit that is not zero can be set");
+    // Made in advance: the proxy's patience begins when it has no room any more, and the end that goes on reads only after this.
+    let period = words(2 * PERIOD_BYTES);
     let mut sent = 0;
     loop {
-        match stream.write(&words(sent, 65_536)) {
+        match uninterrupted(|| stream.write(&period[sent % PERIOD_BYTES..])) {
             Ok(len) => sent += len,
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -113,6 +121,26 @@ fn flood(stream: &mut TcpStream) -> usize {
         }
         assert!(sent < FLOOD_BYTES_MAX, "the proxy has taken {sent} bytes that nobody reads");
     }
+}
+
+/// Reads [`READ_BYTES`] every now and then, for so long or until it has so many bytes, and returns them. A machine that makes it
+/// late does not make it slower: with less than this, the kernel says for seconds that there is no room yet.
+#[track_caller]
+fn read_slowly(stream: &mut TcpStream, time: Duration, most: usize) -> Vec<u8> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let (begin, mut received) = (Instant::now(), Vec::new());
+    while begin.elapsed() < time && received.len() < most {
+        let due = READ_BYTES * (begin.elapsed().as_millis() / PAUSE.as_millis()) as usize;
+        while received.len() < due.min(most) {
+            let mut part = [0; READ_BYTES];
+            match uninterrupted(|| stream.read(&mut part)).expect("there is more, or the end") {
+                0 => return received,
+                len => received.extend_from_slice(&part[..len]),
+            }
+        }
+        thread::sleep(PAUSE);
+    }
+    received
 }
 
 /// Does this with both examples, once for each end that can be gone, all at the same time.
@@ -130,36 +158,33 @@ fn with_each(check: impl Fn(&str, bool) + Sync) {
 
 #[track_caller]
 fn assert_is_all(received: &[u8], sent: usize) {
-    assert!(received == words(0, received.len()), "something is missing or out of order");
+    assert!(received == words(received.len()), "something is missing or out of order");
     assert!(sent - received.len() <= LOST_BYTES_MAX, "{} of {sent} bytes", received.len());
 }
 
 #[test]
 fn what_was_said_before_a_reset_arrives_though_the_other_end_sends_before_it_reads() {
-    with_each(|example, is_client_going| {
-        let (sent, mut staying, _proxy) = Stuck::new(example, is_client_going).reset();
-        // Nobody wants this any more, but whoever sends it does not know, and reads nothing before.
-        staying.write_all(&vec![1; 4_000_000]).expect("the proxy receives");
-        let mut received = Vec::new();
-        staying.read_to_end(&mut received).expect("the end, and no reset");
-        assert_is_all(&received, sent);
+    while_steady(STEADY, || {
+        with_each(|example, is_client_going| {
+            let (sent, mut staying, _proxy) = Stuck::new(example, is_client_going).reset();
+            // Nobody wants this any more, but whoever sends it does not know, and reads nothing before.
+            staying.write_all(&vec![1; 4_000_000]).expect("the proxy receives");
+            let mut received = Vec::new();
+            staying.read_to_end(&mut received).expect("the end, and no reset");
+            assert_is_all(&received, sent);
+        });
     });
 }
 
 #[test]
 fn what_was_said_before_a_reset_arrives_at_an_end_that_takes_it_slowly() {
-    with_each(|example, is_client_going| {
-        let (sent, mut staying, _proxy) = Stuck::new(example, is_client_going).reset();
-        let (begin, mut received) = (Instant::now(), Vec::new());
-        while begin.elapsed() < STALL_TIMEOUT * 3 / 2 {
-            let mut part = [0; 16_384];
-            let len = staying.read(&mut part).expect("there is more, or the end");
-            received.extend_from_slice(&part[..len]);
-            // This is what makes it slow.
-            thread::sleep(Duration::from_millis(50));
-        }
-        staying.read_to_end(&mut received).expect("the end, and no reset");
-        assert_is_all(&received, sent);
+    while_steady(STEADY, || {
+        with_each(|example, is_client_going| {
+            let (sent, mut staying, _proxy) = Stuck::new(example, is_client_going).reset();
+            let mut received = read_slowly(&mut staying, STALL_TIMEOUT * 3 / 2, usize::MAX);
+            staying.read_to_end(&mut received).expect("the end, and no reset");
+            assert_is_all(&received, sent);
+        });
     });
 }
 
@@ -203,42 +228,40 @@ fn a_half_closed_connection_in_which_nothing_moves_is_given_up_after_the_time_th
 
 #[test]
 fn a_half_closed_connection_in_which_something_moves_now_and_then_lives_on_until_its_end() {
-    with_each(|example, is_client_going| {
-        let (proxy, mut going, mut staying) = half_closed(example, Some("2"), is_client_going);
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(5) {
-            staying.write_all(b"x").expect("the proxy receives");
-            assert_eq!(going.read(&mut [0]).expect("what the other end says"), 1, "after {:?}", begin.elapsed());
-            // This is what makes it rare.
-            thread::sleep(Duration::from_millis(200));
-        }
-        drop(staying);
-        assert_eq!(going.read(&mut [0]).expect("the end, and no reset"), 0);
-        drop(going);
-        eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
-        assert_eq!(proxy.stderr.all(), [""; 0]);
+    while_steady(STEADY, || {
+        with_each(|example, is_client_going| {
+            let (proxy, mut going, mut staying) = half_closed(example, Some("2"), is_client_going);
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_secs(5) {
+                staying.write_all(b"x").expect("the proxy receives");
+                let heard = uninterrupted(|| going.read(&mut [0]));
+                assert_eq!(heard.expect("what the other end says"), 1, "after {:?}", begin.elapsed());
+                // This is what makes it rare.
+                thread::sleep(Duration::from_millis(200));
+            }
+            drop(staying);
+            assert_eq!(uninterrupted(|| going.read(&mut [0])).expect("the end, and no reset"), 0);
+            drop(going);
+            eventually("the proxy has closed both connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
+            assert_eq!(proxy.stderr.all(), [""; 0]);
+        });
     });
 }
 
 #[test]
 fn a_half_closed_connection_lives_on_as_long_as_its_last_words_are_taken_from_the_kernel_s_queue() {
-    with_each(|example, is_client_going| {
-        let (proxy, mut going, mut staying) = half_closed(example, Some("2"), is_client_going);
-        // All that stops it is the end that has said all, which reads too little to make room for more.
-        let sent = flood(&mut staying);
-        let (begin, mut received) = (Instant::now(), Vec::new());
-        while begin.elapsed() < Duration::from_secs(6) && received.len() + READ_BYTES < sent {
-            let mut part = [0; READ_BYTES];
-            let len = going.read(&mut part).expect("there is more");
-            assert!(len > 0, "given up after {:?} and {} of {sent} bytes", begin.elapsed(), received.len());
-            received.extend_from_slice(&part[..len]);
-            thread::sleep(Duration::from_millis(50));
-        }
-        drop(staying);
-        going.read_to_end(&mut received).expect("the end, and no reset");
-        assert!(received == words(0, sent), "{} of {sent} bytes", received.len());
-        eventually("nothing is left of it", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS + 1);
-        assert_eq!(proxy.stderr.all(), [""; 0]);
+    while_steady(STEADY, || {
+        with_each(|example, is_client_going| {
+            let (proxy, mut going, mut staying) = half_closed(example, Some("2"), is_client_going);
+            // All that stops it is the end that has said all, which reads too little to make room for more.
+            let sent = flood(&mut staying);
+            let mut received = read_slowly(&mut going, Duration::from_secs(6), sent - READ_BYTES);
+            drop(staying);
+            going.read_to_end(&mut received).expect("the end, and no reset");
+            assert!(received == words(sent), "{} of {sent} bytes", received.len());
+            eventually("nothing is left of it", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS + 1);
+            assert_eq!(proxy.stderr.all(), [""; 0]);
+        });
     });
 }
 
@@ -251,7 +274,7 @@ fn a_silent_connection_that_is_open_both_ways_is_not_given_up() {
         for (mut from, mut to) in [(&client, &server), (&server, &client)] {
             to.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
             from.write_all(b"x").expect("the proxy receives");
-            assert_eq!(to.read(&mut [0]).expect("what the other end says"), 1);
+            assert_eq!(uninterrupted(|| to.read(&mut [0])).expect("what the other end says"), 1);
         }
         assert_eq!(proxy.stderr.all(), [""; 0]);
     });

@@ -4,7 +4,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::LIMIT;
+use common::{LIMIT, uninterrupted};
 use examples::Program;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ fn client(server: &Program) -> UdpSocket {
 #[track_caller]
 fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 65_536];
-    let len = socket.recv(&mut buffer).expect("an answer");
+    let len = uninterrupted(|| socket.recv(&mut buffer)).expect("an answer");
     buffer[..len].to_vec()
 }
 

@@ -130,7 +130,11 @@ fn a_proxy_does_not_forward_to_itself() {
     ];
     for (here, there) in pairs {
         // So that a proxy which does not see that ends, too.
-        let taken = TcpListener::bind(format!("{here}:0")).expect("a free port");
+        let Ok(taken) = TcpListener::bind(format!("{here}:0")) else {
+            assert!(here.starts_with('['), "a free port on {here}");
+            eprintln!("not tested: this system has no IPv6");
+            continue;
+        };
         let port = taken.local_addr().expect("a bound socket has an address").port();
         let (code, lines) = outcome("proxy", &[format!("{here}:{port}"), format!("{there}:{port}")]);
         let expected = format!("proxy: cannot listen on {here}:{port}: it is the target's address, too");

@@ -5,7 +5,7 @@ mod common;
 mod faults;
 
 use common::{Client, Echo, LIMIT, Server, eventually, over_echoes, payload};
-use faults::client_that_never_reads;
+use faults::{assert_recovers_within, client_that_never_reads, timed};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -80,18 +80,19 @@ fn reset_in_the_queue(server: &Server) -> Vec<SocketAddr> {
 
 fn a_client_that_resets_while_it_is_in_the_queue_is_passed_over(echo: Echo) {
     let mut server = echo.start(&[]);
-    reset_in_the_queue(&server);
-    let mut next = Client::connect(server.address());
-    next.send(b"Hello");
-    let begin = Instant::now();
-    server.go_on();
-    next.expect_answer(b"Hello");
-    // The promise is 250 ms. What breaks it is a server that dies, or that takes the failure for one of the listener and
-    // backs off.
-    let took = begin.elapsed();
-    assert!(took < Duration::from_secs(1), "the next client was served after {took:?}");
+    // What breaks the promise is a server that dies, or that takes the failure for one of the listener and backs off.
+    let times = [(); 3].map(|()| {
+        reset_in_the_queue(&server);
+        let mut next = Client::connect(server.address());
+        next.send(b"Hello");
+        timed(|| {
+            server.go_on();
+            next.expect_answer(b"Hello");
+        })
+    });
+    assert_recovers_within(Duration::from_millis(250), "serving the next client", &times);
     assert!(server.is_running());
-    next.ask(b"still here");
+    Client::connect(server.address()).ask(b"still here");
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn a_client_that_resets_while_its_answer_waits_for_room_is_let_go(echo: Echo) {
     bystander.ask(b"here");
     let baseline = server.open_sockets();
     let (client, _sent) = client_that_never_reads(server.address(), &payload(50_000, 1));
-    assert_eq!(server.open_sockets(), baseline + 1);
+    eventually("it is accepted", LIMIT, || server.open_sockets() == baseline + 1);
     client.reset();
     eventually("what was reset is closed", LIMIT, || server.open_sockets() == baseline);
     bystander.ask(b"still here");

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Server, ServerBuilder, Signal, assert_idle};
+use common::{Client, LIMIT, Server, ServerBuilder, Signal, assert_idle, uninterrupted};
 use faults::{descriptors, served};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
@@ -48,7 +48,7 @@ impl Manager {
     #[track_caller]
     fn receive(&self) -> Vec<String> {
         let mut message = [0; 4096];
-        let len = self.socket.recv(&mut message).expect("the daemon tells its manager something");
+        let len = uninterrupted(|| self.socket.recv(&mut message)).expect("the daemon tells its manager something");
         String::from_utf8_lossy(&message[..len]).lines().map(str::to_owned).collect()
     }
 

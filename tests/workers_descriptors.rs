@@ -4,7 +4,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, LIMIT, Server, Signal, assert_idle};
+use common::{Client, LIMIT, Server, Signal, assert_idle, need_descriptors};
 use faults::{
     Heard, assert_recovers_within, count_heard, descriptors, descriptors_below, expect_a_line_a_second, leave_room_for,
     served, take_answered, timed,
@@ -20,6 +20,7 @@ const RECOVERY: Duration = Duration::from_millis(250);
 /// A server without any descriptor left, its clients, and those who wait for one at each listener of each worker. With so many
 /// workers it would wake 30 times a second if each of them looked for itself, five times a second.
 fn full_server(args: &[&str]) -> (Server, Vec<Client>, Vec<Client>) {
+    need_descriptors(1_000);
     let server = Server::builder().args(["-w", "6", "-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).args(args).spawn();
     let addresses = server.addresses(2);
     let mut clients = served(server.address(), CROWD);

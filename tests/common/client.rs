@@ -2,6 +2,7 @@
 
 use super::LIMIT;
 use super::frames::{CHUNK_BYTES_MAX, PREFIX};
+use super::steady::uninterrupted;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -71,18 +72,7 @@ impl Client {
     /// Sends what of `bytes` fits into all the buffers on the way while nothing is read, and returns how much that is.
     #[track_caller]
     pub fn send_until_stuck(&mut self, bytes: &[u8]) -> usize {
-        self.stream.set_write_timeout(Some(STUCK_AFTER)).expect("a limit that is not zero can be set");
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match self.stream.write(&bytes[sent..]) {
-                Ok(len) => sent += len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => panic!("cannot send more than {sent} of {} bytes: {error}", bytes.len()),
-            }
-        }
-        self.stream.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
-        assert!(sent < bytes.len(), "all {sent} bytes fit into the buffers; send more");
-        sent
+        send_until_stuck(&self.stream, bytes)
     }
 
     /// Sends all of `bytes` and half-closes, and meanwhile reads until the server ends the stream.
@@ -157,7 +147,7 @@ impl Client {
     /// Waits until something can be received, without receiving it. Whether something came within `limit`.
     pub fn hears_something(&self, limit: Duration) -> bool {
         self.stream.set_read_timeout(Some(limit)).expect("a limit that is not zero can be set");
-        let heard = self.stream.peek(&mut [0]).is_ok();
+        let heard = uninterrupted(|| self.stream.peek(&mut [0])).is_ok();
         self.stream.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
         heard
     }
@@ -167,4 +157,21 @@ impl Client {
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
     }
+}
+
+/// Sends what of `bytes` fits into all the buffers on the way while nothing is read, and returns how much that is.
+#[track_caller]
+pub fn send_until_stuck(mut stream: &TcpStream, bytes: &[u8]) -> usize {
+    stream.set_write_timeout(Some(STUCK_AFTER)).expect("a limit that is not zero can be set");
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match uninterrupted(|| stream.write(&bytes[sent..])) {
+            Ok(len) => sent += len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("cannot send more than {sent} of {} bytes: {error}", bytes.len()),
+        }
+    }
+    stream.set_write_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    assert!(sent < bytes.len(), "all {sent} bytes fit into the buffers; send more");
+    sent
 }

@@ -15,14 +15,16 @@ mod client;
 mod echoes;
 mod frames;
 mod server;
+mod steady;
 mod usage;
 
-pub use client::Client;
+pub use client::{Client, send_until_stuck};
 pub(crate) use echoes::over_echoes;
 pub use echoes::{Echo, example};
 pub use frames::{answers_to, payload, payload_of};
 pub use rustix::process::Signal;
 pub use server::{Lines, Server, ServerBuilder};
+pub use steady::{uninterrupted, while_steady};
 pub use usage::{Usage, assert_idle, usage_during};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

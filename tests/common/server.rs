@@ -142,8 +142,11 @@ impl Server {
     /// Stops it (`SIGSTOP`), and waits until it has stopped.
     #[track_caller]
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
-        eventually("the server is stopped", LIMIT, || self.state() == 'T');
+        eventually("the server is stopped", LIMIT, || {
+            // Again, because whoever has stopped the tests and lets them go on does the same to the server.
+            self.signal(Signal::STOP);
+            self.state() == 'T'
+        });
     }
 
     /// Lets it go on after [`pause`](Server::pause).
@@ -187,9 +190,10 @@ impl Server {
         entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
     }
 
-    /// Changes its soft limit of open descriptors while it runs.
+    /// Changes its soft limit of open descriptors while it runs: to so many, or as many as the system allows.
     pub fn limit_descriptors(&self, soft: u64) {
-        let limit = Rlimit { current: Some(soft), maximum: getrlimit(Resource::Nofile).maximum };
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(maximum.map_or(soft, |maximum| soft.min(maximum))), maximum };
         prlimit(Some(self.pid()), Resource::Nofile, limit).expect("the limit of a child can be changed");
     }
 
