@@ -122,3 +122,23 @@ fn a_waker_may_notify_when_its_wait_is_dropped_or_it_has_to_make_room_for_anothe
         assert!(has_notified.get());
     }
 }
+
+#[test]
+fn whoever_is_notified_may_wait_for_the_next_time_and_notify_at_once() {
+    let scheduler = Scheduler::new();
+    let notify = Notify::new(&scheduler.handle());
+    let waker = Waker::from(Arc::new(WhenWoken));
+    let mut waits = pin!(notify.notified());
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let (is_done, here) = (Rc::new(Cell::new(false)), notify.clone());
+    let done = Rc::clone(&is_done);
+    next_act(move || {
+        let mut next = pin!(here.notified());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(next.as_mut().poll(&mut cx).is_pending());
+        here.notify();
+        done.set(next.as_mut().poll(&mut cx).is_ready());
+    });
+    notify.notify();
+    assert!(is_done.get());
+}

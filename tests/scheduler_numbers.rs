@@ -268,3 +268,23 @@ fn a_number_may_be_as_high_as_the_system_allows() {
         world.assert_empty();
     }
 }
+
+#[test]
+fn a_number_reused_while_its_waiter_is_ready_is_not_watched_for_that_waiter_any_more() {
+    let mut world = World::new();
+    let script = world.script.clone();
+    world.spawn("new owner", move |_, n| {
+        if n < 2 {
+            return Ok(Wait::Turn);
+        }
+        script.now(Happening::Reused(3));
+        Ok(Wait::Send(3))
+    });
+    world.spawn("old waiter", |_, n| Ok(if n == 0 { Wait::Recv(3) } else { Wait::Done }));
+    world.turns(1);
+    world.script.now(Happening::Ready(3, Side::Recv));
+    world.turns(1);
+    world.turn_awake();
+    assert_eq!(world.table(), ["new owner: send fd 3"]);
+    assert_eq!(world.script.watched(), [(3, Side::Send)]);
+}

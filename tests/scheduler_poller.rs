@@ -319,7 +319,7 @@ fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked
     let asked = Rc::new(Cell::new(None));
     let seen = Rc::clone(&asked);
     let mut resumes = 0;
-    scheduler.spawn(task_fn("parent", move |cx| {
+    let parent = task_fn("parent", move |cx| {
         resumes += 1;
         if resumes > 1 {
             return Ok(Wait::Done);
@@ -330,9 +330,16 @@ fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked
             Ok(Wait::Done)
         }));
         Ok(Wait::Turn)
+    });
+    // In the second turn, because the first one always ends with a poll.
+    let handle = scheduler.handle();
+    let mut parent = Some(parent);
+    scheduler.spawn(task_fn("grandparent", move |_| {
+        parent.take().into_iter().for_each(|parent| handle.spawn(parent));
+        Ok(Wait::Done)
     }));
     scheduler.run();
-    assert_eq!(asked.get(), Some(1));
+    assert_eq!(asked.get(), Some(2));
 }
 
 #[test]

@@ -210,3 +210,18 @@ fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
         assert_eq!(seen.take(), Some(("wake".to_owned(), 1)), "it sleeps meanwhile");
     });
 }
+
+#[test]
+fn a_task_that_is_spawned_while_the_scheduler_is_dropped_is_dropped_there_and_then() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let (is_gone, was_gone_at_once) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let at_once = Rc::clone(&was_gone_at_once);
+    scheduler.spawn(WhenDropped(move || {
+        let gone = Rc::clone(&is_gone);
+        handle.spawn(WhenDropped(move || gone.set(true)));
+        at_once.set(is_gone.get());
+    }));
+    drop(scheduler);
+    assert!(was_gone_at_once.get());
+}
