@@ -42,7 +42,7 @@ impl Poller for Noting {
     }
 
     fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
-        self.note("watch");
+        self.note(if owned { "watch owned" } else { "watch" });
         self.sim.watch(fd, side, owned);
     }
 
@@ -155,7 +155,7 @@ fn which_file_a_number_names_is_asked_when_a_task_first_waits_for_it_and_of_an_o
         is_sender = !is_sender;
         if is_sender { Wait::Send(fd) } else { Wait::Recv(fd) }
     });
-    assert_eq!(world.asked.take(), ["watch"]);
+    assert_eq!(world.asked.take(), ["watch owned"]);
     for side in [Side::Send, Side::Recv, Side::Send] {
         let asked = world.message(fd, side);
         assert!(!asked.contains(&"identity"), "{asked:?}");

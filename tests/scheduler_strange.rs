@@ -225,3 +225,21 @@ fn a_task_that_is_spawned_while_the_scheduler_is_dropped_is_dropped_there_and_th
     drop(scheduler);
     assert!(was_gone_at_once.get());
 }
+
+#[test]
+fn what_is_said_to_a_scheduler_that_is_gone_may_say_something_itself_as_it_is_dropped() {
+    within_limit(|| {
+        let remote = Scheduler::new().remote().expect("descriptors");
+        let last_words = remote.clone();
+        let says = WhenDropped(move || last_words.stop());
+        remote.call(move |_| drop(says));
+    });
+}
+
+#[test]
+fn the_first_way_into_a_scheduler_from_other_threads_may_be_asked_for_when_it_is_gone() {
+    within_limit(|| {
+        let handle = Scheduler::new().handle();
+        assert!(handle.remote().is_ok_and(|remote| remote.is_closed()));
+    });
+}
