@@ -122,4 +122,20 @@ mod tests {
         let max = u32::from(FUTILE_RESUMES_MAX);
         assert_eq!(waits.get(), (max + max / 2, max / 2));
     }
+
+    #[test]
+    fn whoever_achieves_something_now_and_then_does_not_pause() {
+        let (sim, script) = Sim::new();
+        let mut scheduler = Scheduler::with_poller(Box::new(sim));
+        let (mut futile, mut turn) = (Futile::default(), 0);
+        scheduler.spawn(task_fn("futile but for every eighth resume", move |cx| {
+            turn += 1;
+            if turn % u32::from(FUTILE_RESUMES_MAX) == 0 {
+                futile.reset();
+            }
+            Ok(if turn < 100 { futile.wait(cx, Wait::Turn) } else { Wait::Done })
+        }));
+        scheduler.run();
+        assert_eq!(script.elapsed(), Duration::ZERO);
+    }
 }

@@ -97,9 +97,12 @@ impl Scheduler {
         self.has_polled = false;
         loop {
             let is_more = self.take_turn();
+            if !is_more {
+                // What has ended this run is none of the next one's, be it a stop, a drain that is over, or both.
+                self.core.mailbox.stopped.set(false);
+                self.is_overdue = false;
+            }
             if only_one || !is_more {
-                // If stop is said as a drain ends, its last turn is left out, and is none of the next run's.
-                self.is_overdue &= is_more;
                 return is_more;
             }
         }
@@ -109,14 +112,12 @@ impl Scheduler {
     fn take_turn(&mut self) -> bool {
         self.settle();
         self.wake_held(false);
-        let is_last = mem::take(&mut self.is_overdue);
-        if self.core.mailbox.stopped.replace(false) {
+        if self.core.mailbox.stopped.get() {
             return false;
         }
         // 1. Resume each task that is ready, once. 2. File each by the reason it gives.
         self.run_ready();
-        if is_last {
-            self.core.mailbox.stopped.set(false);
+        if self.is_overdue {
             return false;
         }
         if !self.core.mailbox.stopped.get() && self.is_finished() {
@@ -142,7 +143,7 @@ impl Scheduler {
             self.wake_due();
         }
         self.wake_held(self.has_polled);
-        !self.core.mailbox.stopped.replace(false)
+        !self.core.mailbox.stopped.get()
     }
 
     /// Step 1: run each task that was in the deque when the turn began, once. What they spawn or wake runs next turn.

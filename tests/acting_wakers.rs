@@ -1,13 +1,14 @@
-//! Wakers that do something there and then, when they are woken or dropped: what woke or dropped them is in the middle of
-//! nothing.
+//! Wakers that do something there and then, when they are woken, dropped or cloned: whoever does that to them is in the middle
+//! of nothing.
 
 use fdtask::channel::{TryRecvError, channel};
 use fdtask::{Notify, Scheduler};
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 
 thread_local! {
     /// What is done next. A waker may go to another thread, so it cannot hold this itself.
@@ -121,4 +122,46 @@ fn a_waker_may_notify_when_its_wait_is_dropped_or_it_has_to_make_room_for_anothe
         drop(waits);
         assert!(has_notified.get());
     }
+}
+
+#[test]
+fn whoever_is_notified_may_wait_for_the_next_time_and_notify_at_once() {
+    let scheduler = Scheduler::new();
+    let notify = Notify::new(&scheduler.handle());
+    let waker = Waker::from(Arc::new(WhenWoken));
+    let mut waits = pin!(notify.notified());
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let (is_done, here) = (Rc::new(Cell::new(false)), notify.clone());
+    let done = Rc::clone(&is_done);
+    next_act(move || {
+        let mut next = pin!(here.notified());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(next.as_mut().poll(&mut cx).is_pending());
+        here.notify();
+        done.set(next.as_mut().poll(&mut cx).is_ready());
+    });
+    notify.notify();
+    assert!(is_done.get());
+}
+
+#[test]
+fn a_notification_by_a_waker_that_is_cloned_to_be_woken_by_it_is_not_lost() {
+    // The standard library's own wakers do nothing when they are cloned.
+    static WHEN_CLONED: RawWakerVTable = RawWakerVTable::new(
+        |_| {
+            act();
+            RawWaker::new(ptr::null(), &WHEN_CLONED)
+        },
+        |_| {},
+        |_| {},
+        |_| {},
+    );
+    let scheduler = Scheduler::new();
+    let notify = Notify::new(&scheduler.handle());
+    let mut waits = pin!(notify.notified());
+    let here = notify.clone();
+    next_act(move || here.notify());
+    // SAFETY: it holds nothing, so its functions may be called at any time, from any thread.
+    let waker = unsafe { Waker::new(ptr::null(), &WHEN_CLONED) };
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
 }

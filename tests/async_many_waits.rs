@@ -267,3 +267,70 @@ fn who_begins_to_wait_for_a_drain_turns_after_it_has_begun_does_not_wait() {
     turns(&mut scheduler, 7);
     assert!(is_told.get(), "it was told of no drain");
 }
+
+#[test]
+fn of_three_waits_the_others_are_withdrawn_with_the_task_that_had_them_after_another_task_has_dropped_one() {
+    let (mut scheduler, script) = world();
+    let wait = |fd| {
+        let handle = scheduler.handle();
+        Box::pin(async move { readable_fd(&handle, promised(fd)).await })
+    };
+    let (mut first, second, mut third) = (wait(7_000), wait(7_001), wait(7_002));
+    let given = Rc::new(RefCell::new(Some(second)));
+    let place = Rc::clone(&given);
+    scheduler.spawn(task(async move {
+        poll_fn(|cx| match place.borrow_mut().as_mut() {
+            None => Poll::Ready(()),
+            Some(second) => {
+                for wait in [&mut first, second, &mut third] {
+                    assert!(wait.as_mut().poll(cx).is_pending());
+                }
+                Poll::Pending
+            }
+        })
+        .await;
+        drop((first, third));
+        pending().await
+    }));
+    scheduler.turn();
+    assert_eq!(script.watched().len(), 3);
+    let mut resumes = 0;
+    scheduler.spawn(task_fn("drops it", move |_| {
+        given.take();
+        resumes += 1;
+        Ok(if resumes < 4 { Wait::Turn } else { Wait::Done })
+    }));
+    turns(&mut scheduler, 3);
+    assert_eq!(script.watched(), []);
+}
+
+#[test]
+fn a_wake_is_not_lost_when_what_the_task_waited_for_is_taken_over_by_another_that_ends() {
+    let (mut scheduler, _script) = world();
+    let handle = scheduler.handle();
+    let wait = Box::pin(async move { readable_fd(&handle, promised(7_000)).await });
+    let given = Rc::new(RefCell::new(Some(wait)));
+    let resumes = Rc::new(Cell::new(0));
+    let (place, count) = (Rc::clone(&given), Rc::clone(&resumes));
+    let woken = scheduler.spawn(task(poll_fn(move |cx| {
+        count.set(count.get() + 1);
+        assert!(place.borrow_mut().as_mut().is_none_or(|wait| wait.as_mut().poll(cx).is_pending()));
+        Poll::Pending
+    })));
+    // The second of two wakes is held until after the poll.
+    let mut turn = 0;
+    scheduler.spawn(task_fn("wakes twice", move |cx| {
+        turn += 1;
+        (turn != 2).then(|| cx.wake(woken));
+        Ok(if turn < 3 { Wait::Turn } else { Wait::Done })
+    }));
+    scheduler.spawn(task(async move {
+        next_turn().await;
+        next_turn().await;
+        let mut wait = given.take().expect("it was given away");
+        assert!(poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await.is_pending());
+        Ok(())
+    }));
+    scheduler.run();
+    assert_eq!(resumes.get(), 3, "when it was new, and for each wake");
+}

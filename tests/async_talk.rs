@@ -167,10 +167,13 @@ fn a_channel_whose_other_end_is_gone_says_so() {
         assert_eq!(receiver.try_recv(), Ok(1));
         assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
         let (sender, receiver) = channel(&scheduler.handle(), 1);
+        let value = Rc::new(1);
+        sender.try_send(Rc::clone(&value)).expect("room");
         assert!(!sender.is_closed());
         drop(receiver);
         assert!(sender.is_closed());
-        assert!(matches!(sender.try_send(1), Err(TrySendError::Closed(1))));
+        assert_eq!(Rc::strong_count(&value), 1, "what nobody will receive is gone");
+        assert!(matches!(sender.try_send(value), Err(TrySendError::Closed(_))));
     });
 }
 

@@ -340,3 +340,17 @@ fn tasks_that_use_nothing_foreign_need_no_descriptor_of_their_own() {
         assert!(scheduler.tasks().is_empty(), "no service was needed");
     });
 }
+
+#[test]
+fn the_table_knows_which_future_has_spawned_a_task() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let parent = scheduler.spawn(task(async move {
+        handle.spawn(task_fn("child", |_| Ok(Wait::Done)));
+        future::spawn(&handle, async {}).await?;
+        Ok(())
+    }));
+    scheduler.turn();
+    let by: Vec<_> = scheduler.tasks().into_iter().map(|task| task.spawned_by).collect();
+    assert_eq!(by, [None, Some(parent), Some(parent)]);
+}

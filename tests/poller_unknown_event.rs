@@ -1,15 +1,17 @@
 //! An event of the parked poller's epoll instance that the poller knows nothing of (row 16 of the faults): a registration that
-//! others have left in it, as a child process can that was forked and shares it. It needs a program of its own, in which there
-//! is one epoll instance.
+//! others have left in it, as a child process can that was forked and shares it. Or the instance's number has been closed and
+//! is another file's now. It needs a program of its own, in which there is one epoll instance.
 
 #![cfg(target_os = "linux")]
 
 use fdtask::Side;
 use fdtask::poller::{Parked, Patience, Poller, Waiters};
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::dup2;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// More waits than it takes until what is idle is parked.
@@ -46,7 +48,20 @@ fn nap(poller: &mut Parked, watched: &io::PipeReader, time: Duration) -> (Vec<i3
 }
 
 #[test]
-fn an_event_that_nobody_knows_makes_the_poller_start_afresh_and_sleep_again() {
+fn a_poller_whose_instance_others_meddle_with_starts_afresh_and_sleeps_again() {
+    starts_afresh(|instance, ready| {
+        let data = EventData::new_u64(ready.as_raw_fd() as u64);
+        epoll::add(instance, ready, data, EventFlags::IN).expect("anybody who shares the instance can add to it");
+    });
+    starts_afresh(|instance, ready| {
+        // SAFETY: it is the poller's number, which goes on to be open, and is not closed here.
+        let mut number = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(instance.as_raw_fd()) });
+        dup2(ready, &mut number).expect("a number can be given to another file");
+    });
+}
+
+/// `meddle` is given the instance, and something that is ready for good.
+fn starts_afresh(meddle: impl FnOnce(BorrowedFd<'_>, &io::PipeReader)) {
     let mut poller = Parked::new();
     // Of a few, none would be parked.
     let crowd: Vec<_> = (0..10).map(|_| io::pipe().expect("a pipe")).collect();
@@ -63,15 +78,13 @@ fn an_event_that_nobody_knows_makes_the_poller_start_afresh_and_sleep_again() {
 
     let (ready, mut unread) = io::pipe().expect("a pipe");
     unread.write_all(b"!").expect("room");
-    let data = EventData::new_u64(ready.as_raw_fd() as u64);
-    epoll::add(epoll_instance(&poller), &ready, data, EventFlags::IN)
-        .expect("anybody who shares the instance can add to it");
+    meddle(epoll_instance(&poller), &ready);
 
     // The first wait finds it out, and need not sleep; from then on all is well.
     let (fired, slept) = nap(&mut poller, &parked, LONG_NAP);
     assert!(fired.is_empty() && !slept, "the test is void: {fired:?}, it slept: {slept}");
     for _ in 0..3 {
-        assert_eq!(nap(&mut poller, &parked, NAP), (vec![], true), "an unknown event keeps it awake");
+        assert_eq!(nap(&mut poller, &parked, NAP), (vec![], true), "what others have done keeps it awake");
     }
     // Who was parked is served.
     writer.write_all(b"!").expect("room");

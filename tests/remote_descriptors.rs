@@ -107,3 +107,20 @@ fn what_is_said_while_the_service_is_replaced_is_heard_by_the_next() {
     }
     assert!(is_called.load(Ordering::Relaxed));
 }
+
+#[test]
+fn all_ways_into_a_scheduler_share_one_service_and_give_back_its_descriptors_when_the_scheduler_is_gone() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let lowest_free = || {
+        let files = [0; 4].map(|_| File::open("/dev/null").expect("every Unix has it"));
+        files.each_ref().map(AsRawFd::as_raw_fd)
+    };
+    let before = lowest_free();
+    let mut scheduler = Scheduler::new();
+    let remotes = [scheduler.remote(), scheduler.remote()].map(|remote| remote.expect("descriptors"));
+    scheduler.turn();
+    assert_eq!(scheduler.tasks().len(), 1);
+    drop(scheduler);
+    assert_eq!(lowest_free(), before, "somebody may keep a remote for ever");
+    assert!(remotes.iter().all(Remote::is_closed));
+}

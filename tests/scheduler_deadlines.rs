@@ -3,7 +3,7 @@
 mod scripted;
 
 use fdtask::poller::Happening;
-use fdtask::{Side, Wait, task_fn};
+use fdtask::{Side, Wait};
 use scripted::{Scripted, World, lines_of, ms, shared};
 use std::time::{Duration, Instant};
 
@@ -114,24 +114,6 @@ fn what_fires_at_the_very_deadline_has_fired() {
     world.script.after(ms(10), Happening::Ready(3, Side::Recv));
     world.run();
     assert_eq!(world.trace.take()[1], "patient: recv fd 3");
-}
-
-#[test]
-fn what_has_fired_is_not_timed_out_because_a_new_task_runs_before_the_poller_is_asked() {
-    let mut world = World::new();
-    world.spawn("patient", |cx, n| {
-        cx.or(Wait::Until(cx.now() + ms(10)));
-        Ok(if n > 0 { Wait::Done } else { Wait::Recv(3) })
-    });
-    let (script, handle) = (world.script.clone(), world.scheduler.handle());
-    world.spawn("parent", move |_, _| {
-        script.advance(ms(11));
-        script.now(Happening::Ready(3, Side::Recv));
-        handle.spawn(task_fn("child", |_| Ok(Wait::Done)));
-        Ok(Wait::Done)
-    });
-    world.scheduler.run();
-    assert_eq!(lines_of(&world, "patient: "), ["patient: ready", "patient: recv fd 3"]);
 }
 
 #[test]

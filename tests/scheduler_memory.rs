@@ -4,8 +4,8 @@
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait; this one only counts and passes on")]
 
 use fdtask::net::{Echo, Stream};
-use fdtask::poller::{Poll, Sim, default_poller};
-use fdtask::{Context, Descriptor, Scheduler, Signal, Signals, Task, TaskId, Wait, task_fn};
+use fdtask::poller::{Happening, Poll, Sim, default_poller};
+use fdtask::{Context, Descriptor, Scheduler, Side, Signal, Signals, Task, TaskId, Wait, task_fn};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, Read, Write};
@@ -304,4 +304,70 @@ fn what_is_said_to_a_scheduler_that_is_gone_is_kept_nowhere() {
     let before = BYTES.get();
     speak(1_000);
     assert_eq!(BYTES.get(), before);
+}
+
+#[test]
+fn tasks_that_have_fired_and_are_cancelled_before_their_turn_leave_nothing_behind() {
+    let _alone = alone();
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    script.now(Happening::Ready(3, Side::Recv));
+    let mut after_the_first = None;
+    for _ in 0..10 * GENERATION {
+        let task = scheduler.spawn(task_fn("task", |_| Ok(Wait::Recv(3))));
+        scheduler.turn();
+        scheduler.handle().cancel(task);
+        assert!(!scheduler.turn(), "it was resumed once, and there is nobody else");
+        after_the_first.get_or_insert(BYTES.get());
+    }
+    assert_eq!(Some(BYTES.get()), after_the_first);
+}
+
+#[test]
+fn what_a_task_has_waited_for_beside_its_wait_is_forgotten_when_it_has_ended() {
+    let _alone = alone();
+    let (sim, _script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    let mut in_use = [0; 2];
+    for (waits_for_both, in_use) in [false, true].into_iter().zip(&mut in_use) {
+        let tasks: Vec<TaskId> = (0..GENERATION as i32)
+            .map(|fd| {
+                scheduler.spawn(task_fn("task", move |cx| {
+                    waits_for_both.then(|| cx.or(Wait::Send(fd)));
+                    Ok(Wait::Recv(fd))
+                }))
+            })
+            .collect();
+        scheduler.turn();
+        for task in tasks {
+            scheduler.handle().cancel(task);
+        }
+        assert!(!scheduler.turn());
+        *in_use = BYTES.get();
+    }
+    // The map of those who wait to send has come into being, and nothing that is kept for each task.
+    let map_bytes = 2 * 4 * GENERATION as isize + 24 * GENERATION as isize;
+    assert!(in_use[1] - in_use[0] < map_bytes + 2048, "{in_use:?}");
+}
+
+#[test]
+fn memory_does_not_grow_with_deadlines_that_come_ever_sooner() {
+    let _alone = alone();
+    let (sim, script) = Sim::new();
+    let mut scheduler = Scheduler::with_poller(Box::new(sim));
+    script.now(Happening::Ready(3, Side::Recv));
+    let mut until = scheduler.handle().now() + Duration::from_secs(3_600);
+    scheduler.spawn(task_fn("task", move |cx| {
+        until -= Duration::from_micros(1);
+        cx.or(Wait::Until(until));
+        Ok(Wait::Recv(3))
+    }));
+    let mut after = |turns: usize| {
+        for _ in 0..turns {
+            assert!(scheduler.turn());
+        }
+        BYTES.get()
+    };
+    let in_use = after(GENERATION);
+    assert_eq!(after(100 * GENERATION), in_use);
 }

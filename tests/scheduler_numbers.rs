@@ -5,7 +5,7 @@ mod scripted;
 
 use fdtask::poller::Happening;
 use fdtask::{Side, Wait};
-use scripted::{World, ms};
+use scripted::{World, lines_of, ms};
 use std::os::fd::{AsRawFd, RawFd};
 
 #[test]
@@ -75,12 +75,19 @@ fn a_number_closed_elsewhere_gives_each_waiter_an_error_once_and_the_loop_goes_o
 
 #[test]
 fn a_reused_number_gives_the_old_waiter_an_error_and_the_new_one_its_wake_up() {
-    // Row 7. The old waiter waits for one side or for both, and the new one for the same or for the other.
-    for old in [Wait::Recv(7), Wait::Send(7)] {
+    // Row 7. The old waiter waits for one side, and has perhaps done so before, with something else in between; and the new one
+    // waits for the same or for the other.
+    let sides = [Side::Recv, Side::Send];
+    for (old_side, times) in sides.into_iter().flat_map(|side| [1, 2, 3].map(|times| (side, times))) {
+        let old = old_side.of(7);
         for new in [Wait::Recv(7), Wait::Send(7)] {
             let mut world = World::new();
-            world.spawn_waits("old", [old]);
+            world.spawn_waits("old", [old, Wait::Turn].into_iter().cycle().take(2 * times - 1));
             world.turns(1);
+            for _ in 1..times {
+                world.fire(7, old_side);
+            }
+            world.trace.take();
             world.script.now(Happening::Reused(7));
             world.spawn_waits("new", [new]);
             world.settle();
@@ -267,4 +274,45 @@ fn a_number_may_be_as_high_as_the_system_allows() {
         assert_eq!(lines[1..3], [format!("task: recv fd {fd}"), format!("task: send fd {fd}")]);
         world.assert_empty();
     }
+}
+
+#[test]
+fn a_number_reused_while_its_waiter_is_ready_is_not_watched_for_that_waiter_any_more() {
+    let mut world = World::new();
+    let script = world.script.clone();
+    world.spawn("new owner", move |_, n| {
+        if n < 2 {
+            return Ok(Wait::Turn);
+        }
+        script.now(Happening::Reused(3));
+        Ok(Wait::Send(3))
+    });
+    world.spawn("old waiter", |_, n| Ok(if n == 0 { Wait::Recv(3) } else { Wait::Done }));
+    world.turns(1);
+    world.script.now(Happening::Ready(3, Side::Recv));
+    world.turns(1);
+    world.turn_awake();
+    assert_eq!(world.table(), ["new owner: send fd 3"]);
+    assert_eq!(world.script.watched(), [(3, Side::Send)]);
+}
+
+#[test]
+fn a_number_that_its_owner_drops_while_its_waiter_is_ready_is_not_waited_for_again() {
+    let mut world = World::new();
+    let descriptor = world.scheduler.adopt(std::fs::File::open("/dev/null").expect("every Unix has it"));
+    let fd = descriptor.as_raw_fd();
+    let (script, mut owned) = (world.script.clone(), Some(descriptor));
+    world.spawn("owner", move |_, n| {
+        if n > 0 {
+            drop(owned.take());
+            script.now(Happening::Closed(fd));
+        }
+        Ok(if n > 0 { Wait::Done } else { Wait::Turn })
+    });
+    world.spawn("waiter", move |_, _| Ok(Wait::Recv(fd)));
+    world.script.now(Happening::Ready(fd, Side::Recv));
+    world.settle();
+    let error = format!("waiter! cannot wait to recv fd {fd}: the descriptor is closed");
+    assert_eq!(lines_of(&world, "waiter")[1..3], [format!("waiter: recv fd {fd}"), error]);
+    world.assert_empty();
 }

@@ -235,15 +235,19 @@ fn an_error_that_panics_when_it_is_dropped_ends_nobody_elses_task() {
             panic!("the error panics");
         }
     }
-    let mut world = World::new();
-    world.spawn_neighbour();
-    world.spawn("fails", |_, _| Err(io::Error::other(Explosive)));
-    world.settle();
-    assert_eq!(
-        world.trace.take(),
-        ["fails: ready", "fails ended: explosive", "fails dropped", "drop panicked: the error panics"]
-    );
-    world.assert_neighbour_is_well();
+    // The second task panics itself when it is dropped, which is before its error is.
+    for task_panics in [false, true] {
+        let mut world = World::new();
+        world.spawn_neighbour();
+        let task = Scripted::new("fails", &world.trace, |_, _| Err(io::Error::other(Explosive)));
+        world.scheduler.spawn(task.on_drop(move || assert!(!task_panics, "the task panics")));
+        world.settle();
+        let mut told = vec!["fails: ready", "fails ended: explosive", "fails dropped"];
+        told.extend(task_panics.then_some("drop panicked: the task panics"));
+        told.push("drop panicked: the error panics");
+        assert_eq!(world.trace.take(), told);
+        world.assert_neighbour_is_well();
+    }
 }
 
 #[test]

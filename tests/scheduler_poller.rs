@@ -42,7 +42,7 @@ impl Poller for Noting {
     }
 
     fn watch(&mut self, fd: RawFd, side: Side, owned: bool) {
-        self.note("watch");
+        self.note(if owned { "watch owned" } else { "watch" });
         self.sim.watch(fd, side, owned);
     }
 
@@ -155,7 +155,7 @@ fn which_file_a_number_names_is_asked_when_a_task_first_waits_for_it_and_of_an_o
         is_sender = !is_sender;
         if is_sender { Wait::Send(fd) } else { Wait::Recv(fd) }
     });
-    assert_eq!(world.asked.take(), ["watch"]);
+    assert_eq!(world.asked.take(), ["watch owned"]);
     for side in [Side::Send, Side::Recv, Side::Send] {
         let asked = world.message(fd, side);
         assert!(!asked.contains(&"identity"), "{asked:?}");
@@ -319,7 +319,7 @@ fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked
     let asked = Rc::new(Cell::new(None));
     let seen = Rc::clone(&asked);
     let mut resumes = 0;
-    scheduler.spawn(task_fn("parent", move |cx| {
+    let parent = task_fn("parent", move |cx| {
         resumes += 1;
         if resumes > 1 {
             return Ok(Wait::Done);
@@ -330,9 +330,16 @@ fn a_new_task_beside_one_that_is_ready_again_runs_when_the_poller_has_been_asked
             Ok(Wait::Done)
         }));
         Ok(Wait::Turn)
+    });
+    // In the second turn, because the first one always ends with a poll.
+    let handle = scheduler.handle();
+    let mut parent = Some(parent);
+    scheduler.spawn(task_fn("grandparent", move |_| {
+        parent.take().into_iter().for_each(|parent| handle.spawn(parent));
+        Ok(Wait::Done)
     }));
     scheduler.run();
-    assert_eq!(asked.get(), Some(1));
+    assert_eq!(asked.get(), Some(2));
 }
 
 #[test]

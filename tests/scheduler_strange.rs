@@ -210,3 +210,36 @@ fn a_future_task_that_another_task_has_begun_is_woken_where_it_is_now() {
         assert_eq!(seen.take(), Some(("wake".to_owned(), 1)), "it sleeps meanwhile");
     });
 }
+
+#[test]
+fn a_task_that_is_spawned_while_the_scheduler_is_dropped_is_dropped_there_and_then() {
+    let mut scheduler = Scheduler::new();
+    let handle = scheduler.handle();
+    let (is_gone, was_gone_at_once) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let at_once = Rc::clone(&was_gone_at_once);
+    scheduler.spawn(WhenDropped(move || {
+        let gone = Rc::clone(&is_gone);
+        handle.spawn(WhenDropped(move || gone.set(true)));
+        at_once.set(is_gone.get());
+    }));
+    drop(scheduler);
+    assert!(was_gone_at_once.get());
+}
+
+#[test]
+fn what_is_said_to_a_scheduler_that_is_gone_may_say_something_itself_as_it_is_dropped() {
+    within_limit(|| {
+        let remote = Scheduler::new().remote().expect("descriptors");
+        let last_words = remote.clone();
+        let says = WhenDropped(move || last_words.stop());
+        remote.call(move |_| drop(says));
+    });
+}
+
+#[test]
+fn the_first_way_into_a_scheduler_from_other_threads_may_be_asked_for_when_it_is_gone() {
+    within_limit(|| {
+        let handle = Scheduler::new().handle();
+        assert!(handle.remote().is_ok_and(|remote| remote.is_closed()));
+    });
+}

@@ -1,8 +1,8 @@
-//! What the task table shows of time, which is virtual here.
+//! What the task table shows, and in which order. Time is virtual here.
 
 mod scripted;
 
-use fdtask::{Side, Wait};
+use fdtask::{Side, TaskTable, Wait};
 use scripted::{Scripted, World, ms};
 use std::time::Duration;
 
@@ -49,4 +49,22 @@ fn the_table_shows_since_when_a_task_waits_and_how_often_it_was_resumed() {
     world.script.advance(ms(1_200));
     world.turn_awake();
     assert_eq!(shown(&world), [(ms(1_200), 2), (ms(1_200), 2), (ms(4_200), 2)]);
+}
+
+#[test]
+fn the_table_is_in_the_order_in_which_the_tasks_were_spawned_and_its_columns_are_aligned() {
+    let mut world = World::new();
+    world.spawn_waits("first", []);
+    world.spawn_waits("žluťoučký", [Wait::Wake]);
+    world.turns(1);
+    // It has the place of the first, which has ended.
+    world.spawn_waits("third", [Wait::Wake]);
+    let tasks = world.scheduler.tasks();
+    assert_eq!(world.table(), ["žluťoučký: wake", "third: ready"]);
+    let table = TaskTable(&tasks).to_string();
+    let column = |line: &str, text: &str| line.find(text).map(|at| line[..at].chars().count());
+    let columns: Vec<_> =
+        table.lines().zip(["WAITS", "wake", "ready"]).map(|(line, text)| column(line, text)).collect();
+    assert!(columns[0].is_some() && columns.iter().all(|column| *column == columns[0]), "{table}");
+    assert!(table.contains("žluťoučký  wake"), "no wider than it need be:\n{table}");
 }

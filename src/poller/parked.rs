@@ -325,7 +325,7 @@ impl Poller for Parked {
         }
         // If the instance was busy the last time, and nothing else is to be polled, `poll` would most likely say no more than
         // that the instance is ready.
-        if self.found_many && self.registered > 0 && self.array.len() == 0 && self.look_at_parked(waiters) > 0 {
+        if self.found_many && self.array.len() == 0 && self.look_at_parked(waiters) > 0 {
             return Ok(());
         }
         let count = self.array.poll(patience)?;
