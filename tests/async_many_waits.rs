@@ -4,7 +4,7 @@
 #[path = "common/promised.rs"]
 mod promised;
 
-use fdtask::future::{draining, next_turn, readable_fd, sleep, task, writable_fd};
+use fdtask::future::{draining, next_turn, race, readable_fd, sleep, task, writable_fd};
 use fdtask::poller::{Happening, Sim, SimScript};
 use fdtask::{Scheduler, Side, Wait, WaitError, task_fn};
 use futures_util::future::join3;
@@ -104,6 +104,41 @@ fn a_number_that_is_closed_meanwhile_is_an_error_to_who_waits_for_it_and_to_nobo
 }
 
 #[test]
+fn a_number_that_is_given_to_another_file_is_an_error_to_who_waits_for_nothing_else() {
+    let (mut scheduler, script) = world();
+    let (handle, outcomes) = (scheduler.handle(), Outcomes::default());
+    let seen = Rc::clone(&outcomes);
+    scheduler.spawn(task(async move {
+        note(&seen, 7_000, readable_fd(&handle, promised(7_000)).await);
+        Ok(())
+    }));
+    turns(&mut scheduler, 2);
+    script.now(Happening::Reused(7_000));
+    // What waits for the number now finds out that it names another file.
+    scheduler.spawn(task_fn("new owner", |_| Ok(Wait::Recv(7_000))));
+    turns(&mut scheduler, 6);
+    assert_eq!(*outcomes.borrow(), [(7_000, Err(Some(WaitError::Closed(Wait::Recv(7_000)))))]);
+}
+
+#[test]
+fn who_sleeps_for_no_time_at_all_lets_the_others_run() {
+    let (mut scheduler, _script) = world();
+    let said = Rc::new(RefCell::new(String::new()));
+    for name in ["a", "b"] {
+        let (handle, said) = (scheduler.handle(), Rc::clone(&said));
+        scheduler.spawn(task(async move {
+            for _ in 0..2 {
+                sleep(&handle, Duration::ZERO).await;
+                said.borrow_mut().push_str(name);
+            }
+            Ok(())
+        }));
+    }
+    turns(&mut scheduler, 6);
+    assert_eq!(*said.borrow(), "abab");
+}
+
+#[test]
 fn a_number_that_another_task_waits_for_is_an_error_to_who_is_second_and_to_nobody_beside_it() {
     for (fds, by_join) in WAYS {
         let (mut scheduler, script) = world();
@@ -186,6 +221,24 @@ fn a_number_that_the_scheduler_does_not_own_is_waited_for_until_it_can_be_sent_t
     script.now(Happening::Ready(7, Side::Send));
     turns(&mut scheduler, 4);
     assert!(is_ready.get());
+}
+
+#[test]
+fn a_turn_that_is_over_is_not_taken_for_a_descriptor_that_is_ready() {
+    let (mut scheduler, _script) = world();
+    let (handle, first) = (scheduler.handle(), Rc::new(Cell::new("nothing")));
+    let says = Rc::clone(&first);
+    scheduler.spawn(task(async move {
+        let ready = async { readable_fd(&handle, promised(7_000)).await.map(|()| "the descriptor") };
+        let turn = async {
+            next_turn().await;
+            Ok("the turn")
+        };
+        says.set(race(ready, turn).await?);
+        Ok(())
+    }));
+    turns(&mut scheduler, 4);
+    assert_eq!(first.get(), "the turn");
 }
 
 #[test]

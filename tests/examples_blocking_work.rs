@@ -59,9 +59,14 @@ fn a_number_for_which_there_is_no_memory_ends_nothing() {
 #[test]
 fn numbers_are_answered_and_everything_else_is_refused() {
     let server = server();
+    // The last number fills the longest line that there may be.
     let answer = converse(
         server.address(),
-        b"10\r\n 100 \n0\n1\n2\n\n-1\nten\n50000001\n99999999999999999999999\n\xff\n1000000\nquit\n7\n",
+        &[
+            &b"10\r\n 100 \n0\n1\n2\n\n-1\nten\n50000001\n99999999999999999999999\n\xff\n"[..],
+            format!("{:063}\nquit\n7\n", 1_000_000).as_bytes(),
+        ]
+        .concat(),
     );
     let text = String::from_utf8(answer).expect("text");
     let expected = "\

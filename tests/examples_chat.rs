@@ -14,7 +14,7 @@ use flood::Flood;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use strace::Strace;
@@ -91,9 +91,14 @@ fn one_who_does_not_read_delays_nobody_costs_little_and_is_told_what_was_missed(
     let mut ann = enter(&room, "Ann");
     let mut deaf = enter(&room, "Deaf");
     hear(&mut ann, "* Deaf is here.");
+    let mut leaver = enter(&room, "Leaver");
     let mut bob = enter(&room, "Bob");
-    hear(&mut ann, "* Bob is here.");
-    hear(&mut deaf, "* Bob is here.");
+    for (guest, names) in [(&mut ann, &["Leaver", "Bob"][..]), (&mut deaf, &["Leaver", "Bob"]), (&mut leaver, &["Bob"])]
+    {
+        for name in names {
+            hear(guest, &format!("* {name} is here."));
+        }
+    }
     let before = room.peak_bytes();
     let text = "x".repeat(900);
     let mut slowest = std::time::Duration::ZERO;
@@ -123,6 +128,13 @@ fn one_who_does_not_read_delays_nobody_costs_little_and_is_told_what_was_missed(
     assert_eq!(heard + missed, LINES);
     say(&mut ann, "Welcome back");
     hear(&mut deaf, "Ann: Welcome back");
+    // One who leaves, and reads then, is still sent what was in the queue, and told what was not.
+    leaver.stream().shutdown(Shutdown::Write).expect("connected");
+    hear(&mut ann, "* Leaver has left.");
+    let mut rest = String::new();
+    leaver.0.read_to_string(&mut rest).expect("the end of the stream");
+    let last = rest.lines().next_back().unwrap_or_default();
+    assert!(last.starts_with("* You have missed "), "{last:.30}");
 }
 
 #[test]
@@ -134,6 +146,13 @@ fn one_who_reads_misses_nothing_of_many_who_come_speak_and_leave_at_the_same_tim
     let mut guests: Vec<_> = (0..GUESTS).map(|_| Guest(BufReader::new(connect(room.address())))).collect();
     for guest in &mut guests {
         assert_eq!(guest.line(), "* Your name?\n");
+    }
+    // That one speaks at a time, for a while, does not earn them that they may all speak at once.
+    let mut bob = enter(&room, "Bob");
+    hear(&mut ann, "* Bob is here.");
+    for _ in 0..20 {
+        say(&mut bob, "Nobody else?");
+        hear(&mut ann, "Bob: Nobody else?");
     }
     let at_once = |act: &mut dyn FnMut()| at_once(&room, act);
     at_once(&mut || guests.iter_mut().enumerate().for_each(|(number, guest)| say(guest, &format!("guest-{number}"))));
@@ -271,7 +290,7 @@ fn nothing_that_one_sends_reaches_the_terminal_of_another_raw_or_is_too_long() {
     bob.stream().write_all(&endless).expect("the room listens");
     hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(1000)));
     hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(1000)));
-    bob.stream().shutdown(std::net::Shutdown::Write).expect("a connection can be half-closed");
+    bob.stream().shutdown(Shutdown::Write).expect("a connection can be half-closed");
     // The last line need not end.
     hear(&mut ann, &format!("B\u{f6}b: {}", "y".repeat(500)));
     hear(&mut ann, "* B\u{f6}b has left.");

@@ -9,7 +9,7 @@ use examples::{Directory, Program, connect, converse, example, read_to_end, read
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -78,6 +78,10 @@ fn a_command_without_an_end_is_refused_and_nobody_else_notices() {
     session.write_all(&vec![b'x'; 100_000]).expect("the server receives");
     let text = String::from_utf8(read_to_end(&mut session)).expect("text");
     assert!(text.ends_with("> A command has at most 256 bytes. Good-bye.\n"), "{text}");
+    let longest = "x".repeat(256);
+    let answer = converse(control(&server), format!("{longest}\nquit\n").as_bytes());
+    let text = String::from_utf8(answer).expect("text");
+    assert!(text.contains(&format!("'{longest}' is not a command")), "{text}");
     client.ask(b"Hello");
 }
 
@@ -235,6 +239,12 @@ fn a_file_that_is_in_the_way_is_left_alone() {
     let mut server = Program::spawn(example("control_port").args(["127.0.0.1:0", &path]).stdin(Stdio::null()));
     assert_eq!(server.wait(LIMIT).code(), Some(1));
     assert_eq!(std::fs::read_to_string(&path).expect("it is still there"), "data");
+    // A socket of another kind does not refuse a connection: nobody could have one.
+    let path = directory.file("datagrams");
+    let _socket = UnixDatagram::bind(&path).expect("a socket can be bound");
+    let mut server = Program::spawn(example("control_port").args(["127.0.0.1:0", &path]).stdin(Stdio::null()));
+    assert_eq!(server.wait(LIMIT).code(), Some(1));
+    UnixDatagram::unbound().expect("a socket").connect(&path).expect("it is still there");
 }
 
 /// A session with a program that people use.

@@ -97,6 +97,7 @@ fn no_path_leads_out_of_the_directory() {
         "//etc/passwd",
         "/etc/passwd",
         "/sub/.git/config",
+        "/sub%2f.git/config",
         "/page.txt%00.html",
         "/page.txt/",
         "/page.txt/../../outside",
@@ -189,6 +190,8 @@ fn a_head_request_gets_the_headers_alone() {
         assert_eq!((head.status, head.header("Content-Length")), (get.status, get.header("Content-Length")));
         assert_eq!(head.body, "");
     }
+    // A part is what `GET` alone may ask for.
+    assert_eq!(site.ask("HEAD /page.txt HTTP/1.1\r\nHost: here\r\nRange: bytes=0-3\r\n\r\n").status, 200);
     // One that is refused, too, and one that is no proper request.
     for headers in ["", "Host : here\r\n", "Host: here\r\n folded\r\n"] {
         let refused = site.ask(&format!("HEAD /page.txt HTTP/1.1\r\n{headers}\r\n"));
@@ -207,7 +210,7 @@ fn many_requests_go_through_one_connection() {
         read_until(&mut stream, "so on\n");
     }
     // And all at once, with one that ends it:
-    let last = "GET /page.txt HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+    let last = "GET /page.txt HTTP/1.1\r\nHost: here\r\nConnection: Close\r\n\r\n";
     stream.write_all(format!("{}{last}", request.repeat(100)).as_bytes()).expect("the server receives");
     let answers = String::from_utf8(read_to_end(&mut stream)).expect("text");
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 101);

@@ -143,6 +143,25 @@ fn a_proxy_does_not_forward_to_itself() {
 }
 
 #[test]
+fn a_proxy_forwards_to_another_who_has_the_same_port() {
+    // The second of each two is not reached by way of the first: no IPv4 comes to `[::]`, and `TEST-NET-3` is nobody's.
+    for (here, there) in [("[::]", "127.0.0.1"), ("0.0.0.0", "203.0.113.1"), ("127.0.0.1", "127.0.0.2")] {
+        // So that the proxy ends, for another reason.
+        let taken = TcpListener::bind(format!("{here}:0")).expect("a free port");
+        let port = taken.local_addr().expect("a bound socket has an address").port();
+        let (code, lines) = outcome("proxy", &[format!("{here}:{port}"), format!("{there}:{port}")]);
+        assert!(code == 1 && lines[0].ends_with(&common::words(libc::EADDRINUSE)), "{here} {there}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_control_port_is_a_number_or_the_path_of_a_socket() {
+    for neither in ["control", "65536", ""] {
+        assert_eq!(outcome("control_port", &["127.0.0.1:0", neither]).0, 2, "{neither:?}");
+    }
+}
+
+#[test]
 fn echo_async_refuses_a_time_that_no_clock_can_show() {
     for option in ["--idle-timeout", "--drain-timeout"] {
         for time in ["1e19", "4294967296", "-1", "NaN"] {

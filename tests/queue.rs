@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Client, Echo, LIMIT, Server, need_descriptors, over_echoes, words};
+use fdtask::net::Listener;
+use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -88,4 +90,19 @@ fn a_taken_port_is_one_line_on_stderr_and_exit_1() {
     assert!(second.stdout.all().is_empty(), "{:?}", second.stdout.all());
     // The first one has not noticed.
     Client::connect(address).ask(b"Hello");
+}
+
+#[test]
+fn a_listener_shares_its_address_with_nobody_but_those_that_were_asked_for_with_it() {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    for count in 0..3 {
+        let listeners = Listener::bind_shared(any, count).expect("a free port");
+        assert_eq!(listeners.len(), count);
+        if count == 1 {
+            let other = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            other.set_reuse_port(true).expect("Linux has it");
+            let taken = other.bind(&listeners[0].address().into()).expect_err("it is taken");
+            assert_eq!(taken.raw_os_error(), Some(libc::EADDRINUSE));
+        }
+    }
 }

@@ -390,6 +390,7 @@ fn a_future_that_is_handed_to_a_task_in_the_same_slot_hears_of_what_it_waits_for
             turns(&mut scheduler);
             wakes.write_all(b"!").expect("room");
             turns(&mut scheduler);
+            assert!(scheduler.tasks()[0].resumes < 5, "it does not wait, but turns");
             notify.notify();
             turns(&mut scheduler);
             assert!(scheduler.tasks().is_empty(), "{:?}", scheduler.tasks()[0].state);

@@ -1,4 +1,4 @@
-//! Several workers that are out of descriptors together: rows 3 and 13 of the faults.
+//! The descriptors of several workers: how they are made, and what happens when none is left (rows 3 and 13 of the faults).
 
 mod common;
 #[path = "common/faults.rs"]
@@ -57,6 +57,28 @@ fn out_of_descriptors_all_workers_and_listeners_together_are_idle_and_log_one_li
     server.limit_descriptors(1_000);
     for client in &mut queue {
         client.expect_answer(b"Me, too");
+    }
+}
+
+#[test]
+fn what_the_daemon_has_open_sleeps_in_no_call_and_is_inherited_by_no_child() {
+    // Flags of open(2), as fdinfo shows them.
+    const NONBLOCK: u32 = 0o4_000;
+    const CLOEXEC: u32 = 0o2_000_000;
+    let server = Server::start(&["-w", "2"]);
+    let _clients = served(server.address(), CROWD);
+    let open = descriptors(&server);
+    for kind in ["socket:", "anon_inode:[eventfd]", "anon_inode:[signalfd]", "anon_inode:[eventpoll]"] {
+        let of_kind: Vec<_> = open.iter().filter(|(_, file)| file.starts_with(kind)).collect();
+        assert!(!of_kind.is_empty(), "{kind} {open:?}");
+        for (number, file) in of_kind {
+            let info = server.proc(&format!("fdinfo/{number}"));
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("fdinfo has flags");
+            let flags = u32::from_str_radix(flags.trim(), 8).expect("the flags are octal");
+            assert_ne!(flags & CLOEXEC, 0, "{file}: {info}");
+            // (Nobody sleeps in an epoll instance: it is only looked at.)
+            assert!(flags & NONBLOCK != 0 || kind.contains("eventpoll"), "{file}: {info}");
+        }
     }
 }
 

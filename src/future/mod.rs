@@ -203,7 +203,6 @@ impl Polled {
         if !self.waits.is_of(cx.id()) {
             // The future was begun by another task, in this same slot, and the wakers it gave out would wake that one: begin
             // anew.
-            self.usual_entry = NO_ENTRY;
             return Ok(Wait::Turn);
         }
         let was_woken = if has_wakers { self.alarm.end_poll() } else { self.alarm.was_woken() };

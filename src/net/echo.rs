@@ -162,7 +162,6 @@ impl Echo {
             sys::ensure_memory(UNSENT_SPARE_BYTES)?;
             let beside = self.beside.get_or_insert_default();
             beside.unsent = cx.scratch()[sent..len].into();
-            beside.sent = 0;
         }
         self.phase = match self.phase {
             Phase::New => Phase::Serving,

@@ -77,6 +77,11 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     #[test]
+    fn a_timeout_of_almost_nothing_is_over_soon() {
+        assert_eq!(Idle::new(Duration::from_nanos(1)).deadline(20), 21);
+    }
+
+    #[test]
     fn the_timeout_counts_from_the_look_that_finds_something_taken_and_an_empty_queue_is_not_looked_at() {
         let (near, mut far) = UnixStream::pair().expect("a pair of sockets");
         let stream = Stream::new(&Scheduler::new().handle(), near).expect("a socket can be non-blocking");

@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn of(error: &io::Error) -> Refusal {
         match error.raw_os_error() {
-            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => Refusal::Broken,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK) => Refusal::Broken,
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Refusal::Shortage,
             _ => Refusal::Passing,
         }
@@ -42,5 +42,18 @@ impl Pauses {
     pub(crate) fn next(&mut self) -> Duration {
         self.0 = (self.0 * 2).clamp(DESCRIPTORS_RETRY_FIRST, DESCRIPTORS_RETRY);
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_is_short_of_is_not_over_with_one_connection() {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert!(matches!(Refusal::of(&error), Refusal::Shortage), "{error}");
+        }
     }
 }

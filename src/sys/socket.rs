@@ -290,3 +290,21 @@ impl From<SocketAddr> for RawAddress {
         raw
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_comes_back_from_the_kernels_form_as_it_was() {
+        let loopback = Ipv6Addr::LOCALHOST;
+        for address in [
+            SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0x1234).into(),
+            SocketAddr::from(SocketAddrV6::new(loopback, 0x1234, 0, 0)),
+            // Which network a link-local address is of is its scope.
+            SocketAddrV6::new(loopback, 0x1234, 5, 6).into(),
+        ] {
+            assert_eq!(RawAddress::from(address).decode(), address);
+        }
+    }
+}
