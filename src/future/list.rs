@@ -182,9 +182,7 @@ impl Listed {
         // Whom to wake, if a combinator stands between this and the task.
         let waker = if mailbox.futures.task_behind(cx).is_some() { None } else { Some(cx.waker().clone()) };
         match &self.place {
-            // In the list of another task that still waits, the wait stays: several tasks share a combinator, and when that one
-            // is resumed, the combinator's waker wakes all. If each that polls took the wait over, it would go round without end.
-            Some((list, index)) if Rc::ptr_eq(list, &current) || waker.is_some() && list.task.get().is_some() => {
+            Some((list, index)) if Rc::ptr_eq(list, &current) => {
                 list.set_waker(*index, waker);
             }
             // It is polled for the first time, or by another task than before.
