@@ -5,7 +5,7 @@ mod common;
 #[path = "common/examples.rs"]
 mod examples;
 
-use common::{LIMIT, Server, ServerBuilder, eventually, uninterrupted, while_steady};
+use common::{LIMIT, Server, ServerBuilder, assert_idle, eventually, uninterrupted, while_steady};
 use examples::connect;
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
@@ -198,6 +198,48 @@ fn a_connection_of_which_one_end_is_gone_and_the_other_takes_nothing_is_given_up
         if is_client_going {
             proxy.stderr.wait_for_line(LIMIT, |line| line.ends_with(": Connection reset by peer"));
         }
+    });
+}
+
+#[test]
+fn a_reset_is_seen_though_there_is_nothing_to_send_to_that_end_and_no_room_for_what_it_said() {
+    for is_half_closed in [false, true] {
+        with_each(|example, is_client_going| {
+            let (proxy, client, server) = connected(example, None);
+            let (mut going, staying) = if is_client_going { (client, server) } else { (server, client) };
+            if is_half_closed {
+                staying.shutdown(Shutdown::Write).expect("a connection can be half-closed");
+                going.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+                assert_eq!(uninterrupted(|| going.read(&mut [0])).expect("the end is passed on"), 0);
+            }
+            flood(&mut going);
+            SockRef::from(&going).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+            drop(going);
+            // A client may take some time to close its connection.
+            let own = if is_client_going { OWN_SOCKETS } else { OWN_SOCKETS + 1 };
+            eventually("the proxy has closed what it can", LIMIT, || proxy.open_sockets() <= own);
+            proxy.stderr.wait_for_line(LIMIT, |line| line.ends_with(": Connection reset by peer"));
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_is_open_both_ways_and_merely_stuck_is_not_given_up() {
+    with_each(|example, is_client_stuck| {
+        let (proxy, client, server) = connected(example, Some("1"));
+        let (mut stuck, mut other) = if is_client_stuck { (client, server) } else { (server, client) };
+        let sent = flood(&mut other);
+        // Nothing must happen, for longer than it takes to see that an end is gone, and to give up the rest.
+        thread::sleep(STALL_TIMEOUT * 5 / 2);
+        assert_idle(&proxy, "a connection is stuck");
+        stuck.write_all(b"x").expect("the proxy receives");
+        other.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        assert_eq!(uninterrupted(|| other.read(&mut [0])).expect("what the other end says"), 1);
+        drop(other);
+        let mut received = Vec::new();
+        stuck.read_to_end(&mut received).expect("the end, and no reset");
+        assert!(received == words(sent), "{} of {sent} bytes", received.len());
+        assert_eq!(proxy.stderr.all(), [""; 0]);
     });
 }
 

@@ -16,9 +16,10 @@
 //! the kernel's queue.
 //!
 //! Connecting is a dialogue of one step after the other, and is written as an `async fn`, in this file; moving bytes is a state
-//! machine by hand, in `tunnel.rs`. The target is a number, because looking up a name may take long; the example `socks5` shows
-//! how to do that.
+//! machine by hand, in `tunnel.rs` and, for one direction, `flow.rs`. The target is a number, because looking up a name may take
+//! long; the example `socks5` shows how to do that.
 
+mod flow;
 mod tunnel;
 
 use fdtask::future::{self, linger, timeout};

@@ -1,14 +1,15 @@
 //! A client and its server, who are connected: what one of them sends is passed on to the other.
 
+use crate::flow::Flow;
 use fdtask::net::Stream;
 use fdtask::{Context, Task, Wait, channel};
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// When one end is gone, and the other takes nothing for so long of what that one had said, the rest is given up.
+/// When one end is gone, and the other takes nothing for so long of what that one had said, the rest is given up. It may take as
+/// long until it is seen that the one is gone.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What moves is looked at in so many steps per timeout, which may so become that much longer, and never shorter.
@@ -62,9 +63,17 @@ impl Tunnel {
 impl Task for Tunnel {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let Tunnel { client, server, up, down, .. } = self;
+        if cx.timed_out() {
+            up.look_at(server);
+            down.look_at(client);
+        }
         // Both, whatever fired: if both did, only one of them is the reason, and a busy one must not keep the other waiting.
         let waits = (up.advance(client, server, cx.scratch())?, down.advance(server, client, cx.scratch())?);
         let is_one_over = up.is_over() || down.is_over();
+        // Nobody waits for an end that has been sent everything, while there is no room for what it says.
+        if !up.unsent.is_empty() || !down.unsent.is_empty() {
+            cx.or(Wait::Until(cx.now() + STALL_TIMEOUT));
+        }
         match waits {
             (Wait::Done, Wait::Done) => self.failure().map_or(Ok(Wait::Done), Err),
             // What an end had said before is passed on, and answered if it is not gone, as long as something moves.
@@ -87,62 +96,4 @@ struct Look {
     progress: [Option<(u64, usize)>; 2],
     since: Instant,
     at: Instant,
-}
-
-/// One direction of a tunnel.
-#[derive(Default)]
-struct Flow {
-    /// What has been received and not been sent yet. While there is any, nothing more is received; idle, it has no memory.
-    unsent: Vec<u8>,
-    received_bytes: u64,
-    has_ended: bool,
-    /// Why nothing can be sent any more.
-    failure: Option<io::Error>,
-}
-
-impl Flow {
-    /// Moves one buffer's worth, as far as it goes, and says what to wait for. A failure to send is that of this direction alone:
-    /// what `to` had said before it reset the connection is still there to be received. So an `Err` is one of receiving.
-    fn advance(&mut self, from: &Stream, to: &Stream, buffer: &mut [u8]) -> io::Result<Wait> {
-        if self.has_ended {
-            return Ok(Wait::Done);
-        }
-        let mut bytes = &self.unsent[..];
-        if bytes.is_empty() {
-            match from.recv(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Wait::Recv(from.as_raw_fd())),
-                Ok(0) => {
-                    self.has_ended = true;
-                    // What was connected, and is not any more, has been reset.
-                    let reset = |_| ErrorKind::ConnectionReset.into();
-                    self.failure = self.failure.take().or(to.shutdown_send().err().map(reset));
-                    return Ok(Wait::Done);
-                }
-                received => bytes = &buffer[..received?],
-            }
-            self.received_bytes += bytes.len() as u64;
-        }
-        // Once `to` is gone, the rest is received all the same: until `from` is rid of it, it may take nothing.
-        let sent = if self.failure.is_some() { Ok(bytes.len()) } else { to.send(bytes) };
-        self.unsent = match sent {
-            Ok(sent) => bytes[sent..].to_vec(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => bytes.to_vec(),
-            Err(error) => {
-                self.failure = Some(error);
-                Vec::new()
-            }
-        };
-        Ok(if self.unsent.is_empty() { Wait::Recv(from.as_raw_fd()) } else { Wait::Send(to.as_raw_fd()) })
-    }
-
-    /// Whether nothing that comes is passed on any more.
-    fn is_over(&self) -> bool {
-        self.has_ended || self.failure.is_some()
-    }
-
-    /// What changes with each byte that moves: how much has been received, and how much of it `to` has not taken yet. None once
-    /// `to` is gone.
-    fn progress(&self, to: &Stream) -> Option<(u64, usize)> {
-        self.failure.is_none().then(|| (self.received_bytes, self.unsent.len() + to.send_queue_bytes()))
-    }
 }

@@ -157,7 +157,8 @@ async fn writable_while_taken(stream: &Stream, patience: Duration) -> io::Result
 
 /// Sends on `to` all that comes from `from`, until that stream ends, and returns how many bytes that was. If `to` has no room,
 /// nothing more is received: a slow reader slows down the sender, and costs one chunk of memory. While there is nothing to
-/// receive, none is held.
+/// receive, none is held. While there is no room, nobody sees that `from` has been reset, unless it is asked
+/// ([`Stream::connected`]).
 ///
 /// The end of the stream is not passed on: `to.shutdown_send()` does that. For two directions at once, give each a task of its
 /// own (`examples/socks5`): one that is always busy then does not keep the other waiting. Await both at once, and let an error

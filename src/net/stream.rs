@@ -79,13 +79,16 @@ impl Stream {
         Ok(Stream::on(scheduler, sys::start_connect(address)?, None))
     }
 
-    /// How the attempt to connect has ended. Ask when the stream can be sent to, and not again after an answer: a failure is told
-    /// only the first time.
+    /// How the attempt to connect has ended. Ask when the stream can be sent to. A failure is told only the first time.
+    ///
+    /// Later, this says of any connection whether it has failed meanwhile, such as by a reset. Whoever waits for the stream finds
+    /// that out without asking; but who has nothing to send, and no room for what is to be received, waits for something else.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): it has not ended; wait again until the stream can be sent to. Others say why
-    /// the attempt failed: such as that the connection was refused. A socket that has connected to itself is refused, too: that
-    /// happens now and then if one tries again and again to connect to a port of this machine on which nobody listens.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): it has not ended; wait again until the stream can be sent to. (Later: there is
+    /// no connection any more, because both sides have said the end, or its failure has been told.) Others say why it failed:
+    /// such as that the connection was refused. A socket that has connected to itself is refused, too: that happens now and then
+    /// if one tries again and again to connect to a port of this machine on which nobody listens.
     pub fn connected(&self) -> io::Result<()> {
         sys::connect_error(self.as_fd())
     }
