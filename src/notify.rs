@@ -60,11 +60,12 @@ struct Inner {
 /// Who waits for the next time. Each has a place, and may give it up.
 #[derive(Default)]
 struct Waiting {
-    /// By their places, in the order in which they came.
-    waiters: BTreeMap<usize, Waiter>,
+    /// By their places, in the order in which they came. As long as anybody waits, each who comes is given the next number, so
+    /// these are to last, on any machine.
+    waiters: BTreeMap<u64, Waiter>,
     /// Which place the hand-written task in this slot has. A task that ends does not give up its place, but the next task in its
     /// slot takes the place over. So there are never more of these than there are slots.
-    of_slots: BTreeMap<u32, usize>,
+    of_slots: BTreeMap<u32, u64>,
 }
 
 /// Somebody who is to be woken.
@@ -77,7 +78,7 @@ enum Waiter {
 
 impl Waiting {
     /// The place behind all the others.
-    fn new_place(&self) -> usize {
+    fn new_place(&self) -> u64 {
         self.waiters.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 }
@@ -131,7 +132,7 @@ pub struct Notified {
     /// How often it had happened when this was made.
     count: u64,
     /// Its place among those who wait, once it has been polled and until it has happened.
-    place: Option<usize>,
+    place: Option<u64>,
 }
 
 impl Future for Notified {

@@ -1,4 +1,5 @@
-//! Carrying out what tasks have said while they ran: adopt, spawn, cancel, close, wake, drain, in this order.
+//! Carrying out what tasks have said while they ran: adopt, spawn, cancel, give up, close, wake, drain, in this
+//! order.
 
 use crate::handle::{GivenUp, MAIL};
 use crate::panics::catch;
@@ -97,9 +98,10 @@ impl Scheduler {
     /// After a resume this is done before `running`, the task that has said all this, is filed, because it may wait for the same
     /// descriptors next. What it has said about itself stays in the mailbox until it is filed.
     ///
-    /// If the future of a wait that was given up was dropped, the task that waited is woken, to look what else there is to do. If
-    /// the future was polled by another task, the task is not woken: it might poll the future again and so take it back, and the
-    /// two would go on like this without end.
+    /// If the future of a wait that was given up was dropped, the task that waited is woken, to look what else there is to do. It
+    /// is woken only when the descriptors that were dropped with the future are closed, which is what it is to hear if it waits
+    /// for their numbers in another way, too. If the future was polled by another task, the task is not woken: it might
+    /// poll the future again and so take it back, and the two would go on like this without end.
     pub(crate) fn settle_ended(&mut self, running: Option<TaskId>) {
         let mailbox = Rc::clone(&self.core.mailbox);
         // First, as a task may have been spawned and cancelled in one resume.
@@ -124,10 +126,7 @@ impl Scheduler {
             let id = self.give_up(&given_up);
             // Whoever has that task's slot now may wait for the same through a future of its own.
             if !given_up.is_taken_over || id != given_up.task {
-                self.wake(id);
-                if running == Some(given_up.task) {
-                    self.handle().wake(given_up.task);
-                }
+                self.handle().wake(id);
             }
         }
     }

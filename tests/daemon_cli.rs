@@ -35,13 +35,14 @@ fn printed(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn wrong_usage_is_one_line_that_says_what_is_wrong_and_exit_2() {
-    let cases: [(&[&str], &str); 44] = [
+    let cases: [(&[&str], &str); 45] = [
         (&["--bogus"], "unknown option '--bogus'"),
         (&["--bogus=1"], "unknown option '--bogus=1'"),
         (&["-x"], "unknown option '-x'"),
         (&["-qx"], "unknown option '-x'"),
         (&["-w=2"], "-w '=2'"),
         (&["-qw"], "-w needs a value"),
+        (&["-q-help"], "unknown option '-q-help'"),
         (&["-"], "unknown option '-'"),
         (&["--", "x"], "unknown option '--'"),
         (&["25000"], "unexpected argument '25000'"),

@@ -302,7 +302,7 @@ fn a_task_is_resumed_when_others_have_dropped_all_that_it_waited_for() {
         scheduler.spawn(task_fn("neighbour", move |_| {
             drop(place.take());
             drops += 1;
-            Ok(if drops == 2 { Wait::Done } else { Wait::Turn })
+            Ok(if drops == 3 { Wait::Done } else { Wait::Turn })
         }));
         scheduler.run();
         assert!(scheduler.tasks().is_empty(), "it waits for nothing, and was not told");

@@ -125,13 +125,16 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     Ok(Request::Serve(config))
 }
 
-/// The option, and what is attached to it: the value in `--workers=2` and in `-w2`, the other options in `-qw2`.
+/// The option, and what is attached to it: the value in `--workers=2` and in `-w2`, the other options in `-qw2`. Neither begins
+/// with a hyphen behind a single letter: `-q-help` is no option.
 fn split(argument: &str) -> (&str, Option<&str>) {
     if argument.starts_with("--") {
         return argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
     }
     match argument.split_at_checked(2) {
-        Some((name, attached)) if name.starts_with('-') && !attached.is_empty() => (name, Some(attached)),
+        Some((name, attached)) if name.starts_with('-') && !matches!(attached.as_bytes(), [] | [b'-', ..]) => {
+            (name, Some(attached))
+        }
         _ => (argument, None),
     }
 }
