@@ -131,15 +131,21 @@ impl Scheduler {
 
     /// Sets the deadline of the task's wait; [`NEVER`] is none.
     pub(crate) fn set_deadline(&mut self, id: TaskId, deadline: Nanos) {
-        let core = &mut self.core;
-        let Some(slot) = core.slots.get_mut(id) else { return };
+        let Some(slot) = self.core.slots.get_mut(id) else { return };
         slot.deadline = deadline;
         // The queue may keep an instant that is too early, never one that is too late.
         if deadline < slot.queued {
             slot.queued = deadline;
-            core.timers.push(deadline, id);
-            core.timers.tidy(core.slots.len(), |entry| core.slots.of_entry(entry).is_some());
+            self.queue_deadline(id, deadline);
         }
+    }
+
+    /// Out of the way of the deadlines that move with each message, and need no queue.
+    #[cold]
+    fn queue_deadline(&mut self, id: TaskId, deadline: Nanos) {
+        let core = &mut self.core;
+        core.timers.push(deadline, id);
+        core.timers.tidy(core.slots.len(), |entry| core.slots.of_entry(entry).is_some());
     }
 
     /// Drops queued deadlines that no task has any more, until the soonest is one that a task still has, so that the scheduler
