@@ -121,6 +121,10 @@ where
 {
     fn resume(&mut self, cx: &mut Context<'_>) -> io::Result<Wait> {
         let wait = Wait::Recv(self.listener.as_raw_fd());
+        if cx.timed_out() && !cx.is_draining() && self.lookout.is_none() {
+            // After a pause the poller tells whether anybody waits at all.
+            return Ok(wait);
+        }
         // No more than there is room for. Otherwise an acceptor that has just taken the last place would ask for another, and so
         // be the first on the list for the next place, every time, before any other acceptor.
         let burst = self.limit.as_ref().map_or(self.burst, |limit| self.burst.min(limit.room().max(1)));
