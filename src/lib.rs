@@ -98,7 +98,7 @@
 //! signals.rs      signals as something to receive
 //! poller/         the contract; the array; failures; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
-//! sys/            every system call and all unsafe code
+//! sys/            all unsafe code, and almost every system call
 //! ```
 //! The core, to be read in one sitting, is `task.rs`, `scheduler.rs` and `poller/poll.rs`; then `filing.rs` and `wait_map.rs`.
 //! The echo daemon is `main.rs` and `daemon/`, and uses nothing that is not public.
@@ -154,7 +154,7 @@ pub use state::SCRATCH_BYTES;
 pub use table::{TaskInfo, TaskTable};
 pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
 
-/// The README's code, compiled and run by the tests.
+/// The README's code, compiled by the tests.
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;

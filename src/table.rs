@@ -41,7 +41,7 @@ impl Core {
         if sys::ensure_memory(self.slots.len() * INFO_BYTES).is_err() {
             return Vec::new();
         }
-        // Deadlines are in a heap already. The sort of a vector would add four kilobytes to every program, for this alone.
+        // Deadlines are in a heap already. The sort of a vector would add kilobytes to every program, for this alone.
         let ids: BinaryHeap<_> = self.slots.ids().map(|id| (id.serial(), id.slot())).collect();
         let ids = ids.into_sorted_vec().into_iter().map(|(serial, slot)| TaskId::new(slot, serial));
         ids.filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect()
