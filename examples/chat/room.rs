@@ -17,7 +17,7 @@ const QUEUE_LINES: usize = 64;
 /// time; if these were more than it holds, a client that reads would miss some, too.
 const LINES_PER_TURN_MAX: usize = QUEUE_LINES / 4;
 
-/// A client is sent the lines of one turn at once, but no further line than when there are so many bytes.
+/// Lines that wait for a client are sent to it together, until there are so many bytes.
 const SEND_BYTES: usize = 4096;
 
 /// Who is here, and who may speak.
