@@ -100,7 +100,7 @@ impl Context<'_> {
 
 /// Shows tasks as a table with aligned columns, a line each, the first line naming the columns:
 /// - `ID`: the task's number, counted from 1.
-/// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or that is not known.
+/// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or if that is not known.
 /// - `RESUMES`: how often it has been resumed.
 /// - `SINCE`: for how long it has [been waiting](TaskInfo::since).
 /// - `TASK`: its [`name`](crate::Task::name); `(this task)` is the one that asks.

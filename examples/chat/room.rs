@@ -25,8 +25,9 @@ const SEND_BYTES: usize = 4096;
 pub struct Room {
     /// By name.
     pub guests: RefCell<BTreeMap<String, Outbox>>,
-    /// How often the floor has been asked for, and the first so many of these have it, in the turn that began then.
+    /// How often the floor has been asked for.
     asked: Cell<usize>,
+    /// The first so many of those who have asked have it, as of the turn that began then.
     granted: Cell<(usize, Option<Instant>)>,
 }
 
