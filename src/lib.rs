@@ -24,9 +24,9 @@
 //! 1. Run one *turn*: resume each task that was in the deque when the turn began, once. What they spawn or wake runs
 //!    in the next turn.
 //! 2. File each by the reason it gave.
-//! 3. Poll: sleep until something *fires* or the next *deadline* if nothing is ready; look without sleeping if something
-//!    is. (If only new tasks are ready, the poll may be left out, so that they can first say what they wait for; but never
-//!    twice in a row, nor in the first turn of a run.)
+//! 3. Poll: sleep until a descriptor *fires* (it is ready, or its other end has hung up) or the next *deadline* if nothing is
+//!    ready; look without sleeping if something is. (If only new tasks are ready, the poll may be left out, so that they can
+//!    first say what they wait for; but never twice in a row, nor in the first turn of a run.)
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
