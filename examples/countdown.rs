@@ -1,4 +1,4 @@
-//! The seed's part (a): two counters that take turns, without a descriptor anywhere.
+//! Two counters that take turns, without a descriptor anywhere.
 //!
 //! ```text
 //! cargo run --example countdown

@@ -5,7 +5,7 @@
 //! terminal 2: cargo run --example tcp_client -- localhost 25000
 //! ```
 //! Type `Hello` in terminal 2, and `GOT:Hello` comes back. Ctrl-D ends your side; the server then sends what is left, ends
-//! its own side, and the program ends. `tcp_client -- HOST PORT <FILE >ANSWER` does the same without a person.
+//! its own side, and the program ends. `tcp_client HOST PORT <FILE >ANSWER` does the same without a person.
 //!
 //! Two tasks share the socket: one waits to send to it, the other to receive from it. Each ends its direction alone, so
 //! either end may stop sending first and go on receiving (like `nc`, this one sends until its input ends, even when the

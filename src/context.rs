@@ -58,8 +58,8 @@ impl Context<'_> {
     /// others are withdrawn. A deadline on a wait is `cx.or(Wait::Until(at))`; of several deadlines the soonest counts.
     ///
     /// It holds for the one wait that follows. [`Wait::Done`] here has no effect. [`Wait::Turn`] always comes first: beside it
-    /// nobody looks at the others, not even whether they can be waited for. To hear of them, too, return `Wait::Until(cx.now())`
-    /// instead, which is over in the next turn if none of them is.
+    /// nobody looks whether the others are over. To hear of them, too, return `Wait::Until(cx.now())` instead, which is over in
+    /// the next turn if none of them is.
     ///
     /// When a deadline beside [`Wait::Send`] has passed, look at
     /// [`Stream::send_queue_bytes`](crate::net::Stream::send_queue_bytes): the peer may have taken something.

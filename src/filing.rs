@@ -200,7 +200,7 @@ impl Scheduler {
         }
     }
 
-    /// Frees a task's slot, tells the observer, and drops it.
+    /// Frees a task's slot, tells the observer, and drops the task.
     pub(crate) fn end(&mut self, id: TaskId, task: Box<dyn Task>, end: End, is_in_deque: bool) {
         let Some(why) = self.core.slots.get(id).map(|slot| slot.reason) else { return };
         let by = self.core.slots.spawned_by(id);

@@ -24,9 +24,9 @@
 //! 1. Run one *turn*: resume each task that was in the deque when the turn began, once. What they spawn or wake runs
 //!    in the next turn.
 //! 2. File each by the reason it gave.
-//! 3. Poll: sleep until something *fires* or the next *deadline* if nothing is ready; look without sleeping if something
-//!    is. (If only new tasks are ready, the poll may be left out, so that they can first say what they wait for; but never
-//!    twice in a row, nor in the first turn of a run.)
+//! 3. Poll: sleep until a descriptor *fires* (it is ready, or its other end has hung up) or the next *deadline* if nothing is
+//!    ready; look without sleeping if something is. (If only new tasks are ready, the poll may be left out, so that they can
+//!    first say what they wait for; but never twice in a row, nor in the first turn of a run.)
 //! 4. Move the owners of what fired, and of deadlines that have passed, to the deque. Stop when no place holds a task
 //!    that can ever be resumed.
 //!
@@ -98,7 +98,7 @@
 //! signals.rs      signals as something to receive
 //! poller/         the contract; the array; failures; poll; parked; sim
 //! net/            sockets, Acceptor, Echo
-//! sys/            every system call and all unsafe code
+//! sys/            all unsafe code, and almost every system call
 //! ```
 //! The core, to be read in one sitting, is `task.rs`, `scheduler.rs` and `poller/poll.rs`; then `filing.rs` and `wait_map.rs`.
 //! The echo daemon is `main.rs` and `daemon/`, and uses nothing that is not public.
@@ -154,7 +154,7 @@ pub use state::SCRATCH_BYTES;
 pub use table::{TaskInfo, TaskTable};
 pub use task::{End, Side, Task, TaskId, Wait, WaitError, task_fn};
 
-/// The README's code, compiled and run by the tests.
+/// The README's code, compiled by the tests.
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;

@@ -102,8 +102,8 @@ impl Log {
         self.0.borrow().dropped_lines
     }
 
-    /// A task that ends when everything has been written, but also when that has failed, when the [`LogWriter`] has ended, or
-    /// after `patience`.
+    /// A task that ends when everything has been written, but also when that has failed, when the [`LogWriter`] has ended or not
+    /// begun, or after `patience`.
     pub fn flush(&self, patience: Duration) -> impl Task + use<> {
         let log = self.clone();
         let mut by = None;

@@ -1,7 +1,7 @@
 //! The scheduler: a ready deque, two wait maps, and one call that sleeps. The seed's `run()`.
 //!
 //! The steps are numbered as in the crate's documentation. No system call is made here, and no clock is read: both are the
-//! poller's.
+//! poller's. What a task says while it runs waits in the *mailbox* (`handle.rs`) until it has returned.
 
 use crate::context::Context;
 use crate::descriptor::Descriptor;

@@ -21,7 +21,7 @@ pub(crate) struct Slot {
     /// Since when the task waits.
     pub(crate) since: Nanos,
     pub(crate) resumes: u64,
-    /// The serial number of the task; of none in a free slot.
+    /// The serial number of the task; `None` in a free slot.
     serial: Option<NonZeroU32>,
     /// The task is ready, for any reason but the most common one: that the only descriptor it waits for has fired. That one is
     /// written down in the wait map. See `Core::is_waiting`.

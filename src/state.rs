@@ -111,8 +111,8 @@ impl Core {
     /// and looks: above all, somebody may have said that the program is to end. No other wait is met by what may not be true: who
     /// reads once each time that a descriptor is ready would sleep in it.
     ///
-    /// If a deadline has passed, that is true, and would not be told beside this. The cause may be a want of memory, so this asks
-    /// for none.
+    /// A task is told one reason, so one whose deadline has passed is left alone: it is told that. The cause may be a want of
+    /// memory, so this asks for none.
     #[cold]
     pub(crate) fn poll_failed(&mut self, error: &io::Error, now: Instant) {
         self.set_now(now);

@@ -41,7 +41,7 @@ impl Core {
         if sys::ensure_memory(self.slots.len() * INFO_BYTES).is_err() {
             return Vec::new();
         }
-        // Deadlines are in a heap already. The sort of a vector would add four kilobytes to every program, for this alone.
+        // Deadlines are in a heap already. The sort of a vector would add kilobytes to every program, for this alone.
         let ids: BinaryHeap<_> = self.slots.ids().map(|id| (id.serial(), id.slot())).collect();
         let ids = ids.into_sorted_vec().into_iter().map(|(serial, slot)| TaskId::new(slot, serial));
         ids.filter_map(|id| Some(self.info(id, self.slots.get(id)?))).collect()
@@ -100,7 +100,7 @@ impl Context<'_> {
 
 /// Shows tasks as a table with aligned columns, a line each, the first line naming the columns:
 /// - `ID`: the task's number, counted from 1.
-/// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or that is not known.
+/// - `BY`: the number of the task that [spawned it](TaskInfo::spawned_by); `-` if none did, or if that is not known.
 /// - `RESUMES`: how often it has been resumed.
 /// - `SINCE`: for how long it has [been waiting](TaskInfo::since).
 /// - `TASK`: its [`name`](crate::Task::name); `(this task)` is the one that asks.

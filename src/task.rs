@@ -28,7 +28,7 @@ use std::time::Instant;
 ///   that is compiled with `panic = "abort"`). The task is then dropped, and with it every descriptor that it owns.
 ///
 /// # Examples
-/// The seed's countdown, which gives way to the others after each number:
+/// A countdown, which gives way to the others after each number:
 /// ```
 /// use fdtask::{Context, Scheduler, Task, Wait};
 /// use std::io;

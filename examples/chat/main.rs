@@ -10,8 +10,8 @@
 //!
 //! Each client has two tasks, which share its connection: one receives its lines (this file), the other sends it those of the
 //! others (`room.rs`), which wait in a queue. The queue is bounded. A client that does not read fills its own queue and then
-//! misses lines, and is told how many as soon as it has read those before; nobody waits for it, and it costs no more memory than
-//! its queue. To see it, stop terminal 2 with Ctrl-Z, and let `(echo bob; base64 -w 900 /dev/zero) | nc localhost 25000` run
+//! misses lines, and is told how many as soon as it has read those before; nobody waits for it, and it costs little more memory
+//! than its queue. To see it, stop terminal 2 with Ctrl-Z, and let `(echo bob; base64 -w 900 /dev/zero) | nc localhost 25000` run
 //! for some seconds, because the kernel has room for megabytes before; then `fg` in terminal 2.
 
 mod room;

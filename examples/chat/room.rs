@@ -17,7 +17,7 @@ const QUEUE_LINES: usize = 64;
 /// time; if these were more than it holds, a client that reads would miss some, too.
 const LINES_PER_TURN_MAX: usize = QUEUE_LINES / 4;
 
-/// A client is sent the lines of one turn at once, but no further line than when there are so many bytes.
+/// Lines that wait for a client are sent to it together, until there are so many bytes.
 const SEND_BYTES: usize = 4096;
 
 /// Who is here, and who may speak.
@@ -25,8 +25,9 @@ const SEND_BYTES: usize = 4096;
 pub struct Room {
     /// By name.
     pub guests: RefCell<BTreeMap<String, Outbox>>,
-    /// How often the floor has been asked for, and the first so many of these have it, in the turn that began then.
+    /// How often the floor has been asked for.
     asked: Cell<usize>,
+    /// The first so many of those who have asked have it, as of the turn that began then.
     granted: Cell<(usize, Option<Instant>)>,
 }
 

@@ -125,8 +125,8 @@ fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, S
     Ok(Request::Serve(config))
 }
 
-/// The option, and what is attached to it: the value in `--workers=2` and in `-w2`, the other options in `-qw2`. Neither begins
-/// with a hyphen behind a single letter: `-q-help` is no option.
+/// The option, and what is attached to it: the value in `--workers=2` and in `-w2`, the other options in `-qw2`. What is
+/// attached to a single letter does not begin with a hyphen: `-q-help` is no option.
 fn split(argument: &str) -> (&str, Option<&str>) {
     if argument.starts_with("--") {
         return argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));

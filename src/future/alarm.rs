@@ -50,7 +50,7 @@ impl Alarm {
         self.state.compare_exchange(POLLING, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
-    /// The task has ended: nobody needs to be woken any more.
+    /// The task has ended, or another polls its future: nobody needs to be woken by this any more.
     pub(super) fn silence(&self) {
         self.state.store(WOKEN, Ordering::Release);
     }

@@ -129,7 +129,7 @@ pub async fn writable_fd(scheduler: &Handle, fd: impl AsFd) -> io::Result<()> {
 /// may fail without a wait: whoever tries until it succeeds has to [`sleep`] in between, or no other task runs.
 ///
 /// # Errors
-/// Why the attempt failed: such as that the connection was refused.
+/// Why the attempt failed: such as that the connection was refused. Others are those of [`writable`].
 ///
 /// ```
 /// use fdtask::{Scheduler, future};
@@ -162,7 +162,7 @@ pub async fn connect(scheduler: &Handle, address: SocketAddr) -> io::Result<Stre
 /// Waits for the next signal, and receives it.
 ///
 /// # Errors
-/// What [`Signals::receive`] says. A [`WaitError`](crate::WaitError): another task waits for a signal.
+/// What [`Signals::receive`] says. Others are those of [`readable`].
 ///
 /// ```no_run
 /// use fdtask::{Scheduler, Signal, Signals, future};
@@ -228,7 +228,7 @@ impl Incoming {
     /// accepted is passed over; out of descriptors, the clients wait in the kernel's queue until there are some.
     ///
     /// # Errors
-    /// The listener is broken. A [`WaitError`](crate::WaitError): another task waits for a connection.
+    /// The listener is broken. Others are those of [`readable`].
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let scheduler = self.listener.scheduler();
         let (mut futile, mut pauses) = (Futile::default(), Pauses::default());

@@ -43,8 +43,7 @@ pub(crate) fn recv_with<T>(
 /// It always waits first, so a task that receives in a loop lets the others run in between.
 ///
 /// # Errors
-/// What ends the connection, such as that the peer has reset it. A [`WaitError`](crate::WaitError): another task waits to receive
-/// from it.
+/// What ends the connection, such as that the peer has reset it. Others are those of [`readable`].
 pub fn recv(stream: &Stream, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
     recv_with(stream, || stream.recv(buffer))
 }
@@ -84,7 +83,7 @@ pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize
 ///
 /// # Errors
 /// What ends the connection: a peer that is gone is [`BrokenPipe`](io::ErrorKind::BrokenPipe), or
-/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). A [`WaitError`](crate::WaitError): another task waits to send on it.
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). Others are those of [`writable`].
 pub fn send_all(stream: &Stream, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
     send_all_with(stream, bytes, || writable(stream))
 }
@@ -166,8 +165,7 @@ async fn writable_while_taken(stream: &Stream, patience: Duration) -> io::Result
 ///
 /// # Errors
 /// What ends one of the connections. If that is `to`, which has been reset, what it had said before can still be received; then
-/// `to.shutdown_send()` fails, too. A [`WaitError`](crate::WaitError): another task waits to receive from `from`, or to send
-/// on `to`.
+/// `to.shutdown_send()` fails, too. Others are those of [`readable`], for `from`, and of [`writable`], for `to`.
 pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
     let mut copied = 0;
     loop {
@@ -204,7 +202,7 @@ fn copy_chunk(from: &Stream, to: &Stream) -> io::Result<(usize, Vec<u8>)> {
 /// before it, so that a peer that is refused, say, loses the very answer that tells it why.
 ///
 /// # Errors
-/// A [`WaitError`](crate::WaitError): another task waits to receive from the stream.
+/// Those of [`readable`].
 pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
     // What cannot be shut down is closed already, which the first look finds out.
     let _ = stream.shutdown_send();

@@ -133,9 +133,9 @@ impl From<TimedOut> for io::Error {
     }
 }
 
-/// Waits for the next turn: everything else that is ready runs first, and the descriptors are looked at. The seed's bare
-/// `yield`, and [`Wait::Turn`]. (A `FuturesUnordered` may poll whoever has been woken once more there and then. In one, or in a
-/// future that several tasks share, this may be over within the same turn.)
+/// Waits for the next turn: everything else that is ready runs first, and the descriptors are looked at. It is
+/// [`Wait::Turn`], and a generator's bare `yield`. (A `FuturesUnordered` may poll whoever has been woken once more there and
+/// then. In one, or in a future that several tasks share, this may be over within the same turn.)
 ///
 /// ```
 /// use fdtask::{Scheduler, future};

@@ -21,7 +21,7 @@
 //!
 //! A wait *stands* until it is fulfilled or its future is dropped, whether or not the future is polled in between. That is what
 //! the contract of [`Future`] asks for, and what combinators such as `FuturesUnordered` rely on: they poll a future again only
-//! when the waker says so that they gave to it. If the future is dropped, or polled by another task, while the task that waits
+//! when the waker that they gave to it says so. If the future is dropped, or polled by another task, while the task that waits
 //! does not run, the scheduler is told that this wait is [given up](crate::handle::GivenUp).
 
 use super::list::List;

@@ -229,7 +229,7 @@ impl Echo {
         }
     }
 
-    /// There was nothing to receive: a false alarm, a drain that has come to the last of what was received, or the end.
+    /// Nothing was received: a false alarm, a drain that has come to the last of what was received, or an error.
     #[cold]
     fn nothing_received(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Result<Wait> {
         if !try_again(&error) {

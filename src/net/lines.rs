@@ -12,8 +12,8 @@ const CHUNK_BYTES: usize = 4096;
 const LINES_PER_TURN_MAX: u32 = 64;
 
 /// Receives lines, of a bounded length: what a line protocol begins with. A peer that never ends its line costs at most the
-/// memory of two lines and 4 KiB, which is what is received at a time. One that sends lines without pause does not keep the
-/// other tasks waiting: there is a wait before anything is received, and a bound on how many lines are returned without a wait.
+/// memory of three lines and 12 KiB. One that sends lines without pause does not keep the other tasks waiting: there is a wait
+/// before anything is received, and a bound on how many lines are returned without a wait.
 ///
 /// For a hand-written task there is [`try_recv`](Lines::try_recv), for a future [`recv`](Lines::recv). Both receive ahead, so
 /// whatever else is to be received from the stream comes through this, too: [`recv_exact`](Lines::recv_exact),

@@ -130,7 +130,8 @@ impl Stream {
         sys::recv_queue_bytes(self.as_fd())
     }
 
-    /// How many sent bytes the peer has not acknowledged yet; 0 on systems that cannot tell.
+    /// How many sent bytes the peer has not acknowledged yet; 0 on systems that cannot tell. (Of a Unix socket Linux tells how
+    /// much memory they take, which is more.)
     ///
     /// That this falls is the only sign that a slow peer takes something: the stream can be sent to again only when much of the
     /// queue, which is megabytes long, is free. Look at it before a peer is let go for taking nothing.

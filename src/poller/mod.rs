@@ -19,7 +19,7 @@
 //! 7. An `Err` from `wait` means that nothing could be learnt, and is returned only after a pause of
 //!    [`FAILURE_PAUSE`], so that a caller who simply tries again does not spin.
 //! 8. **now** is the poller's clock, the only one there is: monotonic, and virtual in [`Sim`]. The scheduler reads it
-//!    once a turn, and once more when a run begins, or a single turn.
+//!    once a turn, and once more when a run or a single turn begins, or a `wait` fails.
 //! 9. **identity** says which open file a number names, so that a wait for a number that has been closed and reused can
 //!    be told from a wait for the same descriptor.
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 const FIRST_PASSED: RawFd = 3;
 
 /// Takes the listening sockets that the service manager has passed to this process (`LISTEN_FDS`, if `LISTEN_PID` is this
-/// process), in order: non-blocking, closed on exec, and with the options that [`super::listen`] sets. What is closed on exec
+/// process), in order: non-blocking, closed on exec, and with the options of [`set_stream_options`]. What is closed on exec
 /// already was not passed, or has been taken before, and is left alone. (The variables stay: to remove them is safe only while
 /// there is no other thread. A child has another number than `LISTEN_PID`.)
 pub(crate) fn take_passed_listeners() -> io::Result<Vec<OwnedFd>> {

@@ -1,8 +1,8 @@
-//! Every system call and every line of unsafe code; knows nothing above it.
+//! All unsafe code, and almost every system call; knows nothing above it.
 //!
-//! Each function is the thinnest safe wrapper that its callers need: it takes a borrowed descriptor where it acts on one,
-//! turns `-1` into the `errno` it stands for, and decides nothing. Numbers (`RawFd`) appear where the kernel itself
-//! defines what happens for a number that names nothing, and where the service manager hands them over.
+//! Each function is the thinnest safe wrapper that its callers need: it takes a borrowed descriptor where it acts on one, and
+//! turns `-1` into the `errno` it stands for. Numbers (`RawFd`) appear where the kernel itself defines what happens for a number
+//! that names nothing, and where the service manager hands them over.
 
 #![allow(unsafe_code)]
 

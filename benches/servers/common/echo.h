@@ -20,7 +20,7 @@
 
 enum { PREFIX_BYTES = 4, RECV_BYTES_MAX = 1000, BACKLOG = 4096 };
 
-/* So many receives in a row that find more than they have room for, then the others have their turn. libuv does as many. */
+/* After so many receives in a row that fill the buffer, the others have their turn. libuv does as many. */
 enum { RECEIVES_PER_TURN_MAX = 32 };
 
 /* It already begins with the prefix: what is received goes behind it, and the whole is sent as it lies there. One is enough
@@ -98,7 +98,7 @@ static inline int listen_on(struct sockaddr_in address) {
 }
 
 /* The next connection, or -1 when the kernel holds no more of them. An epoll that is level-triggered tells of the next one anyway,
- * so with one the servers ask once: to be told that there is no more costs a connection that comes alone a call. */
+ * so the servers on one ask once each time: to be told that there is no more would be a call in vain. */
 static inline int accept_next(int listener) {
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -125,7 +125,7 @@ static inline enum after keep_left(struct left *left, size_t length, ssize_t sen
     return WAIT_SEND;
 }
 
-/* Receives a message and answers it, and the next one as long as there was more than room for it. */
+/* Receives a message and answers it, and the next one as long as the buffer is filled. */
 static inline enum after echo_receive(int fd, struct left *left) {
     for (int turn = 0; turn < RECEIVES_PER_TURN_MAX; turn++) {
         ssize_t received = recv(fd, reply + PREFIX_BYTES, RECV_BYTES_MAX, 0);

@@ -1,5 +1,5 @@
 //! Builds every server that is wanted. A peer whose prerequisites are not there is left out, and the reader told what to
-//! install; fdtask itself cannot be left out.
+//! install; that fdtask itself cannot be built is an error.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
