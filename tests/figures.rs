@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// User instructions per message through the whole daemon, 16 connections. A turn costs some 240, and each message in it some
-/// 157; how many share a turn depends on the machine. The bar holds where 6 or more do.
+/// User instructions per message through the whole daemon, 16 connections. A turn costs some 250, and each message in it some
+/// 156; how many share a turn depends on the machine. The bar holds where 6 or more do.
 const INSTRUCTIONS_MAX: f64 = 200.0;
 
 /// The same with an idle timeout, a deadline that moves with each message.
