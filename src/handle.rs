@@ -230,7 +230,8 @@ impl Handle {
 
     /// Makes the scheduler the one that closes `fd`: see [`Descriptor`]. It does not make it non-blocking: do that first,
     /// unless it is. The standard library cannot do that to the output of a child, say. Then read once each time that it is
-    /// ready, which does not block either, and have a new task wait before it reads.
+    /// ready, which does not block either, and have a new task wait before it reads. (A future need not adopt it: it may await
+    /// [`readable_fd`](crate::future::readable_fd) of a `ChildStdout`, say, and read from that.)
     pub fn adopt(&self, fd: impl Into<OwnedFd>) -> Descriptor {
         Descriptor::new(fd.into(), Rc::clone(&self.0))
     }

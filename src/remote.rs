@@ -49,26 +49,35 @@ use std::time::Instant;
 ///
 /// # How another thread says many things
 /// One result is a [promise](crate::future::promise()). More than one go through something that the two threads share, and a task
-/// that is woken looks at it:
+/// that is woken looks at it. Nothing bounds how many messages wait for the scheduler, so a thread that may be faster than the
+/// task puts what it has to say into a queue in which it has to wait for room:
 /// ```
 /// use fdtask::{Scheduler, Wait, task_fn};
-/// use std::sync::{Arc, Mutex};
-/// use std::{mem, thread};
+/// use std::sync::mpsc::{TryRecvError, sync_channel};
+/// use std::thread;
 ///
 /// let mut scheduler = Scheduler::new();
 /// let remote = scheduler.remote()?;
-/// let news = Arc::new(Mutex::new(Vec::new()));
-/// let received = Arc::clone(&news);
+/// let (sender, news) = sync_channel(10);
 /// let task = scheduler.spawn(task_fn("progress", move |_| {
-///     let news = mem::take(&mut *received.lock().unwrap());
-///     news.iter().for_each(|percent| println!("{percent}%"));
-///     Ok(if news.ends_with(&[100]) { Wait::Done } else { Wait::Wake })
+///     Ok(match news.try_recv() {
+///         Ok(percent) => {
+///             println!("{percent}%");
+///             Wait::Turn
+///         }
+///         Err(TryRecvError::Empty) => Wait::Wake,
+///         Err(TryRecvError::Disconnected) => Wait::Done,
+///     })
 /// }));
 /// thread::spawn(move || {
 ///     for percent in [0, 50, 100] {
-///         news.lock().unwrap().push(percent);
+///         if sender.send(percent).is_err() {
+///             return; // The task is gone.
+///         }
 ///         remote.wake(task);
 ///     }
+///     drop(sender);
+///     remote.wake(task); // The end is something to look at, too.
 /// });
 /// scheduler.run();
 /// # std::io::Result::Ok(())
@@ -134,6 +143,45 @@ impl Remote {
     /// what no other thread may: a [`Handle`], the [task table](Context::tasks). It may [spawn](Context::spawn) tasks, which need
     /// not be [`Send`] if they are made there. It cannot bring along what is the scheduler's, such as a
     /// [channel](mod@crate::channel)'s end, which must not leave the thread.
+    ///
+    /// With a [promise](crate::future::promise()), a task of one scheduler has another one work for it:
+    /// ```
+    /// use fdtask::{Scheduler, future};
+    /// use std::sync::mpsc;
+    /// use std::thread;
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let thread = thread::spawn(move || {
+    ///     let mut other = Scheduler::new();
+    ///     let handle = other.handle();
+    ///     tell.send(other.remote()?).unwrap();
+    ///     // As long as it is not told to drain, there may be work.
+    ///     other.spawn(future::task(async move {
+    ///         future::draining(&handle).await;
+    ///         Ok(())
+    ///     }));
+    ///     other.run();
+    ///     std::io::Result::Ok(())
+    /// });
+    /// let other = told.recv().unwrap();
+    /// let mut scheduler = Scheduler::new();
+    /// let handle = scheduler.handle();
+    /// scheduler.spawn(future::task(async move {
+    ///     let (promise, sum) = future::promise();
+    ///     other.call(move |cx| {
+    ///         cx.spawn(future::task(async move {
+    ///             promise.keep((1..=10).sum::<u32>());
+    ///             Ok(())
+    ///         }));
+    ///     });
+    ///     assert_eq!(sum.await?, 55); // An error if that task panics, or if its scheduler is gone.
+    ///     other.drain(handle.now());
+    ///     Ok(())
+    /// }));
+    /// scheduler.run();
+    /// thread.join().unwrap()?;
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn call(&self, what: impl FnOnce(&mut Context<'_>) + Send + 'static) {
         self.post(Message::Call(Box::new(what)));
     }

@@ -81,7 +81,7 @@ impl Signals {
     /// scheduler.spawn(future::task(async move {
     ///     loop {
     ///         if future::next_signal(&signals).await? == Signal::Terminate {
-    ///             child.kill()?;
+    ///             child.kill()?; // `SIGKILL`. To send another signal takes `libc::kill`, or the program of that name.
     ///         }
     ///         if let Some(status) = child.try_wait()? {
     ///             println!("make: {status}");

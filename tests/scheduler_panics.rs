@@ -2,8 +2,10 @@
 
 mod scripted;
 
+use fdtask::future::{self, JoinError};
 use fdtask::poller::Happening;
 use fdtask::{Context, End, Observer, Scheduler, Side, Task, TaskId, Wait, task_fn};
+use futures_util::FutureExt;
 use scripted::{Scripted, Trace, World, ms, shared};
 use std::borrow::Cow;
 use std::io;
@@ -270,4 +272,22 @@ fn a_panic_leaves_the_lent_memory_and_the_waits_of_others_as_they_are() {
     assert_eq!(panics, 100);
     world.settle();
     world.assert_neighbour_is_well();
+}
+
+#[test]
+fn a_promise_is_broken_by_a_panic_if_that_has_dropped_it_and_not_if_the_task_has_it_in_a_field() {
+    let mut scheduler = Scheduler::new();
+    let (promise, of_a_future) = future::promise::<u32>();
+    scheduler.spawn(future::task(async move {
+        let _promise = promise;
+        panic!("ouch");
+    }));
+    let (promise, of_a_hand_written_task) = future::promise::<u32>();
+    scheduler.spawn(task_fn("hand-written", move |_| {
+        let _promise = &promise;
+        panic!("ouch");
+    }));
+    scheduler.run();
+    assert_eq!(of_a_future.now_or_never(), Some(Err(JoinError::Panicked)));
+    assert_eq!(of_a_hand_written_task.now_or_never(), Some(Err(JoinError::Cancelled)));
 }

@@ -34,7 +34,7 @@
 //! - A descriptor: [`readable`], [`writable`]; around them [`recv`], [`recv_exact`], [`recv_more`], [`send_all`],
 //!   [`send_all_while_taken`], [`copy`], [`connect`], [`linger`], [`Lines::recv`](crate::net::Lines::recv),
 //!   [`Incoming::accept`], [`next_signal`]. Each of these fails with a [`WaitError`] if another task waits for the same side of
-//!   the same descriptor.
+//!   the same descriptor. [`readable_fd`] and [`writable_fd`] wait for one that the scheduler does not own.
 //! - Time: [`sleep`], [`sleep_until`], [`timeout`], [`next_turn`]; the beginning of a drain: [`draining`],
 //!   [`Readiness::until_drain`].
 //! - The first of two: [`race()`].

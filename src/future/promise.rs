@@ -100,10 +100,11 @@ impl<T: Send> Drop for Promise<T> {
     }
 }
 
-/// Waits for a value that was promised. Made by [`promise`].
+/// Waits for a value that was promised. Made by [`promise`]. If it is dropped, whoever has promised is not told.
 ///
 /// # Errors
-/// [`JoinError::Panicked`] or [`JoinError::Cancelled`]: the promise was dropped, by a panic or otherwise.
+/// [`JoinError::Panicked`]: a panic dropped the promise, on its way through the code that owned it. [`JoinError::Cancelled`]: it
+/// was dropped in another way, such as with a hand-written task that had it in a field, even if that has panicked.
 ///
 /// # Panics
 /// When it is polled again after it has yielded the value.

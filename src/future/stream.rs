@@ -66,6 +66,9 @@ pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()
 /// Waits until something can be received, appends it to `bytes`, and returns how much that was; 0 is the end of the stream. For
 /// a protocol in which only what has been received tells how much more is to come. While it waits, it holds no buffer.
 ///
+/// It receives 4 KiB at most. Whoever moves much, and cannot [`copy`], awaits [`readable`], and then receives in a function that
+/// is not `async` and returns what came: a buffer that lives across an `await` is part of each connection's memory.
+///
 /// # Errors
 /// Those of [`recv`].
 pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {

@@ -14,6 +14,10 @@ use std::sync::{Arc, Mutex};
 ///
 /// A connection counts until the [`Stream`](super::Stream) that the acceptor has made of it is closed, whichever task owns it by
 /// then.
+///
+/// Without a limit an acceptor takes the last descriptor there is, and a client for whom a file or another connection is opened
+/// finds none. So a proxy, say, which needs two for each client, asks [`raise_descriptor_limit`](super::raise_descriptor_limit)
+/// how many there are, leaves some for itself, and accepts half as many clients.
 #[derive(Clone)]
 pub struct Limit(Arc<Inner>);
 

@@ -42,6 +42,56 @@
 //! ```
 //! Such a task is a [service](crate::Scheduler::spawn_service) if a drain is not to wait for it; `examples/control_port` has
 //! more.
+//!
+//! # Datagrams
+//! These are sent and received by the standard library. The kernel keeps a few hundred and drops what comes then, so receive
+//! several at a time where they come in bursts. No error is the end of such a socket: one that is connected says
+//! [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused) when nobody was there for what it has sent, and then receives as
+//! before.
+//! ```
+//! use fdtask::Handle;
+//! use fdtask::future::readable;
+//! use fdtask::net::Futile;
+//! use std::io;
+//! use std::net::UdpSocket;
+//!
+//! async fn answer(scheduler: Handle, socket: UdpSocket) -> io::Result<()> {
+//!     socket.set_nonblocking(true)?;
+//!     let arrival = scheduler.adopt(socket.try_clone()?);
+//!     let (mut futile, mut data) = (Futile::default(), [0; 1500]);
+//!     loop {
+//!         readable(&arrival).await?;
+//!         for _ in 0..32 {
+//!             match socket.recv_from(&mut data) {
+//!                 Ok((len, peer)) => {
+//!                     futile.reset();
+//!                     // One for which there is no room is lost, as it may be anywhere on its way.
+//!                     _ = socket.send_to(&data[..len], peer);
+//!                 }
+//!                 // `WouldBlock` after those that were there, or what the network says of one that was sent.
+//!                 Err(_) => {
+//!                     futile.pause(&arrival).await;
+//!                     break;
+//!                 }
+//!             }
+//!         }
+//!     }
+//! }
+//! # let socket = UdpSocket::bind("127.0.0.1:0")?;
+//! # let address = socket.local_addr()?;
+//! # let mut scheduler = fdtask::Scheduler::new();
+//! # let handle = scheduler.handle();
+//! # scheduler.spawn_service(fdtask::future::task(answer(scheduler.handle(), socket)));
+//! # scheduler.spawn(fdtask::future::task(async move {
+//! #     let client = UdpSocket::bind("127.0.0.1:0")?;
+//! #     client.send_to(b"hello", address)?;
+//! #     fdtask::future::readable_fd(&handle, &client).await?;
+//! #     assert_eq!(client.recv_from(&mut [0; 9])?, (5, address));
+//! #     Ok(())
+//! # }));
+//! # scheduler.run();
+//! # io::Result::Ok(())
+//! ```
 
 mod acceptor;
 mod echo;
