@@ -17,6 +17,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+/// How much memory is lent to whoever receives without a [`Context`](crate::Context): futures, above all.
+pub(crate) const LENT_BYTES: usize = 32 * 1024;
+
 // Notes: what the scheduler has to look at after a resume.
 
 /// Something is in the mailbox.
@@ -59,6 +62,8 @@ pub(crate) struct Mailbox {
     pub(crate) remote: OnceCell<Remote>,
     /// What futures leave here for the tasks that poll them.
     pub(crate) futures: Futures,
+    /// What [`Mailbox::lend`] lends; empty before it is first asked for, and while it is lent.
+    lent: Cell<Vec<u8>>,
 }
 
 /// Mail of one kind, in the order in which it came. Nothing stays borrowed when a piece has been taken out, so carrying it out
@@ -118,6 +123,16 @@ impl Mailbox {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.drain_by.get().is_some()
+    }
+
+    /// Lends memory to receive into to whoever has no [`Context`](crate::Context) that would lend its own. It is zeroed once, and
+    /// not for each message.
+    pub(crate) fn lend<T>(&self, borrow: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut lent = self.lent.take();
+        lent.resize(LENT_BYTES, 0);
+        let result = borrow(&mut lent);
+        self.lent.set(lent);
+        result
     }
 
     /// Takes `what` off the notes; returns whether any of it was there.

@@ -2,6 +2,7 @@
 
 use super::socket::{Source, readable, writable};
 use super::time::{TimedOut, timeout};
+use crate::handle::LENT_BYTES;
 use crate::net::{Futile, Stream, try_again};
 use std::io;
 use std::mem;
@@ -10,9 +11,6 @@ use std::time::Duration;
 
 /// How much [`recv_more`] receives at a time.
 const RECV_MORE_BYTES: usize = 4096;
-
-/// How much [`copy`] moves at a time.
-const COPY_CHUNK_BYTES: usize = 16 * 1024;
 
 /// How many times in its patience [`send_all_while_taken`] looks whether the peer has taken something.
 const LOOKS_PER_PATIENCE: u32 = 4;
@@ -73,10 +71,10 @@ pub async fn recv_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()
 /// Those of [`recv`].
 pub async fn recv_more(stream: &Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let receive = || {
-        let mut chunk = [0; RECV_MORE_BYTES];
-        let received = stream.recv(&mut chunk)?;
-        bytes.extend_from_slice(&chunk[..received]);
-        Ok(received)
+        stream.recv_lent(RECV_MORE_BYTES, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(chunk.len())
+        })
     };
     recv_with(stream, receive).await
 }
@@ -172,7 +170,7 @@ async fn writable_while_taken(stream: &Stream, patience: Duration) -> io::Result
 pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
     let mut copied = 0;
     loop {
-        let (received, unsent) = recv_with(from, || copy_chunk(from, to)).await?;
+        let (received, unsent) = recv_with(from, || from.recv_lent(LENT_BYTES, |chunk| send_on(to, chunk))).await?;
         if received == 0 {
             return Ok(copied);
         }
@@ -183,18 +181,16 @@ pub async fn copy(from: &Stream, to: &Stream) -> io::Result<u64> {
     }
 }
 
-/// Moves what is there, and returns how much that was, and the part of it for which there was no room.
-fn copy_chunk(from: &Stream, to: &Stream) -> io::Result<(usize, Vec<u8>)> {
-    let mut chunk = [0; COPY_CHUNK_BYTES];
-    let received = from.recv(&mut chunk)?;
-    if received == 0 {
+/// Sends what was received as far as there is room, and returns how much it is, and the part for which there was none.
+fn send_on(to: &Stream, chunk: &[u8]) -> io::Result<(usize, Vec<u8>)> {
+    if chunk.is_empty() {
         return Ok((0, Vec::new()));
     }
-    let sent = match to.send(&chunk[..received]) {
+    let sent = match to.send(chunk) {
         Err(error) if try_again(&error) => 0,
         sent => sent?,
     };
-    Ok((received, chunk[sent..received].to_vec()))
+    Ok((chunk.len(), chunk[sent..].to_vec()))
 }
 
 /// Ends a connection without destroying what was last sent on it: says that nothing more will be sent, then receives and
@@ -210,7 +206,7 @@ pub async fn linger(stream: &Stream, patience: Duration) -> io::Result<()> {
     // What cannot be shut down is closed already, which the first look finds out.
     let _ = stream.shutdown_send();
     let rest = async move {
-        let receive = || match stream.recv(&mut [0; 4096]) {
+        let receive = || match stream.recv_lent(LENT_BYTES, |chunk| Ok(chunk.len())) {
             Err(error) if !try_again(&error) => Ok(0),
             result => result,
         };

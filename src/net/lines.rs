@@ -209,12 +209,12 @@ impl Lines {
 
     /// Receives what is there, up to a chunk.
     fn receive(&mut self, stream: &Stream) -> io::Result<()> {
-        let mut chunk = [0; CHUNK_BYTES];
-        let received = stream.recv(&mut chunk)?;
-        self.bytes.extend_from_slice(&chunk[..received]);
-        self.has_ended = received == 0;
-        self.is_wait_due = true;
-        Ok(())
+        stream.recv_lent(CHUNK_BYTES, |chunk| {
+            self.bytes.extend_from_slice(chunk);
+            self.has_ended = chunk.is_empty();
+            self.is_wait_due = true;
+            Ok(())
+        })
     }
 
     /// The first line that is there, if one is.

@@ -103,6 +103,14 @@ impl Stream {
         sys::recv(self, buffer)
     }
 
+    /// Receives up to `len_max` bytes into memory that the scheduler lends, for `take` to make something of.
+    pub(crate) fn recv_lent<T>(&self, len_max: usize, take: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+        self.descriptor.mailbox.lend(|memory| {
+            let received = self.recv(&mut memory[..len_max])?;
+            take(&memory[..received])
+        })
+    }
+
     /// Sends as much of `bytes` as there is room for, and returns how much that was.
     ///
     /// # Errors
