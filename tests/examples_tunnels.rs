@@ -1,9 +1,11 @@
 //! `examples/proxy` and `examples/socks5`: what becomes of a connection when one of its ends is gone and the other is
-//! stuck, and when one has said all and the other says nothing.
+//! stuck, when one has said all and the other says nothing, and when the system is short of memory for a while.
 
 mod common;
 #[path = "common/examples.rs"]
 mod examples;
+#[path = "common/strace.rs"]
+mod strace;
 
 use common::{LIMIT, Server, ServerBuilder, assert_idle, eventually, uninterrupted, while_steady};
 use examples::connect;
@@ -12,6 +14,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+use strace::Strace;
 
 /// How long one end may take nothing when the other is gone, in both of the examples.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -320,6 +323,36 @@ fn a_silent_connection_that_is_open_both_ways_is_not_given_up() {
         }
         assert_eq!(proxy.stderr.all(), [""; 0]);
     });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_call_that_fails_for_now_is_made_again_and_not_all_the_time() {
+    // Nine at once, and then ten a second. A spin is thousands.
+    const CALLS_MAX: usize = 50;
+    for example in ["proxy", "socks5"] {
+        for (call, error) in
+            ["recvfrom", "sendto"].iter().flat_map(|call| ["EAGAIN", "EINTR", "ENOMEM", "ENOBUFS"].map(|e| (call, e)))
+        {
+            let (proxy, mut client, mut server) = connected(example, None);
+            let strace = Strace::attach(&proxy, call, &format!("{call}:error={error}"));
+            client.write_all(b"question").expect("the kernel has room");
+            strace.wait_until_injected();
+            // For so long it goes on failing.
+            thread::sleep(Duration::from_millis(500));
+            let calls = strace.calls().len();
+            strace.detach(&proxy);
+            assert!(calls <= CALLS_MAX, "{example}, {call}, {error}: {calls} calls");
+            let mut heard = [0; 8];
+            server.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+            server.read_exact(&mut heard).unwrap_or_else(|failed| panic!("{example}, {call}, {error}: {failed}"));
+            assert_eq!(&heard, b"question");
+            server.write_all(b"answers!").expect("the proxy receives");
+            client.read_exact(&mut heard).expect("what the server says");
+            assert_eq!(&heard, b"answers!");
+            assert_eq!(proxy.stderr.all(), [""; 0], "{example}, {call}, {error}");
+        }
+    }
 }
 
 #[test]

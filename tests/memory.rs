@@ -5,11 +5,15 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Client, Echo, LIMIT, Server, Signal, assert_idle, eventually, need_descriptors, over_echoes, words};
+use common::{
+    Client, Echo, LIMIT, Server, ServerBuilder, Signal, assert_idle, eventually, example, need_descriptors,
+    over_echoes, words,
+};
 use faults::{Heard, heard, listening_address, served};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, prlimit};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 
 /// How much more memory a server may take than it has: the daemon keeps some 256 kB of it for who is connected, and the rest is
 /// taken by some hundred clients.
@@ -154,4 +158,26 @@ fn out_of_memory_who_does_not_read_the_answers_may_be_let_go_and_nobody_else() {
         server.stderr.count(is_let_go) > 0
     });
     first.ask(b"Still here");
+}
+
+#[test]
+fn a_thread_for_which_there_is_memory_but_not_for_what_it_begins_with_is_not_begun() {
+    const STACK_BYTES: u64 = 2 << 20;
+    const LOOK_UP_LOCALHOST: &[u8] = b"\x05\x01\x00\x05\x01\x00\x03\x09localhost\x00\x07";
+    for spare in (0..16).map(|pages| pages * 8 * 1024) {
+        let mut proxy = ServerBuilder::of(example("socks5")).args(["127.0.0.1:0"]).spawn();
+        let mut client = TcpStream::connect(proxy.address()).expect("somebody listens");
+        client.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        let (method, request) = LOOK_UP_LOCALHOST.split_at(3);
+        client.write_all(method).expect("the proxy receives");
+        client.read_exact(&mut [0; 2]).expect("a method");
+        limit_memory(&proxy, Some(size_bytes(&proxy) + STACK_BYTES + spare));
+        client.write_all(request).expect("the proxy receives");
+        let mut reply = [0; 10];
+        let heard = client.read_exact(&mut reply);
+        assert!(proxy.is_running(), "with {spare} bytes beside a stack it has ended: {:?}", proxy.stderr.all());
+        heard.expect("a refusal");
+        assert_ne!(reply[1], 0, "{spare}");
+        limit_memory(&proxy, None);
+    }
 }

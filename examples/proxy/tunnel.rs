@@ -68,7 +68,7 @@ impl Task for Tunnel {
             down.look_at(client);
         }
         // Both, whatever fired: if both did, only one of them is the reason, and a busy one must not keep the other waiting.
-        let waits = (up.advance(client, server, cx.scratch())?, down.advance(server, client, cx.scratch())?);
+        let waits = (up.advance(client, server, cx)?, down.advance(server, client, cx)?);
         let is_one_over = up.is_over() || down.is_over();
         // Nobody waits for an end that has been sent everything, while there is no room for what it says.
         if !up.unsent.is_empty() || !down.unsent.is_empty() {

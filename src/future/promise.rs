@@ -2,11 +2,16 @@
 
 use super::JoinError;
 use crate::panics::{lock, wake};
+use crate::sys;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
+
+/// What must be left for a thread to be begun: its stack, which is 2 MiB unless somebody has said otherwise, and what Rust's runtime
+/// and the C library take in it before `work` begins. Without that, they end the process.
+const THREAD_BYTES: usize = 3 << 20;
 
 /// Runs `work`, which may block, on a thread of its own, and waits for its result. If this is dropped first, the thread
 /// goes on to its end, and the result is dropped.
@@ -33,6 +38,7 @@ use std::thread;
 /// # Errors
 /// [`JoinError::Panicked`]: the work panicked. [`JoinError::NoThread`]: the system could not make a thread for it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    sys::ensure_memory(THREAD_BYTES).map_err(|_| JoinError::NoThread)?;
     let (promise, promised) = promise();
     let thread = thread::Builder::new().name("blocking work".to_owned()).spawn(move || {
         // Moved in here, so that a panic of the work breaks it.

@@ -56,7 +56,8 @@ impl Output {
         }
     }
 
-    /// Linux has a call that never sleeps, for pipes.
+    /// Linux has a call that never sleeps, for pipes. (Whoever confines programs may not know it, and refuse it with `EPERM`, which
+    /// is no pipe's.)
     fn write_shared(&self, bytes: &[u8]) -> io::Result<usize> {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         {
@@ -65,8 +66,9 @@ impl Output {
             // has, where it has one.
             let written =
                 super::check_len(unsafe { libc::pwritev2(self.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
+            let refusals = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL, libc::EPERM].map(Some);
             match written {
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {}
+                Err(error) if refusals.contains(&error.raw_os_error()) => {}
                 written => return written,
             }
         }
