@@ -66,10 +66,9 @@ impl Output {
             // has, where it has one.
             let written =
                 super::check_len(unsafe { libc::pwritev2(self.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) });
-            let refusals = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL, libc::EPERM].map(Some);
-            match written {
-                Err(error) if refusals.contains(&error.raw_os_error()) => {}
-                written => return written,
+            match written.as_ref().map_err(io::Error::raw_os_error) {
+                Err(Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {}
+                _ => return written,
             }
         }
         self.write_if_room(bytes, |bytes| bytes)
