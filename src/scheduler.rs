@@ -386,7 +386,7 @@ impl Scheduler {
     /// Whether no task is left but services, or nothing can ever be resumed again.
     fn is_finished(&mut self) -> bool {
         let core = &mut self.core;
-        if core.slots.foreground() == 0 {
+        if core.slots.foreground == 0 {
             // Services that have been told of a drain have a turn before it is over.
             return !self.has_just_told || core.waiters.ready.is_empty();
         }
