@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -77,17 +78,19 @@ impl Log {
     /// what is logged is dropped and counted, and so is what follows until the queue is empty: what is missing is missing in
     /// one piece. A long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
-        let mut queue = self.0.borrow_mut();
-        queue.cut_pause_short();
+        let queue = &mut *self.0.borrow_mut();
+        // A pause that is long because nothing was logged is over, and so is the sleep of a writer that has nothing to write. It
+        // is told also of a line for which no memory is left: nobody else would wake it to say so.
+        let is_long = mem::replace(&mut queue.pause, ERROR_PAUSE) > 2 * ERROR_PAUSE;
+        let is_first = queue.bytes.is_empty() && queue.dropped_lines == 0;
         let is_full = queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES;
         if is_full || queue.bytes.try_reserve(line.len() + 1).is_err() {
             queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
-            return;
+        } else {
+            queue.bytes.extend(line.bytes());
+            queue.bytes.push_back(b'\n');
         }
-        let was_empty = queue.bytes.is_empty();
-        queue.bytes.extend(line.bytes());
-        queue.bytes.push_back(b'\n');
-        if let (true, Some(writer)) = (was_empty, queue.writer) {
+        if let (true, Some(writer)) = (is_first || is_long, queue.writer) {
             queue.handle.wake(writer);
         }
     }
@@ -148,7 +151,7 @@ impl Queue {
 
     /// The queue is empty: says how many lines are missing, if any are.
     fn notice_dropped(&mut self) {
-        let dropped = std::mem::take(&mut self.dropped_lines);
+        let dropped = mem::take(&mut self.dropped_lines);
         if dropped > 0 {
             let notice = match dropped {
                 1 => "(1 log line was dropped)\n".to_owned(),
@@ -174,19 +177,11 @@ impl Queue {
         self.has_failed = true;
         let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let notices = u64::from(self.noticed_lines > 0);
-        self.dropped_lines += lines - notices + std::mem::take(&mut self.noticed_lines);
+        self.dropped_lines += lines - notices + mem::take(&mut self.noticed_lines);
         self.bytes.clear();
         self.wake_flushing();
         let next = (self.pause * 2).min(ERROR_PAUSE_MAX);
-        std::mem::replace(&mut self.pause, next)
-    }
-
-    /// Something is logged again, so a pause that is long because nothing was is over.
-    fn cut_pause_short(&mut self) {
-        let next = std::mem::replace(&mut self.pause, ERROR_PAUSE);
-        if let (true, Some(writer)) = (next > 2 * ERROR_PAUSE, self.writer) {
-            self.handle.wake(writer);
-        }
+        mem::replace(&mut self.pause, next)
     }
 
     fn wake_flushing(&mut self) {
