@@ -12,7 +12,6 @@ use crate::sys::Output;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -43,7 +42,9 @@ struct Queue {
     writer: Option<TaskId>,
     /// The tasks to wake when everything has been written.
     flushing: Vec<TaskId>,
-    bytes: VecDeque<u8>,
+    /// The lines that wait. What is left of them moves to the front with each write, which is nothing beside the write itself,
+    /// unless somebody has logged a text of megabytes.
+    bytes: Vec<u8>,
     dropped_lines: u64,
     /// How many dropped lines are told of by the notice at the front of the queue; 0 if there is no notice. If the notice cannot
     /// be written either, they count as dropped again.
@@ -63,7 +64,7 @@ impl Log {
             handle,
             writer: None,
             flushing: Vec::new(),
-            bytes: VecDeque::new(),
+            bytes: Vec::new(),
             dropped_lines: 0,
             noticed_lines: 0,
             has_failed: false,
@@ -87,8 +88,8 @@ impl Log {
         if is_full || queue.bytes.try_reserve(line.len() + 1).is_err() {
             queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
         } else {
-            queue.bytes.extend(line.bytes());
-            queue.bytes.push_back(b'\n');
+            queue.bytes.extend_from_slice(line.as_bytes());
+            queue.bytes.push(b'\n');
         }
         if let (true, Some(writer)) = (is_first || is_long, queue.writer) {
             queue.handle.wake(writer);
@@ -143,8 +144,7 @@ impl Queue {
         if self.bytes.is_empty() {
             self.notice_dropped();
         }
-        let bytes = self.bytes.make_contiguous();
-        let chunk = &bytes[..bytes.len().min(WRITE_BYTES)];
+        let chunk = &self.bytes[..self.bytes.len().min(WRITE_BYTES)];
         let end = chunk.iter().rposition(|byte| *byte == b'\n').map_or(chunk.len(), |end| end + 1);
         (end > 0).then_some(&chunk[..end])
     }
@@ -157,7 +157,7 @@ impl Queue {
                 1 => "(1 log line was dropped)\n".to_owned(),
                 _ => format!("({dropped} log lines were dropped)\n"),
             };
-            self.bytes.extend(notice.bytes());
+            self.bytes.extend_from_slice(notice.as_bytes());
             self.noticed_lines = dropped;
         }
     }
@@ -175,7 +175,7 @@ impl Queue {
     /// lines that it tells of are still missing.
     fn fail(&mut self) -> Duration {
         self.has_failed = true;
-        let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = self.bytes.split(|byte| *byte == b'\n').count() as u64 - 1;
         let notices = u64::from(self.noticed_lines > 0);
         self.dropped_lines += lines - notices + mem::take(&mut self.noticed_lines);
         self.bytes.clear();
