@@ -175,19 +175,14 @@ impl Slots {
 
     /// The slot of this number.
     #[inline]
-    pub(crate) fn at(&mut self, index: u32) -> Option<&mut Slot> {
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.all.get_mut(index as usize)
     }
 
-    /// Whether the task in the slot of this number has not been resumed yet.
-    pub(crate) fn is_new(&self, index: u32) -> bool {
-        self.all.get(index as usize).is_some_and(|slot| slot.resumes == 0)
-    }
-
-    /// What the task in the slot of this number waits for, or is resumed for.
+    /// The slot of this number.
     #[inline]
-    pub(crate) fn reason_at(&self, index: u32) -> Reason {
-        self.all.get(index as usize).map_or(Reason::TURN, |slot| slot.reason)
+    pub(crate) fn at(&self, index: u32) -> Option<&Slot> {
+        self.all.get(index as usize)
     }
 
     /// The live task in the slot of this number.

@@ -128,7 +128,8 @@ impl Core {
     /// Whether all tasks that are ready are new, and no wake is held until after the poll.
     #[cold]
     pub(crate) fn are_new(&self) -> bool {
-        self.held.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
+        self.held.is_empty()
+            && self.waiters.ready.iter().all(|slot| self.slots.at(slot).is_some_and(|slot| slot.resumes == 0))
     }
 
     /// Has the processor fetch what the next two tasks need: the next task itself, whose slot was fetched one task ago, and the

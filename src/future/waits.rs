@@ -117,7 +117,7 @@ impl Waits {
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
         let slot = cx.slot();
-        if cx.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct)) {
+        if cx.core.slots.at_mut(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct)) {
             self.direct = FREE;
         }
         if let Some((fd, side)) = why.descriptor()
