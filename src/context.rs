@@ -20,7 +20,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// The time, as it was when this turn began. All deadlines are measured with this clock.
     pub fn now(&self) -> Instant {
-        self.core.now
+        self.core.mailbox.now()
     }
 
     /// Which task this is.

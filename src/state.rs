@@ -42,7 +42,6 @@ pub(crate) struct Core {
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) is_tracing: bool,
     pub(crate) scratch: Box<[u8; SCRATCH_BYTES]>,
-    pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
     /// `now`, as a count. While nobody has a deadline it may be behind, by less than [`CLOCK_STEP`].
     pub(crate) clock: Nanos,
@@ -63,7 +62,6 @@ impl Core {
             observer: None,
             is_tracing: false,
             scratch: vec![0; SCRATCH_BYTES].try_into().expect("it is as long as it says"),
-            now,
             epoch: Epoch(now),
             clock: 0,
             clock_due: now,
@@ -93,7 +91,6 @@ impl Core {
     /// A turn has begun at this instant. Turning an instant into a count costs more than all the rest here, so the clock is
     /// brought up to date only if somebody has a deadline, or if it is a whole step behind.
     pub(crate) fn set_now(&mut self, now: Instant) {
-        self.now = now;
         self.mailbox.now.set(Some(now));
         if now >= self.clock_due || self.timers.soonest() != NEVER {
             self.clock = self.epoch.nanos(now);

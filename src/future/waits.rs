@@ -126,7 +126,7 @@ impl Waits {
             self.direct = if why.error().is_some() { Mark::of(why) } else { self.task };
         }
         // Whatever the reason is, a drain may have begun meanwhile.
-        self.list.as_ref().is_some_and(|list| list.fulfil(why, cx.core.now, cx.is_draining()))
+        self.list.as_ref().is_some_and(|list| list.fulfil(why, cx.now(), cx.is_draining()))
     }
 
     /// Returns one of the waits, for `resume` to return, and says the others with [`Context::or`]. `None` if there are none.
