@@ -20,7 +20,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// The time, as it was when this turn began. All deadlines are measured with this clock.
     pub fn now(&self) -> Instant {
-        self.core.now
+        self.core.mailbox.now()
     }
 
     /// Which task this is.
@@ -32,14 +32,14 @@ impl Context<'_> {
     /// Why the task is resumed: which of its waits is over. It is [`Wait::Turn`] when the task is new, and when a drain has
     /// begun; [`Wait::Until`] when its deadline has passed.
     pub fn why(&self) -> Wait {
-        let deadline = || self.core.slots.get(self.id()).map_or(NEVER, |slot| slot.deadline);
+        let deadline = || self.core.slots.at(self.slot()).map_or(NEVER, |slot| slot.deadline);
         self.reason().wait(|| self.core.epoch.instant(deadline()))
     }
 
     /// [`why`](Context::why), as the slot holds it.
     #[inline]
     pub(crate) fn reason(&self) -> Reason {
-        self.core.slots.reason_at(self.slot())
+        self.core.slots.at(self.slot()).map_or(Reason::TURN, |slot| slot.reason)
     }
 
     /// The number of the task's slot.

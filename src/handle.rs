@@ -121,6 +121,10 @@ impl Mailbox {
         self.notes.set(self.notes.get() | what);
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get().unwrap_or_else(Instant::now)
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.drain_by.get().is_some()
     }
@@ -223,7 +227,7 @@ impl Handle {
     /// the time at which the scheduler was made, last began to run, polled, or left a poll out. Before
     /// [`run`](crate::Scheduler::run), count from [`Instant::now`].
     pub fn now(&self) -> Instant {
-        self.0.now.get().unwrap_or_else(Instant::now)
+        self.0.now()
     }
 
     /// Begins to drain: every task is told (see [`Task::drain`]), and `run` returns when all have

@@ -12,8 +12,8 @@ use crate::sys::Output;
 use crate::task::{Task, TaskId, Wait, task_fn};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,7 +42,9 @@ struct Queue {
     writer: Option<TaskId>,
     /// The tasks to wake when everything has been written.
     flushing: Vec<TaskId>,
-    bytes: VecDeque<u8>,
+    /// The lines that wait. What is left of them moves to the front with each write, which is nothing beside the write itself,
+    /// unless somebody has logged a text of megabytes.
+    bytes: Vec<u8>,
     dropped_lines: u64,
     /// How many dropped lines are told of by the notice at the front of the queue; 0 if there is no notice. If the notice cannot
     /// be written either, they count as dropped again.
@@ -62,7 +64,7 @@ impl Log {
             handle,
             writer: None,
             flushing: Vec::new(),
-            bytes: VecDeque::new(),
+            bytes: Vec::new(),
             dropped_lines: 0,
             noticed_lines: 0,
             has_failed: false,
@@ -77,17 +79,19 @@ impl Log {
     /// what is logged is dropped and counted, and so is what follows until the queue is empty: what is missing is missing in
     /// one piece. A long text, such as a task table, is taken whole or not at all.
     pub fn line(&self, line: &str) {
-        let mut queue = self.0.borrow_mut();
-        queue.cut_pause_short();
+        let queue = &mut *self.0.borrow_mut();
+        // A pause that is long because nothing was logged is over, and so is the sleep of a writer that has nothing to write. It
+        // is told also of a line for which no memory is left: nobody else would wake it to say so.
+        let is_long = mem::replace(&mut queue.pause, ERROR_PAUSE) > 2 * ERROR_PAUSE;
+        let is_first = queue.bytes.is_empty() && queue.dropped_lines == 0;
         let is_full = queue.dropped_lines > 0 || queue.bytes.len() >= LOG_QUEUE_BYTES;
         if is_full || queue.bytes.try_reserve(line.len() + 1).is_err() {
             queue.dropped_lines += 1 + line.bytes().filter(|byte| *byte == b'\n').count() as u64;
-            return;
+        } else {
+            queue.bytes.extend_from_slice(line.as_bytes());
+            queue.bytes.push(b'\n');
         }
-        let was_empty = queue.bytes.is_empty();
-        queue.bytes.extend(line.bytes());
-        queue.bytes.push_back(b'\n');
-        if let (true, Some(writer)) = (was_empty, queue.writer) {
+        if let (true, Some(writer)) = (is_first || is_long, queue.writer) {
             queue.handle.wake(writer);
         }
     }
@@ -140,21 +144,20 @@ impl Queue {
         if self.bytes.is_empty() {
             self.notice_dropped();
         }
-        let bytes = self.bytes.make_contiguous();
-        let chunk = &bytes[..bytes.len().min(WRITE_BYTES)];
+        let chunk = &self.bytes[..self.bytes.len().min(WRITE_BYTES)];
         let end = chunk.iter().rposition(|byte| *byte == b'\n').map_or(chunk.len(), |end| end + 1);
         (end > 0).then_some(&chunk[..end])
     }
 
     /// The queue is empty: says how many lines are missing, if any are.
     fn notice_dropped(&mut self) {
-        let dropped = std::mem::take(&mut self.dropped_lines);
+        let dropped = mem::take(&mut self.dropped_lines);
         if dropped > 0 {
             let notice = match dropped {
                 1 => "(1 log line was dropped)\n".to_owned(),
                 _ => format!("({dropped} log lines were dropped)\n"),
             };
-            self.bytes.extend(notice.bytes());
+            self.bytes.extend_from_slice(notice.as_bytes());
             self.noticed_lines = dropped;
         }
     }
@@ -172,21 +175,13 @@ impl Queue {
     /// lines that it tells of are still missing.
     fn fail(&mut self) -> Duration {
         self.has_failed = true;
-        let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = self.bytes.split(|byte| *byte == b'\n').count() as u64 - 1;
         let notices = u64::from(self.noticed_lines > 0);
-        self.dropped_lines += lines - notices + std::mem::take(&mut self.noticed_lines);
+        self.dropped_lines += lines - notices + mem::take(&mut self.noticed_lines);
         self.bytes.clear();
         self.wake_flushing();
         let next = (self.pause * 2).min(ERROR_PAUSE_MAX);
-        std::mem::replace(&mut self.pause, next)
-    }
-
-    /// Something is logged again, so a pause that is long because nothing was is over.
-    fn cut_pause_short(&mut self) {
-        let next = std::mem::replace(&mut self.pause, ERROR_PAUSE);
-        if let (true, Some(writer)) = (next > 2 * ERROR_PAUSE, self.writer) {
-            self.handle.wake(writer);
-        }
+        mem::replace(&mut self.pause, next)
     }
 
     fn wake_flushing(&mut self) {

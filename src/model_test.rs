@@ -97,7 +97,7 @@ fn run(seed: u64) {
         turn(&mut scheduler, &ledger);
     }
     scheduler.cancel_all();
-    assert_eq!(scheduler.core.slots.len(), 0);
+    assert_eq!(scheduler.core.slots.ids().count(), 0);
     assert_eq!(scheduler.core.waiters.waiting(), 0);
     for reader in ledger.readers.borrow().iter() {
         let end = (&*reader).read(&mut [0]).expect("a descriptor that a task owned is closed");
@@ -110,6 +110,7 @@ fn run(seed: u64) {
     assert!(!scheduler.turn());
     assert_eq!(ledger.script.watched(), []);
     assert!(scheduler.core.waiters.ready.is_empty());
+    assert_eq!(scheduler.core.slots.len(), 0, "the slot of each who has ended is free");
 }
 
 #[test]

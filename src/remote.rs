@@ -229,20 +229,6 @@ impl Remote {
             let _ = catch(|| drop(message));
         }
     }
-
-    /// Spawns the service that receives the messages, unless there is one.
-    pub(crate) fn connect(&self, scheduler: &Handle) -> io::Result<()> {
-        let mut queue = lock(&self.0);
-        if queue.bell.is_some() || queue.is_closed {
-            return Ok(());
-        }
-        let (bell, listener) = sys::bell()?;
-        queue.bell = Some(bell);
-        // A scheduler that is gone drops the task at once, and to drop the task takes the lock.
-        drop(queue);
-        scheduler.spawn_service(Receiver { remote: self.clone(), listener: scheduler.adopt_urgent(listener) });
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Remote {
@@ -325,7 +311,14 @@ impl Handle {
     /// What the system says: such as that no descriptor is left.
     pub fn remote(&self) -> io::Result<Remote> {
         let remote = self.0.remote.get_or_init(Remote::unconnected);
-        remote.connect(self)?;
+        let mut queue = lock(&remote.0);
+        if queue.bell.is_none() && !queue.is_closed {
+            let (bell, listener) = sys::bell()?;
+            queue.bell = Some(bell);
+            // A scheduler that is gone drops the task at once, and to drop the task takes the lock.
+            drop(queue);
+            self.spawn_service(Receiver { remote: remote.clone(), listener: self.adopt_urgent(listener) });
+        }
         Ok(remote.clone())
     }
 }

@@ -198,7 +198,7 @@ impl Scheduler {
     #[inline(always)]
     fn resume(&mut self, index: u32) -> bool {
         let core = &mut self.core;
-        let Some(slot) = core.slots.at(index) else { return self.resume_otherwise(index) };
+        let Some(slot) = core.slots.at_mut(index) else { return self.resume_otherwise(index) };
         mem::swap(&mut slot.task, &mut self.running);
         let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
         slot.resumes += 1;
@@ -223,7 +223,7 @@ impl Scheduler {
             Ok(Wait::Send(fd)) => core.waiters.send_wait.renew(*fd, index),
             _ => false,
         };
-        if is_renewed && let Some(slot) = core.slots.at(index) {
+        if is_renewed && let Some(slot) = core.slots.at_mut(index) {
             mem::swap(&mut slot.task, &mut self.running);
             slot.since = core.clock;
             slot.deadline = NEVER;
@@ -237,7 +237,7 @@ impl Scheduler {
     fn resume_otherwise(&mut self, entry: u32) -> bool {
         let core = &mut self.core;
         let index = entry & !OTHERWISE;
-        let Some(slot) = core.slots.at(index) else { return true };
+        let Some(slot) = core.slots.at_mut(index) else { return true };
         mem::swap(&mut slot.task, &mut self.running);
         let Some(task) = &mut self.running else { return core.slots.reclaim(index) };
         slot.resumes += 1;
@@ -386,7 +386,7 @@ impl Scheduler {
     /// Whether no task is left but services, or nothing can ever be resumed again.
     fn is_finished(&mut self) -> bool {
         let core = &mut self.core;
-        if core.slots.foreground() == 0 {
+        if core.slots.foreground == 0 {
             // Services that have been told of a drain have a turn before it is over.
             return !self.has_just_told || core.waiters.ready.is_empty();
         }

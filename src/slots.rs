@@ -56,24 +56,19 @@ pub(crate) struct Slots {
     /// The slots that may be used again.
     free: Vec<u32>,
     last_serial: u32,
-    live: usize,
-    services: usize,
+    /// How many tasks are live and are not services.
+    pub(crate) foreground: usize,
 }
 
 impl Slots {
-    /// How many tasks are live.
+    /// How many tasks there are, with those that have ended and whose slot is still named in the ready deque.
     pub(crate) fn len(&self) -> usize {
-        self.live
+        self.all.len() - self.free.len()
     }
 
     /// Whether another task takes the place of one that has ended.
     pub(crate) fn has_free(&self) -> bool {
         !self.free.is_empty()
-    }
-
-    /// How many tasks are live and are not services.
-    pub(crate) fn foreground(&self) -> usize {
-        self.len() - self.services
     }
 
     /// Puts a new task into a slot, ready.
@@ -86,8 +81,7 @@ impl Slots {
     ) -> TaskId {
         let serial = NonZeroU32::new(self.last_serial.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_serial = serial.get();
-        self.live += 1;
-        self.services += usize::from(is_service);
+        self.foreground += usize::from(!is_service);
         let slot = Slot {
             task: Some(task),
             reason: Reason::TURN,
@@ -119,10 +113,8 @@ impl Slots {
     pub(crate) fn remove(&mut self, id: TaskId, is_in_deque: bool) {
         if let Some(slot) = self.get_mut(id) {
             slot.serial = None;
-            let was_service = slot.is_service;
+            self.foreground -= usize::from(!slot.is_service);
             self.aside[id.slot() as usize].also = None;
-            self.live -= 1;
-            self.services -= usize::from(was_service);
             if !is_in_deque {
                 self.free.push(id.slot());
             }
@@ -183,19 +175,14 @@ impl Slots {
 
     /// The slot of this number.
     #[inline]
-    pub(crate) fn at(&mut self, index: u32) -> Option<&mut Slot> {
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.all.get_mut(index as usize)
     }
 
-    /// Whether the task in the slot of this number has not been resumed yet.
-    pub(crate) fn is_new(&self, index: u32) -> bool {
-        self.all.get(index as usize).is_some_and(|slot| slot.resumes == 0)
-    }
-
-    /// What the task in the slot of this number waits for, or is resumed for.
+    /// The slot of this number.
     #[inline]
-    pub(crate) fn reason_at(&self, index: u32) -> Reason {
-        self.all.get(index as usize).map_or(Reason::TURN, |slot| slot.reason)
+    pub(crate) fn at(&self, index: u32) -> Option<&Slot> {
+        self.all.get(index as usize)
     }
 
     /// The live task in the slot of this number.

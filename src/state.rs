@@ -42,7 +42,6 @@ pub(crate) struct Core {
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) is_tracing: bool,
     pub(crate) scratch: Box<[u8; SCRATCH_BYTES]>,
-    pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
     /// `now`, as a count. While nobody has a deadline it may be behind, by less than [`CLOCK_STEP`].
     pub(crate) clock: Nanos,
@@ -63,7 +62,6 @@ impl Core {
             observer: None,
             is_tracing: false,
             scratch: vec![0; SCRATCH_BYTES].try_into().expect("it is as long as it says"),
-            now,
             epoch: Epoch(now),
             clock: 0,
             clock_due: now,
@@ -93,7 +91,6 @@ impl Core {
     /// A turn has begun at this instant. Turning an instant into a count costs more than all the rest here, so the clock is
     /// brought up to date only if somebody has a deadline, or if it is a whole step behind.
     pub(crate) fn set_now(&mut self, now: Instant) {
-        self.now = now;
         self.mailbox.now.set(Some(now));
         if now >= self.clock_due || self.timers.soonest() != NEVER {
             self.clock = self.epoch.nanos(now);
@@ -128,7 +125,8 @@ impl Core {
     /// Whether all tasks that are ready are new, and no wake is held until after the poll.
     #[cold]
     pub(crate) fn are_new(&self) -> bool {
-        self.held.is_empty() && self.waiters.ready.iter().all(|slot| self.slots.is_new(slot))
+        self.held.is_empty()
+            && self.waiters.ready.iter().all(|slot| self.slots.at(slot).is_some_and(|slot| slot.resumes == 0))
     }
 
     /// Has the processor fetch what the next two tasks need: the next task itself, whose slot was fetched one task ago, and the

@@ -69,7 +69,7 @@ impl Core {
         let mut text = String::new();
         // What there is to say of a deadline, alone or beside something else, comes last.
         if slot.reason != Reason::UNTIL {
-            let _ = write!(text, " or {}", slot.reason.wait(|| self.now));
+            let _ = write!(text, " or {}", slot.reason.wait(|| self.mailbox.now()));
         }
         for wait in self.slots.also(id) {
             let _ = write!(text, " or {wait}");

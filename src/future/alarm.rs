@@ -15,7 +15,7 @@ const WOKEN: u8 = 2;
 
 /// What is behind a [`Waker`](std::task::Waker): wakes one task, from any thread. Of several wakes between two polls of the
 /// future only the first costs anything, and a wake while the future is polled, which is where most come from, costs
-/// nothing but a flag.
+/// nothing but a flag. A wake of a task that has ended meanwhile has no effect: at most once it takes a message.
 pub(super) struct Alarm {
     state: AtomicU8,
     task: TaskId,
@@ -48,11 +48,6 @@ impl Alarm {
     /// The future has been polled. Whether it was woken meanwhile, and so must be polled again.
     pub(super) fn end_poll(&self) -> bool {
         self.state.compare_exchange(POLLING, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err()
-    }
-
-    /// The task has ended, or another polls its future: nobody needs to be woken by this any more.
-    pub(super) fn silence(&self) {
-        self.state.store(WOKEN, Ordering::Release);
     }
 }
 

@@ -166,13 +166,8 @@ impl<T> JoinHandle<T> {
     /// The handle itself: the task has not ended yet.
     pub fn try_join(self) -> Result<Result<T, JoinError>, JoinHandle<T>> {
         let outcome = self.shared.outcome.borrow_mut().take();
-        match outcome {
-            Some(outcome) => {
-                self.detach();
-                Ok(outcome)
-            }
-            None => Err(self),
-        }
+        // If there is one, the handle is dropped, and to cancel a task that has ended has no effect.
+        outcome.ok_or(self)
     }
 }
 

@@ -190,7 +190,7 @@ impl Listed {
                 let was_begun = place.is_some();
                 self.withdraw(mailbox, true);
                 // All who poll it are resumed at its deadline. If each took it from the other, it would never be over.
-                if was_begun && mailbox.now.get().is_some_and(|now| want.is_due(now)) {
+                if was_begun && want.is_due(mailbox.now()) {
                     return Poll::Ready(Some(Ok(())));
                 }
                 let index = current.insert(want, waker);

@@ -117,7 +117,7 @@ impl Waits {
     pub(super) fn fulfil(&mut self, cx: &mut Context<'_>) -> bool {
         let why = cx.reason();
         let slot = cx.slot();
-        if cx.core.slots.at(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct)) {
+        if cx.core.slots.at_mut(slot).is_some_and(|slot| mem::take(&mut slot.has_lost_direct)) {
             self.direct = FREE;
         }
         if let Some((fd, side)) = why.descriptor()
@@ -126,7 +126,7 @@ impl Waits {
             self.direct = if why.error().is_some() { Mark::of(why) } else { self.task };
         }
         // Whatever the reason is, a drain may have begun meanwhile.
-        self.list.as_ref().is_some_and(|list| list.fulfil(why, cx.core.now, cx.is_draining()))
+        self.list.as_ref().is_some_and(|list| list.fulfil(why, cx.now(), cx.is_draining()))
     }
 
     /// Returns one of the waits, for `resume` to return, and says the others with [`Context::or`]. `None` if there are none.

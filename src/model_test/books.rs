@@ -85,7 +85,7 @@ pub(super) fn check(scheduler: &Scheduler, ledger: &Ledger) {
             check_ready(id, slot.reason, record, scheduler, ledger);
             continue;
         }
-        let is_due = !ledger.stopped.get() && record.until.is_some_and(|at| at <= core.now);
+        let is_due = !ledger.stopped.get() && record.until.is_some_and(|at| at <= core.mailbox.now());
         assert!(!record.is_ready && !is_due, "{id} waits, although it is ready");
         assert!(!ledger.woken.borrow().contains(&id), "{id} waits, although it was woken");
         let first = slot.reason.descriptor();
@@ -116,11 +116,11 @@ fn has_fired(core: &Core, id: TaskId) -> bool {
 
 /// Holds why a task is ready against what it has noted down.
 fn check_ready(id: TaskId, reason: Reason, record: &Record, scheduler: &Scheduler, ledger: &Ledger) {
-    let wait = reason.wait(|| scheduler.core.now);
+    let wait = reason.wait(|| scheduler.core.mailbox.now());
     if let Some(side) = wait.descriptor() {
         assert!(record.waits.contains(&side), "{id} is ready for {wait}, for which it did not wait");
     } else if reason == Reason::UNTIL {
-        assert!(record.until.is_some_and(|at| at <= scheduler.core.now), "{id} is ready too early");
+        assert!(record.until.is_some_and(|at| at <= scheduler.core.mailbox.now()), "{id} is ready too early");
     } else if reason == Reason::WAKE {
         assert!(ledger.woken.borrow().contains(&id), "{id} is ready, and nobody woke it");
     } else {

@@ -4,7 +4,6 @@ use super::lookout::Rotation;
 use crate::panics::lock;
 use crate::remote::Remote;
 use crate::task::TaskId;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A number of connections that may be open at a time, shared by the acceptors that are given a clone of it, on whichever
@@ -23,9 +22,15 @@ pub struct Limit(Arc<Inner>);
 
 struct Inner {
     max: usize,
-    open: AtomicUsize,
-    waiting: Mutex<Vec<(Remote, TaskId)>>,
+    state: Mutex<State>,
     rotation: Rotation,
+}
+
+#[derive(Default)]
+struct State {
+    open: usize,
+    /// Whom to wake when a connection is closed.
+    waiting: Vec<(Remote, TaskId)>,
 }
 
 /// One of the connections of a [`Limit`]; open until it is dropped.
@@ -34,13 +39,12 @@ pub(crate) struct Permit(Limit);
 impl Limit {
     /// At most `max` connections at a time. With 0, none is ever accepted.
     pub fn new(max: usize) -> Limit {
-        let (open, waiting, rotation) = (AtomicUsize::new(0), Mutex::default(), Rotation::default());
-        Limit(Arc::new(Inner { max, open, waiting, rotation }))
+        Limit(Arc::new(Inner { max, state: Mutex::default(), rotation: Rotation::default() }))
     }
 
     /// How many are open now.
     pub fn open(&self) -> usize {
-        self.0.open.load(Ordering::Relaxed)
+        lock(&self.0.state).open
     }
 
     /// How many more may be open now.
@@ -58,27 +62,24 @@ impl Limit {
         &self.0.rotation
     }
 
-    /// Room for one more connection, if there is any.
-    fn take(&self) -> Option<Permit> {
-        let more = |open| (open < self.0.max).then_some(open + 1);
-        self.0.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(|_| Permit(self.clone()))
-    }
-
     /// Room for one more connection, if there is any; otherwise `task` is woken when there is.
     pub(crate) fn permit(&self, scheduler: &Remote, task: TaskId) -> Option<Permit> {
-        self.take().or_else(|| {
-            lock(&self.0.waiting).push((scheduler.clone(), task));
-            // A connection that was closed before we stood in the list has told nobody.
-            self.take()
-        })
+        let mut state = lock(&self.0.state);
+        if state.open < self.0.max {
+            state.open += 1;
+            return Some(Permit(self.clone()));
+        }
+        state.waiting.push((scheduler.clone(), task));
+        None
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let limit = &self.0;
-        limit.0.open.fetch_sub(1, Ordering::SeqCst);
-        let waiting = std::mem::take(&mut *lock(&limit.0.waiting));
+        let mut state = lock(&self.0.0.state);
+        state.open -= 1;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
         for (scheduler, task) in waiting {
             scheduler.wake(task);
         }
@@ -91,6 +92,7 @@ mod tests {
     use crate::scheduler::Scheduler;
     use crate::task::{Wait, task_fn};
     use std::hint;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
     /// So often a connection is closed while an acceptor on another thread finds out that there is no room.
@@ -109,7 +111,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for number in 1..=ROUNDS {
-                    let permit = limit.take();
+                    let permit = limit.permit(&remote, task);
                     if round.fetch_max(2 * number - 1, Ordering::SeqCst) > 2 * number {
                         return;
                     }
@@ -131,7 +133,7 @@ mod tests {
                     }
                     // Whoever closes takes it off the list right after that, and wakes whoever is on it.
                     let mut looks = 0;
-                    while !lock(&limit.0.waiting).is_empty() {
+                    while !lock(&limit.0.state).waiting.is_empty() {
                         looks += 1;
                         if looks == LOOKS_MAX {
                             // The other thread must end, or the failure would not be seen.
@@ -141,7 +143,7 @@ mod tests {
                         thread::yield_now();
                     }
                 }
-                lock(&limit.0.waiting).clear();
+                lock(&limit.0.state).waiting.clear();
                 round.store(2 * number, Ordering::SeqCst);
             }
         });
