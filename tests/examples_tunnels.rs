@@ -7,6 +7,7 @@ mod examples;
 
 use common::{LIMIT, Server, ServerBuilder, assert_idle, eventually, uninterrupted, while_steady};
 use examples::connect;
+use fdtask::{Scheduler, net::Stream};
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -160,6 +161,36 @@ fn with_each(check: impl Fn(&str, bool) + Sync) {
 fn assert_is_all(received: &[u8], sent: usize) {
     assert!(received == words(received.len()), "something is missing or out of order");
     assert!(sent - received.len() <= LOST_BYTES_MAX, "{} of {sent} bytes", received.len());
+}
+
+#[test]
+fn what_was_said_before_a_reset_arrives_though_the_reset_is_found_first_by_who_sends() {
+    /// More than one of the examples moves at a time, and less than the proxy's kernel takes for it.
+    const BYTES: usize = 48 << 10;
+
+    with_each(|example, is_client_going| {
+        let (proxy, client, server) = connected(example, None);
+        let (mut going, mut staying) = if is_client_going { (client, server) } else { (server, client) };
+        // The proxy has more for the end that goes than that takes, and so sends again as soon as it is gone.
+        flood(&mut staying);
+        proxy.pause();
+        going.write_all(&words(BYTES)).expect("there is room");
+        let scheduler = Scheduler::new();
+        let sent = Stream::new(&scheduler.handle(), going.try_clone().expect("a descriptor")).expect("a socket");
+        eventually("all of it is in the proxy's kernel", LIMIT, || sent.send_queue_bytes() == 0);
+        drop(scheduler);
+        drop(sent);
+        SockRef::from(&going).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+        drop(going);
+        proxy.go_on();
+        staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        let mut received = Vec::new();
+        staying.read_to_end(&mut received).expect("the end, and no reset");
+        assert!(received == words(BYTES), "{} of {BYTES} bytes", received.len());
+        // And whoever runs the proxy is told that something went wrong.
+        let lines = proxy.stderr.wait_until("it is said", LIMIT, |lines| !lines.is_empty());
+        assert!(lines.len() == 1 && lines[0].ends_with(": Connection reset by peer"), "{lines:?}");
+    });
 }
 
 #[test]
