@@ -1,5 +1,6 @@
 //! A log that takes nothing, and calls that no error (row 10 of the faults). A file system that is a program (FUSE) may do so:
-//! `write` returns 0 then. To write again at once, over and over, would be a loop that never sleeps.
+//! `write` returns 0 then. To write again at once, over and over, would be a loop that never sleeps. And one for which the system
+//! lacks the call that never sleeps.
 
 mod common;
 #[path = "common/faults.rs"]
@@ -7,8 +8,8 @@ mod faults;
 #[path = "common/strace.rs"]
 mod strace;
 
-use common::{LIMIT, Server, assert_idle};
-use faults::served;
+use common::{LIMIT, Lines, Server, assert_idle};
+use faults::{WITHOUT_OVERRIDE, listening_address, served};
 use rustix::process::Signal;
 use strace::Strace;
 
@@ -38,4 +39,22 @@ fn a_log_that_takes_nothing_does_not_keep_the_daemon_from_ending() {
     strace.wait_until_injected();
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0), "{:?}", server.stderr.all());
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_pipe_that_cannot_be_opened_again_has_its_lines_where_there_is_no_call_that_never_sleeps() {
+    for error in ["EOPNOTSUPP", "ENOSYS", "EINVAL"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+        rustix::fs::fchmod(&writer, rustix::fs::Mode::empty()).expect("a pipe has a mode");
+        let server = Server::builder().args(["--listen", "127.0.0.1:0"]).after(WITHOUT_OVERRIDE).stdout(writer);
+        let mut server = server.spawn();
+        let address = listening_address(&mut server);
+        let lines = Lines::read_from(reader);
+        let strace = Strace::attach(&server, "pwritev2", &format!("pwritev2:error={error}"));
+        let client = served(address, 1);
+        lines.wait_for_line(LIMIT, |line| line.ends_with(&client[0].local_address().to_string()));
+        assert!(strace.injected() > 0, "{error}: it writes by another call");
+        assert_eq!(server.stderr.all(), [""; 0], "{error}");
+    }
 }
