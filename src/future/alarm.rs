@@ -49,11 +49,6 @@ impl Alarm {
     pub(super) fn end_poll(&self) -> bool {
         self.state.compare_exchange(POLLING, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
-
-    /// The task has ended: nobody needs to be woken any more.
-    pub(super) fn silence(&self) {
-        self.state.store(WOKEN, Ordering::Release);
-    }
 }
 
 impl Wake for Alarm {

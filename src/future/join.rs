@@ -109,7 +109,7 @@ impl<T> Drop for RunningTask<T> {
 #[must_use = "dropping it cancels the task; see `detach`"]
 pub struct JoinHandle<T> {
     shared: Rc<Shared<T>>,
-    /// Dropping this does not cancel the task any more: it has been detached, or has ended and its result has been taken.
+    /// Dropping this does not cancel the task: it has been detached, or has ended and its result has been awaited.
     is_detached: bool,
     ended: Notified,
 }
@@ -166,13 +166,7 @@ impl<T> JoinHandle<T> {
     /// The handle itself: the task has not ended yet.
     pub fn try_join(self) -> Result<Result<T, JoinError>, JoinHandle<T>> {
         let outcome = self.shared.outcome.borrow_mut().take();
-        match outcome {
-            Some(outcome) => {
-                self.detach();
-                Ok(outcome)
-            }
-            None => Err(self),
-        }
+        outcome.ok_or(self)
     }
 }
 

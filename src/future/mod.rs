@@ -166,7 +166,7 @@ impl Polled {
         if !polled.waits.is_of(cx.id()) {
             // Another task has begun the future, and then given it to this one. From now on this one is woken, and what it waits
             // for is asked for anew.
-            std::mem::replace(polled, Polled::new(cx)).alarm.silence();
+            *polled = Polled::new(cx);
         }
         polled.alarm.begin_poll();
         if polled.waits.fulfil(cx) {
@@ -276,14 +276,6 @@ where
         match &self.name {
             Some(name) => Cow::Borrowed(name),
             None => Cow::Borrowed(function_name(std::any::type_name::<F>())),
-        }
-    }
-}
-
-impl<F> Drop for FutureTask<F> {
-    fn drop(&mut self) {
-        if let Some(polled) = &self.polled {
-            polled.alarm.silence();
         }
     }
 }
