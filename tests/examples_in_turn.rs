@@ -42,7 +42,7 @@ fn expect_in_turn(server: &Server, address: SocketAddr, greetings: usize, line: 
         read_until(&mut one, end);
         let (mut text, mut buffer) = (String::new(), [0; 16_384]);
         many.set_nonblocking(true).expect("a socket can be non-blocking");
-        while let Ok(len) = many.read(&mut buffer) {
+        while let Ok(len @ 1..) = many.read(&mut buffer) {
             text += std::str::from_utf8(&buffer[..len]).expect("text");
         }
         before.push(text.matches(end).count());

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Client, Echo, LIMIT, eventually, need_descriptors, over_echoes, payload};
+use common::{Client, Echo, LIMIT, Signal, eventually, need_descriptors, over_echoes, payload};
 use fdtask::net::{ACCEPTS_PER_RESUME_MAX, Acceptor, CHUNKS_PER_RESUME_MAX, ECHO_PREFIX, Listener, RECV_CHUNK_BYTES};
 use fdtask::{Scheduler, Wait, task_fn};
 use std::cell::Cell;
@@ -145,7 +145,7 @@ fn few_chunks_of_one_who_floods_are_answered_before_a_client_that_pings(echo: Ec
     const BYTES_MAX: usize = 2 * CHUNKS_PER_RESUME_MAX * (ECHO_PREFIX.len() + RECV_CHUNK_BYTES);
 
     let server = echo.start(&[]);
-    let [mut pinger, mut flooder] = [(); 2].map(|()| {
+    let [mut flooder, mut pinger] = [(); 2].map(|()| {
         let mut client = Client::connect(server.address());
         client.ask(b"first");
         client
@@ -153,19 +153,23 @@ fn few_chunks_of_one_who_floods_are_answered_before_a_client_that_pings(echo: Ec
     server.pause();
     flooder.send_until_stuck(&payload(16 << 20, 20));
     let mut answered = Vec::new();
-    for _ in 0..PINGS {
+    for number in 1..=PINGS {
         pinger.send(b"ping");
+        if number == PINGS {
+            // It is the same in a drain.
+            server.signal(Signal::TERM);
+        }
         server.go_on_until_it_sends_to(&pinger.stream);
         pinger.expect_answer(b"ping");
         flooder.stream.set_nonblocking(true).expect("a socket can be non-blocking");
         let (mut bytes, mut buffer) = (0, vec![0; 1 << 20]);
-        while let Ok(len) = flooder.stream.read(&mut buffer) {
+        while let Ok(len @ 1..) = flooder.stream.read(&mut buffer) {
             bytes += len;
         }
         answered.push(bytes);
     }
     assert!(answered.iter().all(|bytes| *bytes <= BYTES_MAX), "so many bytes before each ping: {answered:?}");
-    assert!(answered.iter().any(|bytes| *bytes > 0), "the flood is answered, too");
+    assert!(answered.iter().any(|bytes| *bytes > 0), "the flood is answered, too: {answered:?}");
 }
 
 #[cfg(target_os = "linux")]
