@@ -359,6 +359,8 @@ fn a_hundred_come_and_go_in_every_way_and_leave_nothing_behind() {
         hear(&mut ann, &format!("* guest-{round} has left."));
     }
     eventually("their connections are closed", LIMIT, || room.open_sockets() <= before);
+    let failed = |line: &String| !line.ends_with(": Connection reset by peer");
+    assert!(!room.stderr.all().iter().any(failed), "who leaves is not waited for: {:?}", room.stderr.all());
 }
 
 /// Two people with these programs talk to each other.

@@ -11,7 +11,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn server() -> Program {
     Program::example("control_port", &["127.0.0.1:0", "0"])
@@ -45,6 +45,14 @@ fn ps_shows_every_live_task_by_its_name() {
         let text = String::from_utf8(converse(control(&server), b"ps")).expect("text");
         !text.contains(&format!("echo {gone}"))
     });
+}
+
+#[test]
+fn one_who_asks_for_one_table_after_the_other_gets_ten_a_second() {
+    let (server, begin) = (server(), Instant::now());
+    let text = String::from_utf8(converse(control(&server), &b"ps\n".repeat(6))).expect("text");
+    assert_eq!(text.matches("WAITS FOR").count(), 6);
+    assert!(begin.elapsed() >= Duration::from_millis(500), "six tables in {:?}", begin.elapsed());
 }
 
 #[test]

@@ -30,6 +30,16 @@ fn asked() -> (Directory, Server, Client) {
 }
 
 #[test]
+fn a_file_that_becomes_shorter_than_was_promised_ends_the_connection() {
+    let (directory, server, mut client) = asked();
+    let big = File::options().write(true).open(directory.path().join("big")).and_then(|file| file.set_len(1));
+    big.expect("a file can be made shorter");
+    let received = read_to_end(&mut client.stream).len();
+    assert!((1..BIG_BYTES).contains(&received), "{received} bytes");
+    server.stderr.wait_for_line(LIMIT, |line| line.ends_with(": unexpected end of file"));
+}
+
+#[test]
 #[ignore = "takes a minute"]
 fn one_who_receives_slowly_all_the_time_gets_the_whole_file_and_one_who_receives_nothing_is_let_go() {
     // Both at once, so that it is one minute.

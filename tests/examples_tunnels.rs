@@ -9,6 +9,7 @@ mod strace;
 
 use common::{LIMIT, Server, ServerBuilder, assert_idle, eventually, uninterrupted, while_steady};
 use examples::connect;
+use fdtask::{Scheduler, net::Stream};
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -166,6 +167,36 @@ fn assert_is_all(received: &[u8], sent: usize) {
 }
 
 #[test]
+fn what_was_said_before_a_reset_arrives_though_the_reset_is_found_first_by_who_sends() {
+    /// More than one of the examples moves at a time, and less than the proxy's kernel takes for it.
+    const BYTES: usize = 48 << 10;
+
+    with_each(|example, is_client_going| {
+        let (proxy, client, server) = connected(example, None);
+        let (mut going, mut staying) = if is_client_going { (client, server) } else { (server, client) };
+        // The proxy has more for the end that goes than that takes, and so sends again as soon as it is gone.
+        flood(&mut staying);
+        proxy.pause();
+        going.write_all(&words(BYTES)).expect("there is room");
+        let scheduler = Scheduler::new();
+        let sent = Stream::new(&scheduler.handle(), going.try_clone().expect("a descriptor")).expect("a socket");
+        eventually("all of it is in the proxy's kernel", LIMIT, || sent.send_queue_bytes() == 0);
+        drop(scheduler);
+        drop(sent);
+        SockRef::from(&going).set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+        drop(going);
+        proxy.go_on();
+        staying.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+        let mut received = Vec::new();
+        staying.read_to_end(&mut received).expect("the end, and no reset");
+        assert!(received == words(BYTES), "{} of {BYTES} bytes", received.len());
+        // And whoever runs the proxy is told that something went wrong.
+        let lines = proxy.stderr.wait_until("it is said", LIMIT, |lines| !lines.is_empty());
+        assert!(lines.len() == 1 && lines[0].ends_with(": Connection reset by peer"), "{lines:?}");
+    });
+}
+
+#[test]
 fn what_was_said_before_a_reset_arrives_though_the_other_end_sends_before_it_reads() {
     while_steady(STEADY, || {
         with_each(|example, is_client_going| {
@@ -314,8 +345,11 @@ fn a_half_closed_connection_lives_on_as_long_as_its_last_words_are_taken_from_th
 fn a_silent_connection_that_is_open_both_ways_is_not_given_up() {
     with_each(|example, _| {
         let (proxy, client, server) = connected(example, Some("1"));
-        // Nothing must happen, for longer than it takes to give up one that is half-closed.
-        thread::sleep(Duration::from_secs(3));
+        // Nothing must happen, for longer than it takes to give up one that is half-closed. What has moved is looked after once.
+        thread::sleep(STALL_TIMEOUT * 3 / 2);
+        let before = proxy.usage().wakeups;
+        thread::sleep(STALL_TIMEOUT * 7 / 6);
+        assert_eq!(proxy.usage().wakeups, before, "nobody looks after what is silent");
         for (mut from, mut to) in [(&client, &server), (&server, &client)] {
             to.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
             from.write_all(b"x").expect("the proxy receives");

@@ -3,11 +3,16 @@
 mod common;
 #[path = "common/examples.rs"]
 mod examples;
+#[path = "common/strace.rs"]
+mod strace;
 
-use common::{LIMIT, uninterrupted};
+use common::{LIMIT, ServerBuilder, uninterrupted};
 use examples::Program;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+use strace::Strace;
 
 fn client(server: &Program) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
@@ -64,6 +69,23 @@ fn hello(command: &[&str]) {
         program.type_in(&format!("{word}\n"));
         program.stdout.wait_for_line(LIMIT, |line| line == format!("GOT:{word}"));
     }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_echo_that_can_receive_nothing_for_want_of_memory_pauses_and_answers_then() {
+    let server = ServerBuilder::of(common::example("udp_echo")).args(["127.0.0.1:0"]).spawn();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    let strace = Strace::attach(&server, "recvfrom", "recvfrom:error=ENOMEM");
+    socket.send_to(b"Hello", server.address()).expect("the datagram is sent");
+    strace.wait_until_injected();
+    let before = strace.injected();
+    thread::sleep(Duration::from_secs(1));
+    let calls = strace.injected() - before;
+    assert!(calls < 20, "{calls} calls in a second");
+    strace.detach(&server);
+    assert_eq!(receive(&socket), b"GOT:Hello");
 }
 
 #[test]

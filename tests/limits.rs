@@ -25,6 +25,7 @@ over_echoes! {
         a_client_that_sends_and_never_reads_is_let_go
         a_client_that_reads_slowly_is_kept_although_what_it_reads_makes_no_room_to_send
         a_client_that_takes_its_answers_late_is_kept_from_then_on
+        a_client_that_has_taken_all_its_answers_late_and_is_silent_is_let_go
         a_silent_client_holds_up_a_drain_no_longer_than_the_idle_timeout
         a_client_that_goes_on_sending_is_not_idle_in_a_drain_either;
 }
@@ -151,6 +152,22 @@ fn a_client_that_takes_its_answers_late_is_kept_from_then_on(echo: Echo) {
     });
 }
 
+fn a_client_that_has_taken_all_its_answers_late_and_is_silent_is_let_go(echo: Echo) {
+    while_steady(STEADY, || {
+        let server = echo.start(&["--idle-timeout", TIMEOUT_SECONDS]);
+        let mut client = Client::connect_with_small_buffers(server.address());
+        let mut sender = Client { stream: client.stream.try_clone().expect("a descriptor can be duplicated") };
+        let bytes = payload(12_000_000, 32);
+        let answers = thread::scope(|scope| {
+            scope.spawn(|| sender.send(&bytes));
+            // Meanwhile there is no room for an answer any more.
+            thread::sleep(TIMEOUT / 3);
+            client.read_to_end().expect("the stream ends in order")
+        });
+        assert!(payload_of(&answers) == bytes, "of twelve million bytes not all came back");
+    });
+}
+
 fn a_silent_client_holds_up_a_drain_no_longer_than_the_idle_timeout(echo: Echo) {
     let mut server = echo.start(&["--idle-timeout", "0.5", "--drain-timeout", "1000"]);
     let mut client = Client::connect(server.address());
@@ -174,7 +191,7 @@ fn a_client_that_goes_on_sending_is_not_idle_in_a_drain_either(echo: Echo) {
             thread::sleep(TIMEOUT / 10);
         }
         assert!(server.is_running(), "it has not waited for the end of what the client says");
-        client.half_close();
+        // Now it is silent.
         assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
     });
 }

@@ -198,7 +198,7 @@ fn the_new_owner_of_a_number_is_never_left_asleep() {
             assert_eq!(*number.get_or_insert(fd), fd, "the number is reused");
             if round % 4 == 0 {
                 // It takes a higher number, and is kept.
-                duplicates.push(rustix::io::fcntl_dupfd_cloexec(&near, 200 + round).expect("a free number"));
+                duplicates.push(rustix::io::fcntl_dupfd_cloexec(&near, 100 + round).expect("a free number"));
             }
             let owned = round % 3 != 0;
             let socket = Socket::new(&live.scheduler, near, owned);

@@ -129,6 +129,19 @@ fn a_child_has_ended() {
 }
 
 #[test]
+fn a_program_s_own_handler_of_its_children_is_left_alone() {
+    extern "C" fn heed(_signal: libc::c_int) {}
+    let own: libc::sighandler_t = heed as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler does nothing, whenever it is called.
+    let before = unsafe { libc::signal(libc::SIGCHLD, own) };
+    let scheduler = Scheduler::new();
+    let _signals = Signals::new(&scheduler.handle(), &[fdtask::Signal::Child]).expect("a signal can be received");
+    // SAFETY: what is put back is what was there.
+    let after = unsafe { libc::signal(libc::SIGCHLD, before) };
+    assert_eq!(after, own, "it has a handler for other threads, which do not block the signal");
+}
+
+#[test]
 fn a_program_that_is_started_with_signals_unblocked_is_ended_by_them() {
     let scheduler = Scheduler::new();
     let _signals = Signals::new(&scheduler.handle(), &[fdtask::Signal::Terminate]).expect("a signal can be received");

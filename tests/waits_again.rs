@@ -57,7 +57,7 @@ fn a_future_that_waits_again_for_a_number_that_was_closed_has_its_deadline() {
         let (near, _far) = io::pipe().expect("a pipe");
         let mut scheduler = Scheduler::new();
         let handle = scheduler.handle();
-        let number = rustix::io::fcntl_dupfd_cloexec(&near, 500).expect("a number that nobody else takes");
+        let number = rustix::io::fcntl_dupfd_cloexec(&near, 200).expect("a number that nobody else takes");
         let fd = std::os::fd::AsRawFd::as_raw_fd(&number);
         let closing = handle.clone();
         handle.spawn(future::task(async move {

@@ -22,7 +22,7 @@
 mod relay;
 mod request;
 
-use fdtask::future::{self, linger, next_turn, send_all, timeout};
+use fdtask::future::{self, linger, send_all, timeout};
 use fdtask::net::{Acceptor, Limit, Listener, Stream, raise_descriptor_limit};
 use fdtask::{Diagnostics, Handle, Scheduler, reason};
 use relay::relay;
@@ -54,8 +54,6 @@ async fn serve(scheduler: Handle, client: Rc<Stream>, patience: Duration) -> io:
         Ok(server) => relay(&scheduler, Rc::clone(&client), Rc::new(server), patience).await,
         Err(refusal) => send_all(&client, &refusal).await,
     };
-    // A way that has been cancelled is gone by then, and waits for the client no more.
-    next_turn().await;
     linger(&client, LINGER_TIMEOUT).await.and(outcome)
 }
 

@@ -1,7 +1,7 @@
 //! A client and its server, who are connected: what one of them sends is passed on to the other.
 
 use crate::request::reply;
-use fdtask::future::{self, copy, next_turn, race, recv_more, send_all, sleep};
+use fdtask::future::{self, copy, race, recv_more, send_all, sleep};
 use fdtask::net::Stream;
 use fdtask::{Handle, Notify};
 use futures_util::future::{Either, select, try_join};
@@ -40,8 +40,6 @@ pub async fn relay(scheduler: &Handle, client: Rc<Stream>, server: Rc<Stream>, p
     let is_other_gone = ended.is_err();
     // What `left` still says is for nobody then, but until it is rid of it, it may take nothing.
     let dropping = async {
-        // A way that has been cancelled waits for `left` no more by then.
-        next_turn().await;
         let mut dropped = Vec::new();
         while is_other_gone && recv_more(left, &mut dropped).await? > 0 {
             dropped.clear();

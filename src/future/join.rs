@@ -109,7 +109,7 @@ impl<T> Drop for RunningTask<T> {
 #[must_use = "dropping it cancels the task; see `detach`"]
 pub struct JoinHandle<T> {
     shared: Rc<Shared<T>>,
-    /// Dropping this does not cancel the task any more: it has been detached, or has ended and its result has been taken.
+    /// Dropping this does not cancel the task: it has been detached, or has ended and its result has been awaited.
     is_detached: bool,
     ended: Notified,
 }

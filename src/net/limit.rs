@@ -93,6 +93,7 @@ mod tests {
     use crate::task::{Wait, task_fn};
     use std::hint;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
     use std::thread;
 
     /// So often a connection is closed while an acceptor on another thread finds out that there is no room.
@@ -100,6 +101,35 @@ mod tests {
 
     /// More looks, giving way to the other thread after each, than that takes for what it is about to do.
     const LOOKS_MAX: usize = 1_000_000;
+
+    /// Notes how many connections are open when it is dropped.
+    struct Witness(Limit, mpsc::Sender<usize>);
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.open());
+        }
+    }
+
+    #[test]
+    fn there_is_room_before_whoever_waits_for_it_is_told() {
+        let mut scheduler = Scheduler::new();
+        let task = scheduler.spawn(task_fn("acceptor", |_| Ok(Wait::Wake)));
+        let (remote, limit) = (Remote::unconnected(), Limit::new(1));
+        let permit = limit.permit(&remote, task);
+        assert!(limit.permit(&remote, task).is_none());
+        // The list has the last clone, which is dropped as soon as the acceptor has been told, with all that has been said by it.
+        let (saw, seen) = mpsc::channel();
+        let witness = Witness(limit.clone(), saw);
+        remote.call(move |_| drop(witness));
+        drop(remote);
+        drop(permit);
+        assert_eq!(
+            seen.try_iter().collect::<Vec<_>>(),
+            [0],
+            "an acceptor that is told and finds no room waits for ever"
+        );
+    }
 
     #[test]
     fn room_that_comes_free_while_an_acceptor_begins_to_wait_for_it_is_not_lost() {

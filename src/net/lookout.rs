@@ -84,3 +84,61 @@ impl Drop for Lookout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Handle;
+    use crate::scheduler::Scheduler;
+    use crate::task::{Wait, task_fn};
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    #[test]
+    fn who_has_not_looked_for_long_looks_later_and_not_at_once() {
+        let (mut round, begin) = (Round::default(), Instant::now());
+        let first = round.next(begin);
+        assert!(first > begin);
+        let later = begin + Duration::from_secs(60);
+        assert!(round.next(later) > later);
+    }
+
+    /// More than it takes for the message that wakes a task to arrive.
+    const TURNS: u32 = 10;
+
+    /// Spawns one who looks each time that it is resumed, and finds nothing. Returns how often it has looked.
+    fn spawn_in_vain(scheduler: &Handle, rotation: &Rotation) -> Rc<Cell<u32>> {
+        let (looks, rotation) = (Rc::new(Cell::new(0)), rotation.clone());
+        let count = Rc::clone(&looks);
+        let mut lookout = None;
+        scheduler.spawn(task_fn("in vain", move |cx| {
+            count.set(count.get() + 1);
+            lookout.get_or_insert_with(|| Lookout::new(cx, Some(&rotation))).next(cx);
+            Ok(Wait::Wake)
+        }));
+        looks
+    }
+
+    #[test]
+    fn whoever_has_looked_in_vain_is_woken_each_time_that_another_has_not() {
+        let mut scheduler = Scheduler::new();
+        // A turn does not sleep.
+        scheduler.spawn(task_fn("always ready", |_| Ok(Wait::Turn)));
+        let (handle, rotation) = (scheduler.handle(), Rotation::default());
+        let in_vain = spawn_in_vain(&handle, &rotation);
+        let turns = |scheduler: &mut Scheduler| (0..TURNS).all(|_| scheduler.turn());
+        assert!(turns(&mut scheduler));
+        for found in 1..=3 {
+            scheduler.spawn(task_fn("in luck", {
+                let rotation = rotation.clone();
+                move |cx| {
+                    Lookout::new(cx, Some(&rotation)).next(cx);
+                    Ok(Wait::Done)
+                }
+            }));
+            assert!(turns(&mut scheduler));
+            assert_eq!(in_vain.get(), 1 + found);
+        }
+    }
+}

@@ -91,7 +91,6 @@ type Bits = u8;
 /// The poller that keeps idle descriptors in an epoll instance, which is one entry of the array that is handed to `poll(2)`. Only
 /// what the scheduler [owns](crate::Handle::adopt) is parked, when it has not fired for 32 waits, and nothing while no more
 /// than 8 descriptors are watched.
-#[derive(Default)]
 pub struct Parked {
     /// With the number of the wait in which the descriptor last fired or was first watched.
     array: Array<u32>,
@@ -113,11 +112,27 @@ pub struct Parked {
     found_many: bool,
 }
 
+impl Default for Parked {
+    fn default() -> Parked {
+        Parked::new()
+    }
+}
+
 impl Parked {
-    /// A poller that watches nothing yet, and has an epoll instance from the beginning, if the system has one for it. (A default
-    /// one has it when it first needs it.)
+    /// A poller that watches nothing yet, and has an epoll instance from the beginning, if the system has one for it.
     pub fn new() -> Parked {
-        Parked { epoll: Epoll::new().ok(), ..Parked::default() }
+        Parked {
+            array: Array::default(),
+            lots: Vec::new(),
+            epoll: Epoll::new().ok(),
+            registered: 0,
+            outdated: Vec::new(),
+            events: Vec::new(),
+            waits: 0,
+            hand: 0,
+            is_tainted: false,
+            found_many: false,
+        }
     }
 
     #[cfg(test)]

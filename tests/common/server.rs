@@ -5,7 +5,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -152,6 +153,28 @@ impl Server {
     /// Lets it go on after [`pause`](Server::pause).
     pub fn go_on(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Lets a stopped server go on until it sends something to `client`, and no further: the kernel stops it in that very call.
+    /// So what it has done before can be counted.
+    #[track_caller]
+    #[cfg(target_os = "linux")]
+    pub fn go_on_until_it_sends_to(&self, client: &TcpStream) {
+        /// What signal is sent to the owner when something has come, in place of `SIGIO`.
+        const F_SETSIG: libc::c_int = 10;
+        let set = |what: libc::c_int, value: libc::c_int| {
+            // SAFETY: no pointer is passed.
+            let result = unsafe { libc::fcntl(client.as_raw_fd(), what, value) };
+            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        };
+        set(libc::F_SETOWN, self.pid().as_raw_nonzero().get());
+        set(F_SETSIG, libc::SIGSTOP);
+        set(libc::F_SETFL, libc::O_ASYNC);
+        self.go_on();
+        // Nobody is to sleep in receiving meanwhile: then there is no signal.
+        let has_come = || rustix::io::ioctl_fionread(client).is_ok_and(|len| len > 0);
+        eventually("the server sends something, and is stopped", LIMIT, || has_come() && self.state() == 'T');
+        set(libc::F_SETFL, 0);
     }
 
     /// What the kernel says that it does: `R`uns, `S`leeps, is s`T`opped.
