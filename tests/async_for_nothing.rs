@@ -1,5 +1,5 @@
-//! No future is polled, and no task resumed, for what has been seen already or is somebody else's; and none is told that it is too
-//! late for what is there.
+//! No future is polled, and no task resumed, for what has been seen already or is somebody else's; and none is told that it is
+//! too late for what is there.
 
 #[path = "common/futures.rs"]
 mod futures;

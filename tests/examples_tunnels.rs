@@ -388,21 +388,3 @@ fn a_call_that_fails_for_now_is_made_again_and_not_all_the_time() {
         }
     }
 }
-
-#[test]
-fn a_socks_client_that_has_come_back_to_the_proxy_over_and_over_leaves_room_for_others() {
-    // Two descriptors for each client, beside the 16 that it keeps for itself.
-    const AT_ONCE: usize = 12;
-    let builder = ServerBuilder::of(common::example("socks5")).args(["127.0.0.1:0", "1"]);
-    let proxy = builder.after("ulimit -n 40").spawn();
-    let mut client = connect(proxy.address());
-    let request = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &proxy.address().port().to_be_bytes()].concat();
-    for _ in 0..AT_ONCE {
-        client.write_all(&request).expect("the proxy receives");
-        client.read_exact(&mut [0; 12]).expect("a method and a reply");
-    }
-    // The proxy is its own client by now, the last one of which waits until another leaves.
-    assert_eq!(proxy.open_sockets(), OWN_SOCKETS + 2 * AT_ONCE);
-    drop(client);
-    eventually("the proxy has closed all connections", LIMIT, || proxy.open_sockets() <= OWN_SOCKETS);
-}

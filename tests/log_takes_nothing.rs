@@ -1,6 +1,6 @@
 //! A log that takes nothing, and calls that no error (row 10 of the faults). A file system that is a program (FUSE) may do so:
-//! `write` returns 0 then. To write again at once, over and over, would be a loop that never sleeps. And a pipe for which the system
-//! has no call that never sleeps: it takes all, if it is asked first whether it has room.
+//! `write` returns 0 then. To write again at once, over and over, would be a loop that never sleeps. And a pipe for which the
+//! system has no call that never sleeps: it takes all, if it is asked first whether it has room.
 
 mod common;
 #[path = "common/faults.rs"]

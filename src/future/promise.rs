@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-/// What must be left for a thread to be begun: its stack, which is 2 MiB unless somebody has said otherwise, and what Rust's runtime
-/// and the C library take in it before `work` begins. Without that, they end the process.
+/// What must be left for a thread to be begun: its stack, which is 2 MiB unless somebody has said otherwise, and what Rust's
+/// runtime and the C library take in it before `work` begins. Without that, they end the process.
 const THREAD_BYTES: usize = 3 << 20;
 
 /// Runs `work`, which may block, on a thread of its own, and waits for its result. If this is dropped first, the thread

@@ -56,8 +56,8 @@ impl Output {
         }
     }
 
-    /// Linux has a call that never sleeps, for pipes. (Whoever confines programs may not know it, and refuse it with `EPERM`, which
-    /// is no pipe's.)
+    /// Linux has a call that never sleeps, for pipes. (Whoever confines programs may not know it, and refuse it with `EPERM`,
+    /// which is no pipe's.)
     fn write_shared(&self, bytes: &[u8]) -> io::Result<usize> {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         {
