@@ -13,6 +13,7 @@ use crate::task::{Task, TaskId};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Instant;
@@ -130,10 +131,13 @@ impl Mailbox {
     }
 
     /// Lends memory to receive into to whoever has no [`Context`](crate::Context) that would lend its own. It is zeroed once, and
-    /// not for each message.
-    pub(crate) fn lend<T>(&self, borrow: impl FnOnce(&mut [u8]) -> T) -> T {
+    /// not for each message. If there is none, that is `ENOMEM`, as the kernel says of its own.
+    pub(crate) fn lend<T>(&self, borrow: impl FnOnce(&mut [u8]) -> io::Result<T>) -> io::Result<T> {
         let mut lent = self.lent.take();
-        lent.resize(LENT_BYTES, 0);
+        if lent.is_empty() {
+            lent.try_reserve_exact(LENT_BYTES).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+            lent.resize(LENT_BYTES, 0);
+        }
         let result = borrow(&mut lent);
         self.lent.set(lent);
         result
