@@ -215,3 +215,25 @@ fn who_has_asked_while_polls_were_refused_is_not_let_go_but_answered() {
     server.limit_descriptors(1_000);
     expect_answers(&mut clients);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn each_piece_of_a_file_is_read_in_one_call_during_which_everybody_waits() {
+    const PIECES: u64 = 64;
+
+    let site = site();
+    let file = File::create(site.path().join("pieces")).and_then(|file| file.set_len(PIECES << 16));
+    file.expect("a file can be written");
+    let server = server(&site, "true");
+    let reads = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", server.pid().as_raw_nonzero())).expect("Linux tells");
+        let count = io.lines().find_map(|line| line.strip_prefix("syscr: ")?.parse::<u64>().ok());
+        count.expect("how often it has read")
+    };
+    let mut client = connect(server.address());
+    let before = reads();
+    client.write_all(b"GET /pieces HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").expect("the server receives");
+    assert!(read_to_end(&mut client).len() as u64 > PIECES << 16);
+    let calls = reads() - before;
+    assert!((PIECES..PIECES + 8).contains(&calls), "{calls} calls to read {PIECES} pieces");
+}
