@@ -88,8 +88,8 @@ impl Client {
 
     /// Ends when nothing has moved for so long, or a quarter more: neither has something come, nor was what was sent taken.
     async fn be_idle(&self, timeout: Duration) -> io::Result<()> {
-        let (mut before, mut looks) = ((0, usize::MAX), 0);
-        while looks < 4 {
+        let (mut before, mut looks) = ((0, usize::MAX), 0); // What has come counts, though polls are refused, if all was taken.
+        while looks < 4 || self.stream.send_queue_bytes() == 0 && self.stream.recv_queue_bytes() > 0 {
             sleep(&self.stream.descriptor().scheduler(), timeout / 4).await;
             let now = (self.chunks.get(), self.stream.send_queue_bytes());
             (looks, before) = (if now.0 > before.0 || now.1 < before.1 { 0 } else { looks + 1 }, now);

@@ -1,4 +1,4 @@
-//! `examples/http`: many clients at once, with few descriptors, and one that wants everything at once.
+//! `examples/http`: many clients at once, with few descriptors, or none; and one that wants everything at once.
 
 mod common;
 #[path = "common/examples.rs"]
@@ -8,6 +8,9 @@ use common::{Client, LIMIT, Server, ServerBuilder, eventually};
 use examples::{Directory, connect, read_to_end, read_until};
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
 
 /// More clients than half of [`DESCRIPTORS`], of which each needs two, and all of them.
 const CLIENTS: usize = 60;
@@ -172,4 +175,58 @@ fn who_asks_for_everything_at_once_is_answered_in_turn_with_the_others() {
         opened.extend(event.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
     assert_eq!(opened.last().map(String::as_str), Some("last"), "{opened:?}");
+}
+
+#[test]
+fn who_has_asked_while_polls_were_refused_is_not_let_go_but_answered() {
+    /// Longer than a client may take to ask again.
+    const REFUSED: Duration = Duration::from_millis(5_500);
+
+    let site = site();
+    fs::write(site.path().join("a"), "a").expect("a file can be written");
+    let server = server(&site, "true");
+    let mut clients = [(); 3].map(|()| connect(server.address()));
+    let ask_each = |clients: &mut [TcpStream]| {
+        for client in clients {
+            client.write_all(b"GET /a HTTP/1.1\r\nHost: here\r\n\r\n").expect("the kernel receives");
+        }
+    };
+    let expect_answers = |clients: &mut [TcpStream]| {
+        for client in clients {
+            assert!(read_until(client, "\r\n\r\na").starts_with("HTTP/1.1 200 "));
+        }
+    };
+    ask_each(&mut clients);
+    expect_answers(&mut clients);
+    // A poll that sleeps already is refused when it begins anew.
+    server.pause();
+    server.limit_descriptors(0);
+    server.go_on();
+    server.stderr.wait_for_line(LIMIT, |line| line.contains("cannot poll"));
+    ask_each(&mut clients);
+    thread::sleep(REFUSED);
+    server.limit_descriptors(1_000);
+    expect_answers(&mut clients);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn each_piece_of_a_file_is_read_in_one_call_during_which_everybody_waits() {
+    const PIECES: u64 = 64;
+
+    let site = site();
+    let file = File::create(site.path().join("pieces")).and_then(|file| file.set_len(PIECES << 16));
+    file.expect("a file can be written");
+    let server = server(&site, "true");
+    let reads = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", server.pid().as_raw_nonzero())).expect("Linux tells");
+        let count = io.lines().find_map(|line| line.strip_prefix("syscr: ")?.parse::<u64>().ok());
+        count.expect("how often it has read")
+    };
+    let mut client = connect(server.address());
+    let before = reads();
+    client.write_all(b"GET /pieces HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").expect("the server receives");
+    assert!(read_to_end(&mut client).len() as u64 > PIECES << 16);
+    let calls = reads() - before;
+    assert!((PIECES..PIECES + 8).contains(&calls), "{calls} calls to read {PIECES} pieces");
 }

@@ -50,6 +50,8 @@ async fn serve(scheduler: Handle, chunks: Sender<()>, client: Stream, root: Rc<P
         let mut response = match timeout(&scheduler, REQUEST_TIMEOUT, next(&client, &mut input, &root)).await {
             Ok(Ok(Some(response))) => response,
             Ok(Err(error)) => return Err(error),
+            // While the system cannot poll, nobody says when something has come, so this looks for itself.
+            Err(_) if client.recv_queue_bytes() > 0 => continue,
             // Between two requests, where some clients leave the end of a line.
             _ if input.trim_ascii().is_empty() => return Ok(()),
             // Its client will say no more, and has forgotten the blank line at the end, say.
