@@ -165,8 +165,8 @@ impl Queue {
     /// These bytes have been written.
     fn written(&mut self, count: usize) {
         self.has_failed = false;
-        self.bytes.drain(..count);
-        if self.bytes.is_empty() {
+        // If there is a notice, it is the first line.
+        if self.bytes.drain(..count).any(|byte| byte == b'\n') {
             self.noticed_lines = 0;
         }
     }
@@ -278,6 +278,26 @@ mod tests {
         }
         scheduler.run();
         assert!(!log.0.borrow().bytes.is_empty() && log.0.borrow().flushing.is_empty());
+    }
+
+    #[test]
+    fn lines_that_a_notice_has_told_of_are_not_counted_again_when_one_behind_it_cannot_be_written() {
+        let (_scheduler, log, _reader) = full();
+        // How much of the notice and of the two lines behind it is not written, and how many lines are missing then.
+        for (unwritten_bytes, missing) in [("\none\ntwo\n".len(), 102), ("one\ntwo\n".len(), 2), ("two\n".len(), 1)] {
+            let mut queue = log.0.borrow_mut();
+            queue.bytes.clear();
+            queue.dropped_lines = 100;
+            queue.next_chunk().expect("the notice");
+            drop(queue);
+            log.line("one");
+            log.line("two");
+            let mut queue = log.0.borrow_mut();
+            let written = queue.bytes.len() - unwritten_bytes;
+            queue.written(written);
+            queue.fail();
+            assert_eq!(queue.dropped_lines, missing, "{unwritten_bytes} bytes are not written");
+        }
     }
 
     #[test]

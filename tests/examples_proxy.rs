@@ -9,11 +9,12 @@ use examples::{
     Program, WEB_SERVER, connect, converse, curl, curl_text, expect_bytes_against_a_flood, python, read_to_end,
     refusing,
 };
+use fdtask::net::{FUTILE_PAUSE, FUTILE_RESUMES_MAX};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is moved through the proxy in each direction by the tests with real programs.
 const TRANSFER_MEBIBYTES: usize = 1024;
@@ -111,6 +112,27 @@ fn a_flood_in_one_direction_does_not_starve_the_other() {
     let client = connect(proxy.address());
     let server = accept(&target);
     expect_bytes_against_a_flood(client, server);
+}
+
+#[test]
+fn who_has_been_silent_while_the_other_end_talked_is_heard_at_once() {
+    const ROUNDS: usize = 20;
+    let target = listener();
+    let proxy = proxy_to(&target);
+    let mut client = connect(proxy.address());
+    let mut server = accept(&target);
+    // A busy machine may be slow, but is not so each time.
+    let is_heard_at_once = (0..ROUNDS).any(|_| {
+        for _ in 0..2 * FUTILE_RESUMES_MAX {
+            server.write_all(b"x").expect("the proxy receives");
+            client.read_exact(&mut [0]).expect("what the server has said");
+        }
+        let begin = Instant::now();
+        client.write_all(b"y").expect("the proxy receives");
+        server.read_exact(&mut [0]).expect("what the client has said");
+        begin.elapsed() < FUTILE_PAUSE / 2
+    });
+    assert!(is_heard_at_once, "that nothing came from the silent one was no reason to pause");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use faults::{Heard, heard, listening_address, served};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, prlimit};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 /// How much more memory a server may take than it has: the daemon keeps some 256 kB of it for who is connected, and the rest is
 /// taken by some hundred clients.
@@ -160,24 +160,47 @@ fn out_of_memory_who_does_not_read_the_answers_may_be_let_go_and_nobody_else() {
     first.ask(b"Still here");
 }
 
+/// What a thread's stack takes.
+const STACK_BYTES: u64 = 2 << 20;
+
+/// Has a proxy look up a name, while it may take no more than `spare` bytes, and connect to that port. Returns the code of its
+/// reply, 0 if it has done so, and the connection.
+#[track_caller]
+fn look_up(proxy: &mut Server, port: u16, spare: Option<u64>) -> (u8, TcpStream) {
+    let mut client = TcpStream::connect(proxy.address()).expect("somebody listens");
+    client.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
+    client.write_all(b"\x05\x01\x00").expect("the proxy receives");
+    client.read_exact(&mut [0; 2]).expect("a method");
+    limit_memory(proxy, spare.map(|spare| size_bytes(proxy) + spare));
+    let request = [b"\x05\x01\x00\x03\x09localhost", &port.to_be_bytes()[..]].concat();
+    client.write_all(&request).expect("the proxy receives");
+    let mut reply = [0; 10];
+    let heard = client.read_exact(&mut reply);
+    assert!(proxy.is_running(), "with {spare:?} bytes it has ended: {:?}", proxy.stderr.all());
+    heard.expect("a reply");
+    limit_memory(proxy, None);
+    (reply[1], client)
+}
+
 #[test]
 fn a_thread_for_which_there_is_memory_but_not_for_what_it_begins_with_is_not_begun() {
-    const STACK_BYTES: u64 = 2 << 20;
-    const LOOK_UP_LOCALHOST: &[u8] = b"\x05\x01\x00\x05\x01\x00\x03\x09localhost\x00\x07";
     for spare in (0..16).map(|pages| pages * 8 * 1024) {
         let mut proxy = ServerBuilder::of(example("socks5")).args(["127.0.0.1:0"]).spawn();
-        let mut client = TcpStream::connect(proxy.address()).expect("somebody listens");
-        client.set_read_timeout(Some(LIMIT)).expect("a limit that is not zero can be set");
-        let (method, request) = LOOK_UP_LOCALHOST.split_at(3);
-        client.write_all(method).expect("the proxy receives");
-        client.read_exact(&mut [0; 2]).expect("a method");
-        limit_memory(&proxy, Some(size_bytes(&proxy) + STACK_BYTES + spare));
-        client.write_all(request).expect("the proxy receives");
-        let mut reply = [0; 10];
-        let heard = client.read_exact(&mut reply);
-        assert!(proxy.is_running(), "with {spare} bytes beside a stack it has ended: {:?}", proxy.stderr.all());
-        heard.expect("a refusal");
-        assert_ne!(reply[1], 0, "{spare}");
-        limit_memory(&proxy, None);
+        let (code, _client) = look_up(&mut proxy, 7, Some(STACK_BYTES + spare));
+        assert_ne!(code, 0, "{spare} bytes beside a stack");
+    }
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn a_thread_that_takes_over_the_stack_of_one_that_has_ended_is_begun_though_there_is_no_memory_for_another() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = target.local_addr().expect("a bound socket has an address").port();
+    let mut proxy = ServerBuilder::of(example("socks5")).args(["127.0.0.1:0"]).spawn();
+    for spare in [None, Some(STACK_BYTES - STACK_BYTES / 8), Some(STACK_BYTES + STACK_BYTES / 8)] {
+        let (code, _client) = look_up(&mut proxy, port, spare);
+        assert_eq!(code, 0, "{spare:?} bytes");
+        let is_alone = || proxy.proc("status").lines().any(|line| line == "Threads:\t1");
+        eventually("the thread has ended", LIMIT, is_alone);
     }
 }

@@ -4,14 +4,30 @@ use super::JoinError;
 use crate::panics::{lock, wake};
 use crate::sys;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-/// What must be left for a thread to be begun: its stack, which is 2 MiB unless somebody has said otherwise, and what Rust's
-/// runtime and the C library take in it before `work` begins. Without that, they end the process.
-const THREAD_BYTES: usize = 3 << 20;
+/// A thread is begun with a stack, which takes so much unless somebody has said otherwise.
+const STACK_BYTES: usize = 2 << 20;
+
+/// Several times what Rust's runtime and the C library take beside the stack before `work` begins, because several threads may be
+/// beginning. Without it, they end the process.
+const BESIDE_BYTES: usize = 1 << 20;
+
+/// Sees to it that no thread is given a stack while there may be too little beside it. The C library keeps stacks of threads that
+/// have ended. So if there is no room for both, as much is held while the thread is begun as leaves none for a new stack: it has
+/// one of those, or is not begun.
+fn hold_for_thread() -> io::Result<Option<sys::Held>> {
+    if sys::ensure_memory(STACK_BYTES + BESIDE_BYTES).is_ok() {
+        return Ok(None);
+    }
+    let held = sys::hold_memory(BESIDE_BYTES)?;
+    sys::ensure_memory(BESIDE_BYTES / 2)?;
+    Ok(Some(held))
+}
 
 /// Runs `work`, which may block, on a thread of its own, and waits for its result. If this is dropped first, the thread
 /// goes on to its end, and the result is dropped.
@@ -38,13 +54,14 @@ const THREAD_BYTES: usize = 3 << 20;
 /// # Errors
 /// [`JoinError::Panicked`]: the work panicked. [`JoinError::NoThread`]: the system could not make a thread for it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    sys::ensure_memory(THREAD_BYTES).map_err(|_| JoinError::NoThread)?;
     let (promise, promised) = promise();
+    let held = hold_for_thread().map_err(|_| JoinError::NoThread)?;
     let thread = thread::Builder::new().name("blocking work".to_owned()).spawn(move || {
         // Moved in here, so that a panic of the work breaks it.
         let promise = promise;
         promise.keep(work());
     });
+    drop(held);
     match thread {
         Ok(_) => promised.await,
         Err(_) => Err(JoinError::NoThread),

@@ -23,7 +23,7 @@ pub(crate) use bell::{bell, ring, silence};
 #[cfg(target_os = "linux")]
 pub(crate) use epoll::{Epoll, epoll_event};
 pub(crate) use inherit::take_passed_listeners;
-pub(crate) use memory::ensure_memory;
+pub(crate) use memory::{Held, ensure_memory, hold_memory};
 pub(crate) use output::Output;
 pub(crate) use poll::{POLLIN, POLLNVAL, POLLOUT, poll, poll_entry, pollfd};
 pub(crate) use prefetch::prefetch;
