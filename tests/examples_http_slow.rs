@@ -36,7 +36,7 @@ fn a_file_that_becomes_shorter_than_was_promised_ends_the_connection() {
     big.expect("a file can be made shorter");
     let received = read_to_end(&mut client.stream).len();
     assert!((1..BIG_BYTES).contains(&received), "{received} bytes");
-    server.stderr.wait_for_line(LIMIT, |line| line.ends_with(": unexpected end of file"));
+    server.stderr.wait_for_line(LIMIT, |line| line.ends_with(": the file has become shorter than was promised"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use fdtask::future::{self, next_turn, send_all_while_taken};
 use fdtask::{Handle, net::Stream};
 use httpdate::fmt_http_date;
 use std::fs::File;
-use std::io::{self, Read, Take};
+use std::io::{self, ErrorKind, Read, Take};
 use std::time::{Duration, SystemTime};
 
 /// How much of a file is read, and sent, at a time.
@@ -62,8 +62,10 @@ impl Response {
                 chunk.reserve_exact(due);
                 // `read_to_end` would read it in four pieces, each of which may have to wait for a disk, and all clients with it.
                 chunk.resize(begin + due, 0);
-                // If the file has become shorter since its length was promised, that is an error.
-                file.read_exact(&mut chunk[begin..])?;
+                file.read_exact(&mut chunk[begin..]).map_err(|error| match error.kind() {
+                    ErrorKind::UnexpectedEof => io::Error::other("the file has become shorter than was promised"),
+                    _ => error,
+                })?;
             }
             send_all_while_taken(client, &chunk, PROGRESS_TIMEOUT).await?;
             if self.file.as_ref().is_none_or(|file| file.limit() == 0) {
